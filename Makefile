@@ -1,0 +1,29 @@
+# Each target does its own set-up: nothing but Python (3.10 or newer), pip and make is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: install lint test test-gpu demo clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt requirements-dev.txt requirements-nodeps.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch numpy
+	$(BIN)/pip install -q -c constraints.txt -e '.[torch]' -r requirements-dev.txt
+	$(BIN)/pip install -q -c constraints.txt --no-deps -r requirements-nodeps.txt
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build demo-output

@@ -1,0 +1,31 @@
+"""Finds Batch Normalization mistakes in PyTorch code and models, fixes them, converts with proof.
+
+Importing this package imports neither torch nor libcst; what needs them is loaded when it is
+first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from bncheck.errors import BNCheckError
+
+if TYPE_CHECKING:
+    from bncheck.findings import Finding as Finding
+    from bncheck.worker import lint_source as lint_source
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Finding": "bncheck.findings",
+    "lint_source": "bncheck.worker",
+}
+
+__all__ = ["BNCheckError", "Finding", "__version__", "lint_source"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'bncheck' has no attribute {name!r}")

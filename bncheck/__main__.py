@@ -1,0 +1,5 @@
+"""`python -m bncheck`."""
+
+from bncheck.cli import main
+
+main()

@@ -1,0 +1,31 @@
+"""BN101: a bias that the normalisation after it takes away again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Fix, Match, SetKeyword
+from bncheck.graph import BATCH_STATISTICS, PRODUCERS, LayerGraph, only_consumer
+
+
+@check("BN101", LayerGraph)
+def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
+    """Yield each producer with a bias whose output goes straight, and only, into a norm."""
+    for node in graph.of_kind(*PRODUCERS):
+        layer = node.layer
+        if layer is None or layer.site is None or node.get("bias") is not True:
+            continue
+        consumers = [only_consumer(use) for use in graph.uses(layer)]
+        norms = [c for c in consumers if c is not None and c.kind in BATCH_STATISTICS]
+        if len(norms) != len(consumers) or graph.uses(layer)[0] is not node:
+            continue
+        norm = norms[0]
+        yield Match(
+            layer.site,
+            f"{layer.type_name.rpartition('.')[2]} has a bias, but its output goes straight into "
+            f"{norm.kind.value.replace(' norm', 'Norm').title().replace(' ', '')}, "
+            "which subtracts it again",
+            "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
+            fix=Fix("Set bias=False", (SetKeyword(layer.site, "bias", "False"),), safe=False),
+        )

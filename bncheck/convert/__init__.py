@@ -1,0 +1,1 @@
+"""Conversions: each plans on the graph, rewrites the model, and is verified."""

@@ -1,0 +1,105 @@
+"""What a check finds, what is reported of it, and how a fix is described.
+
+A check yields `Match`es, which stand at sites; the worker turns each into a `Finding`, which has
+lines and columns. This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bncheck.graph import Site
+
+
+class Severity(str, Enum):
+    """How bad it is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Confidence(str, Enum):
+    """How sure the tool is; `POSSIBLE` is shown only with `--pedantic`."""
+
+    PROVEN = "proven"
+    LIKELY = "likely"
+    POSSIBLE = "possible"
+
+
+@dataclass(frozen=True)
+class SetKeyword:
+    """Give the call at `site` the keyword argument `keyword=value`, whatever it had before."""
+
+    site: Site
+    keyword: str
+    value: str
+    position: int | None = None
+    """Where the argument stands when it was given by position, from 0."""
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Put `text` in the place of the expression or statement at `site`."""
+
+    site: Site
+    text: str
+
+
+@dataclass(frozen=True)
+class InsertLine:
+    """Put a new line of code before or after the statement at `site`, indented as that is."""
+
+    site: Site
+    text: str
+    after: bool = False
+
+
+Change = SetKeyword | Replace | InsertLine
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Changes that mend one finding; `safe` when they cannot change what right code does."""
+
+    description: str
+    changes: tuple[Change, ...]
+    safe: bool
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place that a check objects to."""
+
+    site: Site
+    message: str
+    hint: str
+    confidence: Confidence = Confidence.PROVEN
+    fix: Fix | None = None
+    severity: Severity | None = None
+    """None: as the rule's page says."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place that a rule objects to, as it is reported. Lines and columns count from 1."""
+
+    code: str
+    name: str
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    message: str
+    hint: str
+    severity: Severity
+    confidence: Confidence
+    fix: Fix | None = None
+    source_line: str = ""
+
+    @property
+    def sort_key(self) -> tuple[str, int, int, str]:
+        """Order in which findings are shown."""
+        return (self.path, self.line, self.column, self.code)

@@ -1,0 +1,194 @@
+"""The one graph that both readers fill and every structure rule looks at.
+
+Nodes are applications of layers or operations, edges are tensors. What a reader does not
+understand is an `OPAQUE` node, never a guess, and an attribute that it cannot know is `UNKNOWN`.
+This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class Unknown(Enum):
+    """The third value of a fact that is not a constant: neither yes nor no."""
+
+    UNKNOWN = "unknown"
+
+    def __bool__(self) -> bool:
+        raise TypeError("an unknown fact is neither true nor false; compare it with `is`")
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A value that is not a constant but is the same wherever its expression is the same."""
+
+    expression: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where something stands.
+
+    `path` is the file as it was given. `mark` is a syntax node in source, and the dotted module
+    or node name in a model file. Positions are looked up only for sites that end in a finding.
+    """
+
+    path: str
+    mark: object
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Site)
+            and self.path == other.path
+            and (
+                self.mark is other.mark or (isinstance(self.mark, str) and self.mark == other.mark)
+            )
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.mark if isinstance(self.mark, str) else id(self.mark)))
+
+
+class Kind(Enum):
+    """What a node does, in terms that rules and plans ask about."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CONVOLUTION = "convolution"
+    TRANSPOSED_CONVOLUTION = "transposed convolution"
+    LINEAR = "linear"
+    BATCH_NORM = "batch norm"
+    INSTANCE_NORM = "instance norm"
+    LAYER_NORM = "layer norm"
+    GROUP_NORM = "group norm"
+    ACTIVATION = "activation"
+    DROPOUT = "dropout"
+    IDENTITY = "identity"
+    POOLING = "pooling"
+    PADDING = "padding"
+    UPSAMPLING = "upsampling"
+    RESHAPE = "reshape"
+    ADD = "add"
+    CONCAT = "concat"
+    RECURRENT = "recurrent"
+    ATTENTION = "attention"
+    OPERATION = "operation"
+    """Understood, and of no further interest: a multiplication, a mean, a loss."""
+    JOIN = "join"
+    """One of its inputs, on different paths through the code."""
+    OPAQUE = "opaque"
+    """Not understood."""
+
+
+PRODUCERS: Final = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR})
+"""Layers with a weight and, perhaps, a bias that is added to each output channel."""
+
+BATCH_STATISTICS: Final = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM})
+"""Normalisations that subtract a mean per channel, and with it any bias before them."""
+
+
+@dataclass(eq=False)
+class Layer:
+    """One constructed layer instance.
+
+    `attributes` holds, where they apply, `bias`, `in_channels`, `out_channels`, `num_features`,
+    `dimensions` (1, 2 or 3), `momentum`, `eps`, `affine`, `track_running_stats`, `training`:
+    each a constant, a `Symbol` or `UNKNOWN`.
+    """
+
+    kind: Kind
+    type_name: str
+    """Qualified, such as `torch.nn.Conv2d`."""
+    name: str
+    """Attribute path from the root, such as `features.0.conv`; empty where it has none."""
+    site: Site | None
+    """Where it is constructed."""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    def get(self, name: str) -> object:
+        """Return an attribute, `UNKNOWN` where the reader did not see it."""
+        return self.attributes.get(name, UNKNOWN)
+
+
+@dataclass(eq=False)
+class Node:
+    """One application of a layer or an operation in the forward pass."""
+
+    kind: Kind
+    name: str
+    site: Site | None
+    """Where it is called."""
+    layer: Layer | None = None
+    """The layer that is applied; None for a functional call."""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    inputs: list[Node] = field(default_factory=list)
+    """Tensors read, in order; parameters are not among them."""
+    consumers: list[Node] = field(default_factory=list)
+    """Each reader of the output once per read."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Traced models only: role (`weight`, `bias`, `running_mean`, ...) to parameter name."""
+    shape: tuple[int, ...] | None = None
+    """Traced models only: shape of the output, where it was seen."""
+
+    def get(self, name: str) -> object:
+        """Return the attribute of the call or else of its layer, `UNKNOWN` where unseen."""
+        if name in self.attributes:
+            return self.attributes[name]
+        return self.layer.get(name) if self.layer is not None else UNKNOWN
+
+
+@dataclass(eq=False)
+class LayerGraph:
+    """The layers of one network and how tensors flow between them."""
+
+    name: str
+    """The class, function or file that it was read from."""
+    nodes: list[Node] = field(default_factory=list)
+    """In an order in which they can run."""
+    layers: list[Layer] = field(default_factory=list)
+    """Every layer constructed, applied or not."""
+    complete: bool = True
+    """Whether the forward pass was understood fully."""
+
+    def add(self, node: Node) -> Node:
+        """Append a node whose `inputs` are already in the graph, and tell them of it."""
+        self.nodes.append(node)
+        for source in node.inputs:
+            source.consumers.append(node)
+        return node
+
+    def of_kind(self, *kinds: Kind) -> Iterator[Node]:
+        """Yield the nodes of these kinds, in order."""
+        return (node for node in self.nodes if node.kind in kinds)
+
+    def uses(self, layer: Layer) -> list[Node]:
+        """Return the nodes that apply this layer."""
+        return [node for node in self.nodes if node.layer is layer]
+
+
+def direct_producer(node: Node) -> Node | None:
+    """Return what computes a node's first input, seen through identities; None without one."""
+    source = node.inputs[0] if node.inputs else None
+    while source is not None and source.kind is Kind.IDENTITY and source.inputs:
+        source = source.inputs[0]
+    return source
+
+
+def only_consumer(node: Node) -> Node | None:
+    """Return the one reader of a node's output, seen through identities; None if not just one."""
+    while len(node.consumers) == 1:
+        consumer = node.consumers[0]
+        if consumer.kind is not Kind.IDENTITY:
+            return consumer
+        node = consumer
+    return None

@@ -1,0 +1,1 @@
+"""Loads, traces and saves models with torch; never imports libcst."""

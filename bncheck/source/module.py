@@ -1,0 +1,149 @@
+"""One parsed source file and the names that its module level binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import libcst as cst
+
+
+@dataclass(frozen=True)
+class Imported:
+    """`import module` or `from module import attribute`; `module` is absolute where known."""
+
+    module: str
+    attribute: str | None = None
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """`name = value`."""
+
+    value: cst.BaseExpression
+
+
+Binding = Imported | Assigned | cst.ClassDef | cst.FunctionDef
+
+
+@dataclass(eq=False)
+class SourceModule:
+    """A parsed file."""
+
+    path: str
+    """As it was given; findings print it."""
+    name: str
+    """Dotted, such as `pytorchcv.models.common`; a script's is its stem."""
+    is_package: bool
+    text: str
+    tree: cst.Module
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    """Every module-level binding of a name, in order: branches and `try` give more than one."""
+    star_imports: list[str] = field(default_factory=list)
+    """Modules whose public names are imported with `*`."""
+
+
+def dotted(expression: cst.BaseExpression | None) -> str | None:
+    """Return `a.b.c` for a chain of names; None for anything else."""
+    parts: list[str] = []
+    while isinstance(expression, cst.Attribute):
+        parts.append(expression.attr.value)
+        expression = expression.value
+    if not isinstance(expression, cst.Name):
+        return None
+    parts.append(expression.value)
+    return ".".join(reversed(parts))
+
+
+def parse(path: str, name: str, source: bytes | str) -> SourceModule:
+    """Parse one file; raise ParserSyntaxError or UnicodeDecodeError where it is not Python."""
+    tree = cst.parse_module(source)
+    text = source if isinstance(source, str) else source.decode(tree.encoding)
+    module = SourceModule(path, name, Path(path).stem == "__init__", text, tree)
+    for statement in statements(tree.body):
+        _bind(module, statement)
+    return module
+
+
+def statements(body: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
+    """Yield the statements of a body and of the branches in it, not of functions or classes."""
+    for statement in body:
+        match statement:
+            case cst.SimpleStatementLine(body=small):
+                yield from small
+            case cst.If():
+                yield from statements(statement.body.body)
+                if statement.orelse is not None:
+                    orelse = statement.orelse
+                    yield from statements(
+                        [orelse] if isinstance(orelse, cst.If) else orelse.body.body
+                    )
+            case cst.Try() | cst.TryStar():
+                yield from statements(statement.body.body)
+                for handler in statement.handlers:
+                    yield from statements(handler.body.body)
+                for part in (statement.orelse, statement.finalbody):
+                    if part is not None:
+                        yield from statements(part.body.body)
+            case cst.With() | cst.For() | cst.While():
+                yield statement
+                yield from statements(statement.body.body)
+            case _:
+                yield statement
+
+
+def imports(
+    statement: cst.Import | cst.ImportFrom, module: str, is_package: bool
+) -> Iterator[tuple[str, Imported]]:
+    """Yield the names that an import binds; the name is `*` for a star import."""
+    if isinstance(statement, cst.Import):
+        for alias in statement.names:
+            target = dotted(alias.name) or ""
+            if alias.asname is not None and isinstance(alias.asname.name, cst.Name):
+                yield alias.asname.name.value, Imported(target)
+            else:
+                yield target.partition(".")[0], Imported(target.partition(".")[0])
+        return
+    origin = absolute_import(statement, module, is_package)
+    if isinstance(statement.names, cst.ImportStar):
+        yield "*", Imported(origin)
+        return
+    for alias in statement.names:
+        attribute = dotted(alias.name) or ""
+        name = attribute
+        if alias.asname is not None and isinstance(alias.asname.name, cst.Name):
+            name = alias.asname.name.value
+        yield name, Imported(origin, attribute)
+
+
+def absolute_import(statement: cst.ImportFrom, module: str, is_package: bool) -> str:
+    """Return the dotted module that a `from ... import` names, its leading dots resolved."""
+    target = dotted(statement.module) or ""
+    level = len(statement.relative)
+    if not level:
+        return target
+    parents = module.split(".")
+    parents = parents[: len(parents) - level + (1 if is_package else 0)]
+    return ".".join([*parents, target] if target else parents)
+
+
+def _bind(module: SourceModule, statement: cst.CSTNode) -> None:
+    def bind(name: str, binding: Binding) -> None:
+        module.bindings.setdefault(name, []).append(binding)
+
+    match statement:
+        case cst.Import() | cst.ImportFrom():
+            for name, imported in imports(statement, module.name, module.is_package):
+                if name == "*":
+                    module.star_imports.append(imported.module)
+                else:
+                    bind(name, imported)
+        case cst.ClassDef() | cst.FunctionDef():
+            bind(statement.name.value, statement)
+        case cst.Assign():
+            for target in statement.targets:
+                if isinstance(target.target, cst.Name):
+                    bind(target.target.value, Assigned(statement.value))
+        case cst.AnnAssign(target=cst.Name(value=name), value=cst.BaseExpression() as value):
+            bind(name, Assigned(value))

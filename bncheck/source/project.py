@@ -1,0 +1,180 @@
+"""The files of a project, parsed when they are first needed, and what a name in one means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import libcst as cst
+
+from bncheck.source.module import Assigned, Binding, Imported, SourceModule, parse
+
+_MAX_HOPS = 20
+"""Re-exports followed before a name is called unknown; import cycles end here."""
+
+_ALWAYS_EXTERNAL = frozenset({"torch", "torchvision", "numpy"})
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders in which other people's packages lie beside one another: not one project."""
+
+
+@dataclass(frozen=True)
+class External:
+    """A name that comes from outside the project, such as `torch.nn.Conv2d`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Defined:
+    """A name that a module of the project binds to something other than an import."""
+
+    module: SourceModule
+    name: str
+    binding: Assigned | cst.ClassDef | cst.FunctionDef
+
+
+@dataclass(frozen=True)
+class ModuleObject:
+    """A name that is itself a module of the project."""
+
+    module: SourceModule
+
+
+Meaning = External | Defined | ModuleObject
+
+
+@dataclass(eq=False)
+class Project:
+    """Files found by path or by dotted name; nothing is imported, nothing is run."""
+
+    texts: dict[str, str | bytes] = field(default_factory=dict)
+    """Sources given as text, by path: they stand before the file of that path."""
+    _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
+
+    def module(self, path: str) -> SourceModule:
+        """Parse the file at `path`; raise OSError or `libcst.ParserSyntaxError`."""
+        key = Path(path)
+        module = self._modules.get(key)
+        if module is None:
+            source = self.texts[path] if path in self.texts else key.read_bytes()
+            module = self._modules[key] = parse(path, module_name(key), source)
+        return module
+
+    def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
+        """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
+        top = dotted_name.partition(".")[0]
+        own_package = top == seen_from.name.partition(".")[0]
+        if top in _ALWAYS_EXTERNAL and not own_package:
+            return None
+        relative = Path(*dotted_name.split(".")) if dotted_name else Path()
+        for root in _import_roots(Path(seen_from.path)):
+            if root.name in _INSTALLED and not own_package:
+                continue
+            for candidate in (
+                root / relative / "__init__.py",
+                (root / relative).with_suffix(".py"),
+            ):
+                module = self._try(candidate)
+                if module is not None:
+                    return module
+        return None
+
+    def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
+        """Return everything that a dotted name at the top of `module` may mean.
+
+        Branches and `try` may bind a name more than once. Empty: unknown (a built-in, a local
+        name, or one too many re-exports away).
+        """
+        head, _, rest = name.partition(".")
+        meanings: list[Meaning] = []
+        for binding in self._bindings(head, module, _MAX_HOPS):
+            meanings.extend(self._attribute(binding, rest, _MAX_HOPS))
+        return meanings
+
+    def _bindings(self, name: str, module: SourceModule, hops: int) -> list[Meaning]:
+        found: list[Meaning] = []
+        for binding in module.bindings.get(name, ()):
+            found.extend(self._meaning(binding, name, module, hops))
+        if not found and hops:
+            for star in module.star_imports:
+                origin = self.find(star, module)
+                if origin is None:
+                    if star == "torch.nn" or star.startswith("torch.nn."):
+                        found.append(External(f"{star}.{name}"))
+                elif origin is not module:
+                    found.extend(self._bindings(name, origin, hops - 1))
+        return found
+
+    def _meaning(
+        self, binding: Binding, name: str, module: SourceModule, hops: int
+    ) -> list[Meaning]:
+        if not isinstance(binding, Imported):
+            return [Defined(module, name, binding)]
+        if not hops:
+            return []
+        origin = self.find(binding.module, module)
+        if binding.attribute is None:
+            return [ModuleObject(origin) if origin else External(binding.module)]
+        if origin is None:
+            return [External(f"{binding.module}.{binding.attribute}")]
+        if origin is module and binding.attribute == name:
+            submodule = self.find(f"{origin.name}.{name}", module)
+            return [ModuleObject(submodule)] if submodule else []
+        found = self._bindings(binding.attribute, origin, hops - 1)
+        if not found:
+            submodule = self.find(f"{binding.module}.{binding.attribute}", module)
+            if submodule is not None:
+                return [ModuleObject(submodule)]
+        return found
+
+    def _attribute(self, meaning: Meaning, rest: str, hops: int) -> list[Meaning]:
+        if not rest:
+            return [meaning]
+        match meaning:
+            case External(name=name):
+                return [External(f"{name}.{rest}")]
+            case ModuleObject(module=module) if hops:
+                head, _, tail = rest.partition(".")
+                found = self._bindings(head, module, hops - 1)
+                if not found:
+                    submodule = self.find(f"{module.name}.{head}", module)
+                    found = [ModuleObject(submodule)] if submodule else []
+                return [m for f in found for m in self._attribute(f, tail, hops - 1)]
+        return []
+
+    def _try(self, path: Path) -> SourceModule | None:
+        if path not in self._modules:
+            try:
+                self._modules[path] = parse(str(path), module_name(path), path.read_bytes())
+            except (OSError, cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+                self._modules[path] = None
+        return self._modules[path]
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a file: its packages are the folders with an `__init__.py`."""
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder.name:
+        parts.append(folder.name)
+        folder = folder.parent
+    return ".".join(reversed(parts)) or path.stem
+
+
+def _import_roots(path: Path) -> list[Path]:
+    """Return the folders in which an absolute import of a file may be found, nearest first.
+
+    That is the folder above its outermost package, the file's own folder (a script's), and the
+    folders above up to the project's root with their `src`.
+    """
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    roots = [folder]
+    if path.parent != folder:
+        roots.append(path.parent)
+    for parent in [folder, *folder.parents][:6]:
+        roots += [parent, parent / "src"]
+        if (parent / ".git").exists() or (parent / "pyproject.toml").is_file():
+            break
+    return list(dict.fromkeys(roots))

@@ -1,0 +1,179 @@
+"""Runs the checks over source files and turns their matches into findings.
+
+All files of a run share one `Project`, since a layer may be constructed in one file and meet its
+BatchNorm in another: matches are gathered over every network that was read before any is
+reported, and stand in the file where the layer is constructed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bncheck.checks import Check, all_checks
+from bncheck.config import Settings
+from bncheck.findings import Confidence, Finding, Match, Severity
+from bncheck.graph import LayerGraph, Site
+from bncheck.pages import all_pages
+
+if TYPE_CHECKING:
+    from bncheck.source.module import SourceModule
+    from bncheck.source.project import Project
+
+_NOQA = re.compile(
+    r"#\s*noqa(?!\w)(?:\s*:\s*(?P<codes>[A-Z]+[0-9]*(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE
+)
+
+
+@dataclass
+class Report:
+    """What a run found, and how much of the code it understood."""
+
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
+    statistics: dict[str, int] = field(default_factory=dict)
+
+
+def lint_source(
+    text: str, path: str = "<string>", settings: Settings | None = None
+) -> list[Finding]:
+    """Return the findings in one file's text.
+
+    Imports of other files of the same project are followed from `path` where it names a real
+    place; a text that does not parse gives one `BN001` finding.
+    """
+    from bncheck.source.project import Project
+
+    return lint_files([path], Project(texts={path: text}), settings or Settings()).findings
+
+
+def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
+    """Lint these files of a project; raise OSError if one can't be read."""
+    import libcst as cst
+
+    report = Report()
+    modules: list[SourceModule] = []
+    for path in paths:
+        report.files += 1
+        try:
+            modules.append(project.module(path))
+        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
+            report.findings.append(_parse_failure(path, problem))
+    matches = _structure_matches(modules, project, settings)
+    for module in modules:
+        own = [(code, match) for code, match in matches if match.site.path == module.path]
+        if own:
+            report.findings += _findings(own, module, settings)
+    report.findings.sort(key=lambda finding: finding.sort_key)
+    return report
+
+
+def enabled_checks(settings: Settings, reads: str, subject: type) -> list[Check]:
+    """Return the checks on `subject` that the settings ask for, of rules that read `reads`."""
+    pages = all_pages()
+    return [
+        check
+        for code, check in all_checks().items()
+        if check.subject is subject
+        and reads in pages[code].reads
+        and settings.enables(code, pages[code].default)
+    ]
+
+
+def _structure_matches(
+    modules: Sequence[SourceModule], project: Project, settings: Settings
+) -> list[tuple[str, Match]]:
+    """Check every network of the modules; a site that is wrong only at times is only possible."""
+    from bncheck.source.lift import graphs
+
+    checks = enabled_checks(settings, "source", LayerGraph)
+    instances: dict[Site, int] = defaultdict(int)
+    wrong: dict[tuple[str, Site], list[Match]] = defaultdict(list)
+    for module in modules if checks else ():
+        for graph in graphs(module, project):
+            for layer in graph.layers:
+                if layer.site is not None:
+                    instances[layer.site] += 1
+            for check in checks:
+                for match in check.function(graph):
+                    wrong[check.code, match.site].append(match)
+    return [
+        (
+            code,
+            found[0]
+            if len(found) >= instances[site]
+            else replace(found[0], confidence=Confidence.POSSIBLE),
+        )
+        for (code, site), found in wrong.items()
+    ]
+
+
+def _findings(
+    matches: Sequence[tuple[str, Match]], module: SourceModule, settings: Settings
+) -> list[Finding]:
+    from bncheck.source.positions import locate
+
+    lines = module.text.splitlines()
+    ranges = locate(module.tree, (match.site.mark for _, match in matches))
+    findings = []
+    for code, match in matches:
+        where = ranges.get(id(match.site.mark))
+        if where is None or (match.confidence is Confidence.POSSIBLE and not settings.pedantic):
+            continue
+        if silenced(code, lines[where.line - 1 : where.end_line]):
+            continue
+        page = all_pages()[code]
+        findings.append(
+            Finding(
+                code=code,
+                name=page.name,
+                path=module.path,
+                line=where.line,
+                column=where.column,
+                end_line=where.end_line,
+                end_column=where.end_column,
+                message=match.message,
+                hint=match.hint,
+                severity=match.severity or page.severity,
+                confidence=match.confidence,
+                fix=match.fix,
+                source_line=lines[where.line - 1],
+            )
+        )
+    return findings
+
+
+def silenced(code: str, lines: Iterable[str]) -> bool:
+    """Tell whether a `# noqa` comment on one of the lines names the code, or names none."""
+    for line in lines:
+        found = _NOQA.search(line)
+        if found is None:
+            continue
+        codes = found["codes"]
+        if codes is None or any(
+            code.startswith(named.upper()) for named in re.split(r"[,\s]+", codes) if named
+        ):
+            return True
+    return False
+
+
+def _parse_failure(path: str, problem: Exception) -> Finding:
+    line = getattr(problem, "raw_line", 1)
+    column = getattr(problem, "raw_column", 0) + 1
+    reason = str(getattr(problem, "message", problem)).strip().splitlines()
+    return Finding(
+        code="BN001",
+        name="syntax-error",
+        path=path,
+        line=line,
+        column=column,
+        end_line=line,
+        end_column=column,
+        message=f"not read as Python: {reason[0] if reason else type(problem).__name__}",
+        hint="mend the syntax; the other files were linted",
+        severity=Severity.ERROR,
+        confidence=Confidence.PROVEN,
+    )
