@@ -25,5 +25,8 @@ test: install
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
 
+demo: install
+	$(BIN)/python benchmarks/demo.py
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build demo-output
