@@ -18,6 +18,7 @@ from bncheck.config import Settings
 from bncheck.findings import Confidence, Finding, Match, Severity
 from bncheck.graph import LayerGraph, Site
 from bncheck.pages import all_pages
+from bncheck.timeline import Timeline
 
 if TYPE_CHECKING:
     from bncheck.source.module import SourceModule
@@ -63,6 +64,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
         except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
             report.findings.append(_parse_failure(path, problem))
     matches = _structure_matches(modules, project, settings)
+    matches += _timeline_matches(modules, project, settings)
     for module in modules:
         own = [(code, match) for code, match in matches if match.site.path == module.path]
         if own:
@@ -109,6 +111,25 @@ def _structure_matches(
         )
         for (code, site), found in wrong.items()
     ]
+
+
+def _timeline_matches(
+    modules: Sequence[SourceModule], project: Project, settings: Settings
+) -> list[tuple[str, Match]]:
+    """Check what happens to models from every entry point; the surest match of a site counts."""
+    from bncheck.source.timeline import timelines
+
+    checks = enabled_checks(settings, "source", Timeline)
+    surest: dict[tuple[str, Site], Match] = {}
+    order = list(Confidence)
+    for module in modules if checks else ():
+        for timeline in timelines(module, project, settings):
+            for check in checks:
+                for match in check.function(timeline):
+                    known = surest.setdefault((check.code, match.site), match)
+                    if order.index(match.confidence) < order.index(known.confidence):
+                        surest[check.code, match.site] = match
+    return [(code, match) for (code, _), match in surest.items()]
 
 
 def _findings(
