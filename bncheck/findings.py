@@ -69,6 +69,28 @@ class Fix:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Put `text` in the place of a range of a file; lines and columns count from 1."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    """Of the character behind the last one."""
+    text: str
+
+
+@dataclass(frozen=True)
+class ResolvedFix:
+    """A fix as edits of text, all of which are made or none."""
+
+    description: str
+    safe: bool
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
 class Match:
     """One place that a check objects to."""
 
@@ -96,7 +118,7 @@ class Finding:
     hint: str
     severity: Severity
     confidence: Confidence
-    fix: Fix | None = None
+    fix: ResolvedFix | None = None
     source_line: str = ""
 
     @property

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bncheck.checks import Check, all_checks
@@ -48,7 +49,7 @@ def lint_source(
     """
     from bncheck.source.project import Project
 
-    return lint_files([path], Project(texts={path: text}), settings or Settings()).findings
+    return lint_files([path], Project(texts={Path(path): text}), settings or Settings()).findings
 
 
 def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
@@ -135,18 +136,26 @@ def _timeline_matches(
 def _findings(
     matches: Sequence[tuple[str, Match]], module: SourceModule, settings: Settings
 ) -> list[Finding]:
-    from bncheck.source.positions import locate
+    """Turn the matches that stand in a module into findings, unless a comment silences them."""
+    from bncheck.source.edit import resolve, targets
+    from bncheck.source.positions import locate, split_lines
 
-    lines = module.text.splitlines()
-    ranges = locate(module.tree, (match.site.mark for _, match in matches))
+    shown = [
+        (code, match, targets(match.fix, module) if match.fix is not None else None)
+        for code, match in matches
+        if settings.pedantic or match.confidence is not Confidence.POSSIBLE
+    ]
+    marks: list[object] = [match.site.mark for _, match, _ in shown]
+    marks += [target.node for _, _, planned in shown for target in planned or ()]
+    ranges = locate(module.tree, marks)
+    lines = split_lines(module.text)
     findings = []
-    for code, match in matches:
+    for code, match, planned in shown:
         where = ranges.get(id(match.site.mark))
-        if where is None or (match.confidence is Confidence.POSSIBLE and not settings.pedantic):
-            continue
-        if silenced(code, lines[where.line - 1 : where.end_line]):
+        if where is None or silenced(code, (lines[where.line - 1], lines[where.end_line - 1])):
             continue
         page = all_pages()[code]
+        fix = match.fix
         findings.append(
             Finding(
                 code=code,
@@ -160,8 +169,8 @@ def _findings(
                 hint=match.hint,
                 severity=match.severity or page.severity,
                 confidence=match.confidence,
-                fix=match.fix,
-                source_line=lines[where.line - 1],
+                fix=resolve(fix, planned, ranges, module) if fix and planned else None,
+                source_line=lines[where.line - 1].rstrip("\r\n"),
             )
         )
     return findings

@@ -16,6 +16,7 @@ import libcst as cst
 from libcst._nodes.internal import CodegenState
 
 _NEWLINE = re.compile(r"\r\n?|\n")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Range:
     column: int
     end_line: int
     end_column: int
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines with their ends, split where Python splits (`str.splitlines` has more)."""
+    return _LINE.findall(text)
 
 
 class _MarkingState(CodegenState):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +48,7 @@ Meaning = External | Defined | ModuleObject
 class Project:
     """Files found by path or by dotted name; nothing is imported, nothing is run."""
 
-    texts: dict[str, str | bytes] = field(default_factory=dict)
+    texts: dict[Path, str | bytes] = field(default_factory=dict)
     """Sources given as text, by path: they stand before the file of that path."""
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
 
@@ -56,9 +57,12 @@ class Project:
         key = Path(path)
         module = self._modules.get(key)
         if module is None:
-            source = self.texts[path] if path in self.texts else key.read_bytes()
-            module = self._modules[key] = parse(path, module_name(key), source)
+            module = self._modules[key] = parse(path, module_name(key), self._source(key))
         return module
+
+    def probed(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the files that were looked for, and whether each was there and read."""
+        return ((path, module is not None) for path, module in self._modules.items())
 
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
@@ -142,10 +146,13 @@ class Project:
                 return [m for f in found for m in self._attribute(f, tail, hops - 1)]
         return []
 
+    def _source(self, path: Path) -> str | bytes:
+        return self.texts[path] if path in self.texts else path.read_bytes()
+
     def _try(self, path: Path) -> SourceModule | None:
         if path not in self._modules:
             try:
-                self._modules[path] = parse(str(path), module_name(path), path.read_bytes())
+                self._modules[path] = parse(str(path), module_name(path), self._source(path))
             except (OSError, cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
                 self._modules[path] = None
         return self._modules[path]
