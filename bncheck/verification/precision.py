@@ -1,0 +1,109 @@
+"""Runs of a model at a known precision: in float64, or in float32 with no shortcut on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+WIDER = {
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float32: torch.float64,
+    torch.complex32: torch.complex128,
+    torch.complex64: torch.complex128,
+}
+
+
+def widen(value: Any) -> Any:
+    """Return a tensor or dtype in float64 or complex128 where it is real or complex."""
+    if isinstance(value, torch.dtype):
+        return WIDER.get(value, value)
+    if isinstance(value, torch.Tensor) and value.dtype in WIDER:
+        return value.to(WIDER[value.dtype])
+    return value
+
+
+class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Computes every operation in float64, whatever dtypes the model asks for.
+
+    A copy of the model in float64 alone is not enough: a forward that says `.float()`, or that
+    keeps a table in float32, would round there. Here each operation gets its arguments widened as
+    it runs, so that no copy of the parameters is held. Random numbers are drawn in the dtype that
+    the model draws them in, since float64 ones of the same seed are others.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtype = dtype
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.ops.aten.view.dtype:
+            raise NotImplementedError("bits of a tensor are read as another dtype")
+        written = {a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write}
+        names = [argument.name for argument in func._schema.arguments]
+        change = widen
+        if torch.Tag.nondeterministic_seeded in func.tags and not written:
+            change = self._narrow
+        args = [
+            value if name in written else tree_map(change, value)
+            for name, value in zip(names, args, strict=False)
+        ]
+        kwargs = {
+            name: value if name in written else tree_map(change, value)
+            for name, value in kwargs.items()
+        }
+        result = func(*args, **kwargs)
+        return result if written else tree_map(widen, result)
+
+    def _narrow(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.dtype is torch.float64:
+            return value.to(self.dtype)
+        return value
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Turn TF32, and every other shortcut in float32 arithmetic, off for a while."""
+    with ExitStack() as stack:
+        for backend in _switches():
+            before = backend.fp32_precision
+            stack.callback(setattr, backend, "fp32_precision", before)
+            backend.fp32_precision = "ieee"
+        yield
+
+
+def _switches() -> list[Any]:
+    """Return what has a `fp32_precision`; before torch 2.9 the older flags, as such."""
+    cuda = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(cuda.matmul, "fp32_precision"):
+        mkldnn: Any = torch.backends.mkldnn
+        return [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
+    return [_OldFlag(cuda.matmul), _OldFlag(cudnn)]
+
+
+class _OldFlag:
+    """`allow_tf32` of torch before 2.9 under the newer name."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+
+    @property
+    def fp32_precision(self) -> str:
+        return "tf32" if self.backend.allow_tf32 else "ieee"
+
+    @fp32_precision.setter
+    def fp32_precision(self, value: str) -> None:
+        self.backend.allow_tf32 = value != "ieee"
