@@ -27,9 +27,8 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bncheck.verification.compare import Verification  # noqa: E402
-
 import bncheck  # noqa: E402
+from bncheck.verification.compare import Verification  # noqa: E402
 from fixtures.models.real import (  # noqa: E402
     efficientnet_lite0,
     pytorchcv_model,
