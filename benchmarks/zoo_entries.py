@@ -126,7 +126,8 @@ _TRANSFORMERS = [
     _transformers("swiftformer", "swiftformer", "SwiftFormer", (3, 224, 224), _CLASSIFIER),
     _transformers("cvt", "cvt", "Cvt", _IMAGE, _CLASSIFIER),
     _transformers("pp_lcnet", "pp_lcnet", "PPLCNet", _IMAGE, _CLASSIFIER),
-    _transformers("rt_detr_resnet", "rt_detr.modeling_rt_detr_resnet", "RTDetrResNet", _IMAGE, "Backbone"),
+    _transformers("rt_detr_resnet", "rt_detr.modeling_rt_detr_resnet", "RTDetrResNet", _IMAGE,
+                  "Backbone"),
     _transformers("patchtst", "patchtst", "PatchTST", (32, 3), "Model",
                   num_input_channels=3, context_length=32, patch_length=4, patch_stride=4),
     _transformers("patchtsmixer", "patchtsmixer", "PatchTSMixer", (32, 3), "Model",
@@ -156,7 +157,8 @@ _MONAI = [
           {**_UNET, "norm": "batch", "num_res_units": 2}),
     Entry("monai/unet_order_ndna", f"{_NETS}:UNet", (_SLICE,), (2, 1, 2),
           {**_UNET, "norm": "batch", "adn_ordering": "AND"}),
-    Entry("monai/attention_unet", f"{_NETS}:AttentionUnet", (_SLICE,), (2, 1, 2, (8, 16, 32), (2, 2))),
+    Entry("monai/attention_unet", f"{_NETS}:AttentionUnet", (_SLICE,),
+          (2, 1, 2, (8, 16, 32), (2, 2))),
     Entry("monai/autoencoder", f"{_NETS}:AutoEncoder", (_SLICE,), (2, 1, 1),
           {"channels": (8, 16, 32), "strides": (2, 2, 2), "norm": "batch",
            "inter_channels": [16, 16], "inter_dilations": [1, 2]}),
@@ -185,8 +187,9 @@ _TIMM = """
     resnest14d rexnet_100 seresnet18 skresnet18 vovnet39a ese_vovnet19b_dw dpn68b fastvit_t8
     efficientformer_l1 edgenext_xx_small mobilevit_xxs mobilevitv2_050 repvit_m1 selecsls42b
     cspresnet50 darknet53 tresnet_m nf_resnet26 visformer_tiny tinynet_e lcnet_035 ghostnetv2_100
-    rdnet_tiny gcresnet33ts eca_nfnet_l0 efficientvit_b0 hgnet_tiny hgnetv2_b0 mobilenetv4_conv_small
-    tiny_vit_5m_224 swiftformer_xs starnet_s1 repghostnet_050 convmixer_768_32 xception41
+    rdnet_tiny gcresnet33ts eca_nfnet_l0 efficientvit_b0 hgnet_tiny hgnetv2_b0
+    mobilenetv4_conv_small tiny_vit_5m_224 swiftformer_xs starnet_s1 repghostnet_050
+    convmixer_768_32 xception41
 """
 _TIMM_ENTRIES = [
     Entry(f"timm/{name}", "timm:create_model", ((3, 224, 224),), (name,)) for name in _TIMM.split()
