@@ -13,35 +13,61 @@ _PASSED_OVER = frozenset(
     {
         ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", ".eggs", "build", "dist",
         "__pycache__", "node_modules", "site-packages", ".mypy_cache", ".pytest_cache",
-        ".ruff_cache",
+        ".ruff_cache", ".bncheck_cache",
     }
 )  # fmt: skip
+_SOURCE_SUFFIXES = (".py", ".pyi", ".pyw")
+_MODEL_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".bin")
+_MODEL_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""Of a zip archive (all that torch saves today) and of a pickle (what it saved before)."""
 
 
-def source_files(path: str, exclude: Iterable[str] = ()) -> Iterator[str]:
-    """Yield the Python files at or below a path, sorted; a file that is named is always taken.
+def source_files(paths: Iterable[str], exclude: Iterable[str] = ()) -> list[str]:
+    """Return the Python files at or below the paths, each once; one that is named always counts.
 
-    Raises BNCheckError if there is nothing at the path.
+    Raises BNCheckError if there is nothing at a path.
     """
     patterns = list(exclude)
+    found: dict[str, str] = {}
+    for path in paths:
+        for file in _below(path, patterns):
+            found.setdefault(os.path.realpath(file), str(Path(file)))
+    return sorted(found.values())
+
+
+def is_model_file(path: str) -> bool:
+    """Tell from its first bytes, and for a doubtful one its name, whether a file is no source."""
+    file = Path(path)
+    if not file.is_file() or file.name.endswith(_SOURCE_SUFFIXES):
+        return False
+    with file.open("rb") as stream:
+        beginning = stream.read(16)
+    return beginning.startswith(_MODEL_BEGINNINGS) or file.name.endswith(_MODEL_SUFFIXES)
+
+
+def _below(path: str, patterns: list[str]) -> Iterator[str]:
     if Path(path).is_file():
         yield path
         return
     if not Path(path).is_dir():
         raise BNCheckError(f"{path} does not exist; give files or folders to lint")
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_refuse):
         folders[:] = sorted(
             f for f in folders if f not in _PASSED_OVER and not _excluded(Path(folder, f), patterns)
         )
         for file in sorted(files):
             whole = Path(folder, file)
-            if file.endswith(".py") and not _excluded(whole, patterns):
+            if file.endswith(".py") and whole.is_file() and not _excluded(whole, patterns):
                 yield str(whole)
+
+
+def _refuse(problem: OSError) -> None:
+    raise problem
 
 
 def _excluded(path: Path, patterns: Iterable[str]) -> bool:
     posix = path.as_posix()
     return any(
         fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}") or fnmatch(path.name, pattern)
-        for pattern in patterns
+        for pattern in (pattern.rstrip("/") for pattern in patterns)
     )

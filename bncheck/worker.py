@@ -53,7 +53,11 @@ def lint_source(
 
 
 def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
-    """Lint these files of a project; raise OSError if one can't be read."""
+    """Lint these files of a project; raise OSError if one can't be read.
+
+    Findings may also stand in other files whose text the project was given: a layer may be
+    constructed where nothing hints at the BatchNorm that it meets.
+    """
     import libcst as cst
 
     report = Report()
@@ -63,13 +67,16 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
         try:
             modules.append(project.module(path))
         except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
-            report.findings.append(_parse_failure(path, problem))
-    matches = _structure_matches(modules, project, settings)
-    matches += _timeline_matches(modules, project, settings)
-    for module in modules:
-        own = [(code, match) for code, match in matches if match.site.path == module.path]
-        if own:
-            report.findings += _findings(own, module, settings)
+            report.findings.append(parse_failure(path, problem))
+    by_path: dict[str, list[tuple[str, Match]]] = defaultdict(list)
+    for code, match in (
+        *_structure_matches(modules, project, settings),
+        *_timeline_matches(modules, project, settings),
+    ):
+        by_path[match.site.path].append((code, match))
+    for path, matches in by_path.items():
+        if Path(path) in project.texts:
+            report.findings += _findings(matches, project.module(path), settings)
     report.findings.sort(key=lambda finding: finding.sort_key)
     return report
 
@@ -190,7 +197,8 @@ def silenced(code: str, lines: Iterable[str]) -> bool:
     return False
 
 
-def _parse_failure(path: str, problem: Exception) -> Finding:
+def parse_failure(path: str, problem: Exception) -> Finding:
+    """Return the finding about a file that is not Python."""
     line = getattr(problem, "raw_line", 1)
     column = getattr(problem, "raw_column", 0) + 1
     reason = str(getattr(problem, "message", problem)).strip().splitlines()

@@ -1,0 +1,197 @@
+"""`bncheck lint`: findings in source files and in saved models."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bncheck.errors import BNCheckError
+
+if TYPE_CHECKING:
+    from bncheck.cache import Cache
+    from bncheck.config import Settings
+    from bncheck.worker import Report
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a run reports and what it does about its findings."""
+
+    format: str
+    statistics: bool
+    exit_zero: bool
+    unsafe: bool
+
+
+def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for value in values for code in value.split(","))
+
+
+@click.command("lint")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option(
+    "--select",
+    multiple=True,
+    callback=_codes,
+    metavar="CODES",
+    help="Run only these rules: codes or prefixes, with commas or repeated.",
+)
+@click.option(
+    "--extend-select",
+    multiple=True,
+    callback=_codes,
+    metavar="CODES",
+    help="Run these rules too, such as ones that are off by default.",
+)
+@click.option(
+    "--ignore", multiple=True, callback=_codes, metavar="CODES", help="Do not run these rules."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Pass over files and folders that match."
+)
+@click.option("--pedantic", is_flag=True, help="Also show findings that are only possible.")
+@click.option(
+    "--min-batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Training batches below this are tiny (8).",
+)
+@click.option("--fix", "fixing", is_flag=True, help="Make the fixes that are safe.")
+@click.option("--unsafe-fixes", is_flag=True, help="With --fix or --diff: make the others too.")
+@click.option("--diff", is_flag=True, help="Show what --fix would change, and change nothing.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+@click.option(
+    "--statistics",
+    is_flag=True,
+    help="Also count findings by rule, and classes by how far they were understood.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 although there are findings.")
+@click.option(
+    "--stdin-filename", metavar="PATH", help="The name of what is read from stdin (PATH is -)."
+)
+@click.option("--no-cache", is_flag=True, help="Neither use nor write .bncheck_cache.")
+@click.pass_context
+def command(
+    context: click.Context,
+    paths: tuple[str, ...],
+    select: tuple[str, ...],
+    extend_select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    exclude: tuple[str, ...],
+    pedantic: bool,
+    min_batch_size: int | None,
+    fixing: bool,
+    unsafe_fixes: bool,
+    diff: bool,
+    output_format: str,
+    statistics: bool,
+    exit_zero: bool,
+    stdin_filename: str | None,
+    no_cache: bool,
+) -> None:
+    """Find Batch Normalization mistakes in Python files, folders, or `-` for stdin.
+
+    Exits with 0 without findings, 1 with some, and 2 if it could not run. Settings come from
+    `[tool.bncheck]` of the nearest pyproject.toml; `# noqa: BN101` silences a line.
+    """
+    from bncheck.cache import Cache, cache_folder
+    from bncheck.config import read_settings
+    from bncheck.discover import source_files
+    from bncheck.linting import read_sources
+
+    paths = paths or (".",)
+    from_stdin = "-" in paths
+    if from_stdin and len(paths) > 1:
+        raise BNCheckError("`-` reads from stdin and stands alone; give the files in another run")
+    settings = read_settings(_settings_folder((stdin_filename or ".",) if from_stdin else paths))
+    if select:
+        settings = replace(settings, select=select, extend_select=(), ignore=())
+    settings = replace(
+        settings,
+        extend_select=(*settings.extend_select, *extend_select),
+        ignore=(*settings.ignore, *ignore),
+        exclude=(*settings.exclude, *exclude),
+        pedantic=settings.pedantic or pedantic,
+        minimum_batch_size=min_batch_size or settings.minimum_batch_size,
+    )
+    if from_stdin:
+        sources = {stdin_filename or "<stdin>": sys.stdin.buffer.read()}
+    else:
+        sources = read_sources(source_files(paths, settings.exclude))
+    cache = None if no_cache or from_stdin else Cache(cache_folder(Path.cwd()))
+    output = Output(output_format, statistics, exit_zero, unsafe_fixes)
+    if diff or fixing:
+        found = _fix(sources, settings, cache, output, diff=diff, to_stdout=from_stdin)
+    else:
+        found = _lint(sources, settings, cache, output)
+    context.exit(1 if found and not exit_zero else 0)
+
+
+def _settings_folder(paths: tuple[str, ...]) -> Path:
+    """Return the folder from which settings are looked for: the one that holds all paths."""
+    common = Path(os.path.commonpath([Path(path).resolve() for path in paths]))
+    return common if common.is_dir() else common.parent
+
+
+def _lint(
+    sources: dict[str, bytes], settings: Settings, cache: Cache | None, output: Output
+) -> bool:
+    """Report the findings; tell whether there are any."""
+    from bncheck.linting import lint
+
+    report = lint(sources, settings, cache)
+    _report(report, output, fixed=0)
+    return bool(report.findings)
+
+
+def _fix(
+    sources: dict[str, bytes],
+    settings: Settings,
+    cache: Cache | None,
+    output: Output,
+    *,
+    diff: bool,
+    to_stdout: bool,
+) -> bool:
+    """Make the fixes or show them; tell whether findings, or with `diff` changes, are left."""
+    from bncheck import fixing
+
+    fixed = fixing.fix(sources, settings, unsafe=output.unsafe, cache=cache)
+    if diff:
+        for line in fixing.differences(sources, fixed.sources):
+            click.echo(line, nl=False)
+        return fixed.sources != sources
+    if to_stdout:
+        (text,) = fixed.sources.values()
+        click.echo(text, nl=False)
+        return bool(fixed.report.findings)
+    fixing.write(sources, fixed.sources)
+    _report(fixed.report, output, fixed=fixed.count)
+    return bool(fixed.report.findings)
+
+
+def _report(report: Report, output: Output, *, fixed: int) -> None:
+    """Print findings to stdout; what is said about them goes to stderr."""
+    from bncheck.report import json, text
+
+    if output.format == "json":
+        click.echo(json.findings_as_json(report.findings))
+    else:
+        for block in text.findings_as_text(report.findings):
+            click.echo(block)
+    if output.statistics:
+        for line in text.statistics(report.findings, report.statistics):
+            click.echo(line, err=output.format == "json")
+    closing = text.summary(report.findings, report.files, unsafe=output.unsafe, fixed=fixed)
+    click.echo(closing, err=True)

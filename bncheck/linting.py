@@ -1,0 +1,114 @@
+"""A lint run over source: read, pass over what can't matter, look in the cache, check.
+
+Neither libcst nor the reader is imported before a file that may matter is found to have changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bncheck.cache import Cache
+from bncheck.config import Settings
+from bncheck.errors import BNCheckError
+from bncheck.pages import all_pages
+from bncheck.worker import Report, lint_files, parse_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bncheck.findings import Finding
+
+UNREADABLE = "BN001"
+"""The code of a file that does not parse. It has no check and can be ignored, not deselected."""
+
+
+def read_sources(paths: Iterable[str]) -> dict[str, bytes]:
+    """Read the files of a run; raise OSError where one can't be read."""
+    return {path: Path(path).read_bytes() for path in paths}
+
+
+def lint(sources: Mapping[str, bytes], settings: Settings, cache: Cache | None = None) -> Report:
+    """Lint files that belong together, given as text by path."""
+    check_codes(settings)
+    key = cache.key(sources, settings) if cache is not None else ""
+    known = cache.look_up(key) if cache is not None else None
+    if known is not None:
+        return known
+    with _without_garbage_collection():
+        report, looked_at = _lint(sources, settings)
+    if cache is not None:
+        cache.store(key, report, [path for path in looked_at if path not in sources])
+    return report
+
+
+def check_codes(settings: Settings) -> None:
+    """Raise BNCheckError where the settings name a rule, or a prefix, that there is not."""
+    codes = [*all_pages(), UNREADABLE]
+    for prefix in (*settings.select, *settings.extend_select, *settings.ignore):
+        if not prefix or not any(code.startswith(prefix) for code in codes):
+            raise BNCheckError(
+                f"there is no rule {prefix!r}; give codes such as BN101 or prefixes such as BN1 "
+                "(`bncheck rule` lists them)"
+            )
+
+
+def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, list[str]]:
+    needs = {
+        need
+        for page in all_pages().values()
+        if settings.enables(page.code, page.default)
+        for need in page.needs
+    }
+    mattering = [path for path, text in sources.items() if any(need in text for need in needs)]
+    unparsed = [_syntax_error(path, sources[path]) for path in sources.keys() - mattering]
+    looked_at: list[str] = []
+    report = Report()
+    if mattering:
+        from bncheck.source.project import Project
+
+        project = Project(texts={Path(path): text for path, text in sources.items()})
+        report = lint_files(mattering, project, settings)
+        looked_at = [str(path) for path, _ in project.probed()]
+    report.files = len(sources)
+    report.findings += [finding for finding in unparsed if finding is not None]
+    if any(UNREADABLE.startswith(prefix) for prefix in settings.ignore):
+        report.findings = [f for f in report.findings if f.code != UNREADABLE]
+    report.findings.sort(key=lambda finding: finding.sort_key)
+    return report, looked_at
+
+
+def _syntax_error(path: str, text: bytes) -> Finding | None:
+    """Return the finding about a file that is not Python, by a parser that is ten times quicker.
+
+    Python's own parser knows the syntax of the running version only; libcst has the last word.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(text, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        import libcst as cst
+
+        try:
+            cst.parse_module(text)
+        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
+            return parse_failure(path, problem)
+    return None
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Syntax trees hold no cycles that matter, and are large to walk again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
