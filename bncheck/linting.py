@@ -5,9 +5,7 @@ Neither libcst nor the reader is imported before a file that may matter is found
 
 from __future__ import annotations
 
-import ast
 import gc
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +15,11 @@ from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.errors import BNCheckError
 from bncheck.pages import all_pages
-from bncheck.worker import Report, lint_files, parse_failure
+from bncheck.syntax import UNREADABLE, syntax_finding
+from bncheck.worker import Report, lint_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from bncheck.findings import Finding
-
-UNREADABLE = "BN001"
-"""The code of a file that does not parse. It has no check and can be ignored, not deselected."""
 
 
 def read_sources(paths: Iterable[str]) -> dict[str, bytes]:
@@ -66,7 +60,7 @@ def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, lis
         for need in page.needs
     }
     mattering = [path for path, text in sources.items() if any(need in text for need in needs)]
-    unparsed = [_syntax_error(path, sources[path]) for path in sources.keys() - mattering]
+    unparsed = [syntax_finding(path, sources[path]) for path in sources.keys() - mattering]
     looked_at: list[str] = []
     report = Report()
     if mattering:
@@ -81,25 +75,6 @@ def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, lis
         report.findings = [f for f in report.findings if f.code != UNREADABLE]
     report.findings.sort(key=lambda finding: finding.sort_key)
     return report, looked_at
-
-
-def _syntax_error(path: str, text: bytes) -> Finding | None:
-    """Return the finding about a file that is not Python, by a parser that is ten times quicker.
-
-    Python's own parser knows the syntax of the running version only; libcst has the last word.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(text, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        import libcst as cst
-
-        try:
-            cst.parse_module(text)
-        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
-            return parse_failure(path, problem)
-    return None
 
 
 @contextmanager

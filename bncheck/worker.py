@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from bncheck.checks import Check, all_checks
 from bncheck.config import Settings
-from bncheck.findings import Confidence, Finding, Match, Severity
+from bncheck.findings import Confidence, Finding, Match
 from bncheck.graph import LayerGraph, Site
 from bncheck.pages import all_pages
+from bncheck.syntax import unreadable
 from bncheck.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
         report.files += 1
         try:
             modules.append(project.module(path))
-        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as problem:
-            report.findings.append(parse_failure(path, problem))
+        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+            report.findings.append(unreadable(path, project.source(Path(path))))
     by_path: dict[str, list[tuple[str, Match]]] = defaultdict(list)
     for code, match in (
         *_structure_matches(modules, project, settings),
@@ -195,23 +196,3 @@ def silenced(code: str, lines: Iterable[str]) -> bool:
         ):
             return True
     return False
-
-
-def parse_failure(path: str, problem: Exception) -> Finding:
-    """Return the finding about a file that is not Python."""
-    line = getattr(problem, "raw_line", 1)
-    column = getattr(problem, "raw_column", 0) + 1
-    reason = str(getattr(problem, "message", problem)).strip().splitlines()
-    return Finding(
-        code="BN001",
-        name="syntax-error",
-        path=path,
-        line=line,
-        column=column,
-        end_line=line,
-        end_column=column,
-        message=f"not read as Python: {reason[0] if reason else type(problem).__name__}",
-        hint="mend the syntax; the other files were linted",
-        severity=Severity.ERROR,
-        confidence=Confidence.PROVEN,
-    )

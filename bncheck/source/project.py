@@ -57,7 +57,7 @@ class Project:
         key = Path(path)
         module = self._modules.get(key)
         if module is None:
-            module = self._modules[key] = parse(path, module_name(key), self._source(key))
+            module = self._modules[key] = parse(path, module_name(key), self.source(key))
         return module
 
     def probed(self) -> Iterator[tuple[Path, bool]]:
@@ -146,13 +146,14 @@ class Project:
                 return [m for f in found for m in self._attribute(f, tail, hops - 1)]
         return []
 
-    def _source(self, path: Path) -> str | bytes:
+    def source(self, path: Path) -> str | bytes:
+        """Return the text that was given for a path, else the file's; raise OSError."""
         return self.texts[path] if path in self.texts else path.read_bytes()
 
     def _try(self, path: Path) -> SourceModule | None:
         if path not in self._modules:
             try:
-                self._modules[path] = parse(str(path), module_name(path), self._source(path))
+                self._modules[path] = parse(str(path), module_name(path), self.source(path))
             except (OSError, cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
                 self._modules[path] = None
         return self._modules[path]

@@ -1,0 +1,65 @@
+"""Files that are not Python: found without libcst, and said in Python's own words."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+from bncheck.findings import Confidence, Finding, Severity
+
+UNREADABLE = "BN001"
+"""The code of a file that does not parse. It has no check; it can be ignored, not deselected."""
+
+
+def syntax_finding(path: str, source: bytes | str) -> Finding | None:
+    """Return the finding about a text that Python does not parse.
+
+    Python's own parser takes a tenth of libcst's time, but it knows the syntax of the running
+    version only; libcst has the last word.
+    """
+    try:
+        _parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        import libcst as cst
+
+        try:
+            tree = cst.parse_module(source)
+            if isinstance(source, bytes):
+                source.decode(tree.encoding)
+        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+            return unreadable(path, source)
+    return None
+
+
+def unreadable(path: str, source: bytes | str) -> Finding:
+    """Return the finding about a text that libcst does not parse."""
+    line, column, reason = 1, 1, "libcst does not know this syntax"
+    try:
+        _parse(source)
+    except SyntaxError as problem:
+        line, column = max(1, problem.lineno or 1), max(1, problem.offset or 1)
+        reason = problem.msg
+    except (ValueError, RecursionError, MemoryError) as problem:
+        reason = str(problem) or type(problem).__name__
+    text = source if isinstance(source, str) else source.decode("utf-8", "replace")
+    lines = text.split("\n")
+    return Finding(
+        code=UNREADABLE,
+        name="syntax-error",
+        path=path,
+        line=line,
+        column=column,
+        end_line=line,
+        end_column=column + 1,
+        message=f"not read as Python: {reason}",
+        hint="mend the syntax; the other files were linted",
+        severity=Severity.ERROR,
+        confidence=Confidence.PROVEN,
+        source_line=lines[line - 1].rstrip("\r") if line <= len(lines) else "",
+    )
+
+
+def _parse(source: bytes | str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
