@@ -1,0 +1,76 @@
+"""Networks on which folding goes wrong silently: each with exactly what must happen."""
+
+import re
+import warnings
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("bncheck.convert.fold")
+
+import torch
+from bncheck.convert.fold import fold
+from observe import assert_untouched, difference, operations, outputs, snapshot
+
+import bncheck
+from fixtures.models.adversarial import CASES
+
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""What a right fold may differ by from the original in that dtype, relative to the output's
+largest value; the scales here reach a hundred, so that half precision is coarse. Nothing is
+judged by these in float32 and below that float64 does not judge first."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.filterwarnings("ignore")
+def test_adversarial(case):
+    model = case.model()
+    before = snapshot(model)
+    arguments, keywords = call(case, 1)
+    if case.error:
+        with pytest.raises(bncheck.BNCheckError, match=f"(?i){case.error}") as raised:
+            fold(model, arguments, keywords, **case.options)
+        assert "\n" not in str(raised.value).strip()
+        assert_untouched(before, model)
+        return
+
+    result = fold(model, arguments, keywords, **case.options)
+
+    assert_untouched(before, model)
+    assert_same(case, model, result.model)
+    original = operations(model, arguments, keywords)
+    folded = operations(result.model, arguments, keywords)
+    removed = original.batch_norms - folded.batch_norms
+    low, high = case.folded if isinstance(case.folded, tuple) else (case.folded, case.folded)
+    reasons = {refusal.batch_norm: refusal.reason for refusal in result.refusals}
+    assert low <= removed <= high, (removed, result.steps, reasons)
+    assert folded.computing <= original.computing - removed - case.fewer_operations, (
+        original.counts,
+        folded.counts,
+    )
+    if case.refused:
+        assert any(re.search(case.refused, reason, re.IGNORECASE) for reason in reasons.values()), (
+            reasons
+        )
+
+
+def call(case, seed, batch=None):
+    inputs = case.inputs(seed, batch)
+    return ((), dict(zip(case.keywords, inputs, strict=True))) if case.keywords else (inputs, None)
+
+
+def assert_same(case, model, folded):
+    """Compare on the example, on other values and signs, and with another batch size."""
+    bound = ROUNDING.get(case.dtype, 1e-3)
+    for seed, sign, batch in [(1, 1, None), (2, 1, None), (3, -1, None), (4, 3, None), (5, 1, 3)]:
+        arguments, keywords = call(case, seed, batch)
+        arguments = tuple(argument * sign for argument in arguments)
+        expected = outputs(model, arguments, keywords)
+        try:
+            actual = outputs(folded, arguments, keywords)
+        except Exception:
+            # A graph of fixed shapes may refuse another batch; it may not compute it wrongly.
+            assert batch not in (None, case.batch)
+            warnings.warn(f"{case.name}: no other batch size", stacklevel=1)
+            continue
+        assert difference(expected, actual) <= bound, (seed, difference(expected, actual))
