@@ -102,8 +102,13 @@ class Layer:
     """One constructed layer instance.
 
     `attributes` holds, where they apply, `bias`, `in_channels`, `out_channels`, `num_features`,
-    `dimensions` (1, 2 or 3), `momentum`, `eps`, `affine`, `track_running_stats`, `training`:
-    each a constant, a `Symbol` or `UNKNOWN`.
+    `dimensions` (1, 2 or 3), `momentum`, `eps`, `affine`, `track_running_stats`: each a constant,
+    a `Symbol` or `UNKNOWN`; defaults are filled in. Readers of source also say of a layer
+
+    - `built_in_forward`: True when the forward pass itself constructs it, at each call, with no
+      condition that could keep it from one call to the next (BN106);
+    - `mentioned`: False when no code but the constructors reads the attribute that holds it,
+      neither a method nor, by that name, another class that was read (BN105).
     """
 
     kind: Kind
@@ -122,7 +127,17 @@ class Layer:
 
 @dataclass(eq=False)
 class Node:
-    """One application of a layer or an operation in the forward pass."""
+    """One application of a layer or an operation in the forward pass.
+
+    Calls have attributes too. A functional norm has `functional` (True), those of the layer, and
+
+    - `running_statistics`: True when the running mean that it is given is kept by the module (an
+      attribute, such as `self.running_mean`), False when it is None or a tensor made on the spot;
+    - `training` and `training_given`: the argument, and whether it was given at all (BN108).
+
+    A reshape and an input have `rank`, the number of dimensions of the output, where it is known.
+    A concatenation has `dimension`.
+    """
 
     kind: Kind
     name: str

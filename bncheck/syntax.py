@@ -33,7 +33,7 @@ def syntax_finding(path: str, source: bytes | str) -> Finding | None:
 
 def unreadable(path: str, source: bytes | str) -> Finding:
     """Return the finding about a text that libcst does not parse."""
-    line, column, reason = 1, 1, "libcst does not know this syntax"
+    line, column, reason = 1, 1, "its encoding is not the one it declares, or its syntax is unknown"
     try:
         _parse(source)
     except SyntaxError as problem:

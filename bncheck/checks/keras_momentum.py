@@ -1,0 +1,75 @@
+"""BN107: a momentum or an eps that means something else than its author thought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Fix, Match, SetKeyword
+from bncheck.graph import Kind, LayerGraph, Site
+
+_MOMENTUM_POSITION = 2
+"""Among the arguments of the constructors in torch.nn."""
+
+
+@check("BN107", LayerGraph)
+def keras_momentum(graph: LayerGraph) -> Iterator[Match]:
+    """Yield each BatchNorm whose constant momentum or eps is out of all sensible range."""
+    for layer in graph.layers:
+        if layer.kind is Kind.BATCH_NORM and layer.site is not None:
+            in_torch = layer.type_name.startswith("torch.nn.")
+            yield from _objections(layer.site, layer.get, fixable=in_torch)
+    for node in graph.of_kind(Kind.BATCH_NORM):
+        if node.get("functional") is True and node.site is not None:
+            yield from _objections(node.site, node.get, fixable=False)
+
+
+def _objections(site: Site, get: Callable[[str], object], *, fixable: bool) -> Iterator[Match]:
+    keeps_statistics = get("track_running_stats") is not False
+    keeps_statistics = keeps_statistics and get("running_statistics") is not False
+    momentum, eps = _number(get("momentum")), _number(get("eps"))
+    if momentum is not None and keeps_statistics:
+        yield from _momentum(site, momentum, fixable=fixable)
+    if eps is not None and (eps <= 0 or eps > 0.1):
+        yield Match(
+            site,
+            f"eps={eps:g} "
+            + ("divides by zero in a constant channel" if eps <= 0 else "drowns small variances"),
+            "PyTorch's default is 1e-05, Keras's 0.001",
+        )
+
+
+def _momentum(site: Site, momentum: float, *, fixable: bool) -> Iterator[Match]:
+    if momentum == 0:
+        yield Match(
+            site,
+            "momentum=0 never updates the running statistics, and training still normalises by "
+            "the batch",
+            "freeze a BatchNorm with eval(), or leave momentum at its default",
+        )
+    elif momentum == 1:
+        yield Match(
+            site,
+            "momentum=1 keeps the statistics of the last batch only",
+            "use 0.1, or momentum=None for the average over all batches",
+            confidence=Confidence.POSSIBLE,
+        )
+    elif 0.5 <= momentum < 1:
+        torch_momentum = f"{1 - momentum:.10g}"
+        change = SetKeyword(site, "momentum", torch_momentum, _MOMENTUM_POSITION)
+        yield Match(
+            site,
+            f"momentum={momentum:g} is the share of the newest batch in PyTorch: the running "
+            f"statistics follow the last {_batches(momentum)}",
+            f"Keras's {momentum:g} is momentum={torch_momentum} here",
+            fix=Fix(f"Set momentum={torch_momentum}", (change,), safe=False) if fixable else None,
+        )
+
+
+def _batches(momentum: float) -> str:
+    """Return the time constant of the running average in batches, 1 / momentum."""
+    return f"{1 / momentum:.1f} batches" if momentum < 0.95 else "batch alone"
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
