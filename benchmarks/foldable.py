@@ -1,0 +1,335 @@
+"""An independent rule for which BatchNorms can be folded exactly: the fold is acted out.
+
+Nothing here knows which operations let a scale through, or reads a traced graph. A model is run
+with hooks that do to a layer's output (or input) what a fold would do to its parameters, and a
+BatchNorm counts as foldable when the whole model, without it, still gives the same outputs on
+fresh inputs in float64. So a positive answer is a proof by construction, and the candidates come
+from measurement:
+
+- `u -> g * u + h` per channel on the outputs of the layers before it (backward): which channels
+  of the BatchNorm each layer's channel reaches is measured by moving it, with the outputs of all
+  layers held at their recorded values, so that only direct ways count; g is then the scale of the
+  channels that are reached, h the least-squares solution for the shift;
+- `x -> g * x` on the inputs of the layers after it and `u -> u + h` on their outputs (forward),
+  with g and h measured likewise;
+- one layer beside it gets the BatchNorm as an identity kernel (sideways).
+
+Layers are convolutions, transposed convolutions, linear layers and other BatchNorms, as modules;
+samples of a batch must not depend on each other, and float64 parameters are expected. Each
+BatchNorm is judged with the others in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONSUMERS = (
+    *_CONVOLUTIONS,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+Outputs = list[Tensor]
+Hook = Callable[[nn.Module, int, Tensor, Tensor], Tensor]
+"""From a layer, the number of the call, its input and its output to the output to use."""
+
+
+def foldable(model: nn.Module, example: Tensor) -> dict[str, str]:
+    """Return the BatchNorms that can be removed exactly, each with the way that shows it.
+
+    `model` is in eval mode, in float64, with hooks of its own nowhere; `example` has one sample.
+    """
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) in _CONSUMERS or type(module) in _NORMS
+    }
+    norms = {name: module for name, module in layers.items() if type(module) in _NORMS}
+    generator = torch.Generator().manual_seed(7)
+    shape = (3, *example.shape[1:])
+    fresh = torch.randn(shape, generator=generator, dtype=example.dtype) * 2
+    probe = _Probe(model, layers, example, fresh)
+    found = {}
+    for name, norm in norms.items():
+        if name not in probe.inputs:
+            continue
+        for way in (probe.backward, probe.forward, probe.sideways):
+            if way(norm):
+                found[name] = way.__name__
+                break
+    return found
+
+
+def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return s and t with which a BatchNorm in eval mode is y = s * x + t, per channel."""
+    mean, variance = norm.running_mean, norm.running_var
+    scale = (variance + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight.detach()
+    shift = -mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach()
+
+
+class _Probe:
+    """One model, what each of its layers saw and gave on the example, and what reaches what."""
+
+    def __init__(
+        self, model: nn.Module, layers: dict[str, nn.Module], example: Tensor, fresh: Tensor
+    ) -> None:
+        self.model, self.layers, self.example, self.fresh = model, layers, example, fresh
+        self.names = {module: name for name, module in layers.items()}
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.outputs: dict[str, list[Tensor]] = {}
+        self.expected = _run(model, fresh)
+        with self._hooked(self._record):
+            _run(model, example)
+        # One row of a batch for each channel of each layer, with that channel moved by one.
+        self.atoms = [
+            (name, channel)
+            for name in self.outputs
+            for channel in range(_channels(self.layers[name], self.outputs[name][0]))
+        ]
+        self.moved = self._move_each()
+
+    def backward(self, norm: nn.Module) -> bool:
+        """Whether layers before it can take it in."""
+        name = self.names[norm]
+        scale, shift = scale_and_shift(norm)
+        columns, targets = [], []
+        for base, moved in zip(self.inputs[name], self.moved[name], strict=True):
+            effect = moved[1:] - base  # atom x the input's own shape
+            columns.append(effect)
+            targets.append(_along(shift, effect[0], 0).expand(effect.shape[1:]))
+        reached = sum((_total(column) > 1e-9).to(torch.int) for column in columns)
+        atoms = torch.nonzero(reached.sum(1)).flatten().tolist()
+        gains: dict[str, Tensor] = {}
+        for atom in atoms:
+            scales = scale[reached[atom] > 0]
+            if not torch.allclose(scales, scales[:1], rtol=1e-12, atol=0):
+                return False
+            layer, channel = self.atoms[atom]
+            gains.setdefault(layer, self._ones(layer))[channel] = scales[0]
+        if not atoms:
+            return False
+        matrix = torch.cat([column[atoms].flatten(1) for column in columns], 1).T
+        target = torch.cat([target.flatten() for target in targets])
+        solution = torch.linalg.lstsq(matrix, target[:, None], driver="gelsd").solution[:, 0]
+        if not torch.allclose(matrix @ solution, target, rtol=1e-8, atol=1e-8):
+            return False
+        offsets = {layer: torch.zeros_like(gain) for layer, gain in gains.items()}
+        for atom, value in zip(atoms, solution, strict=True):
+            layer, channel = self.atoms[atom]
+            offsets[layer][channel] = value
+
+        def fold(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            if layer is norm:
+                return x
+            gain = gains.get(self.names[layer])
+            if gain is None:
+                return out
+            dim = _dim(layer, out)
+            return out * _along(gain, out, dim) + _along(offsets[self.names[layer]], out, dim)
+
+        return self._agrees(fold)
+
+    def forward(self, norm: nn.Module) -> bool:
+        """Whether layers after it can take it in."""
+        name = self.names[norm]
+        scale, _ = scale_and_shift(norm)
+        gains: dict[nn.Module, Tensor] = {}
+        first = self.atoms.index((name, 0))
+        own = range(first + 1, first + 1 + len(scale))
+        for reader, module in self.layers.items():
+            if type(module) not in _CONSUMERS or reader not in self.inputs:
+                continue
+            for base, moved in zip(self.inputs[reader], self.moved[reader], strict=True):
+                effect = (moved[own.start : own.stop] - base).abs()
+                dim = _dim(module, base)
+                effect = _total(effect.movedim(dim, 1)) > 1e-9  # norm's channels x reader's
+                if (effect.sum(0) > 1).any():
+                    return False
+                if effect.any():
+                    gain = torch.where(
+                        effect.any(0), scale[effect.to(torch.int).argmax(0)], torch.ones(())
+                    )
+                    if module in gains and not torch.equal(gains[module], gain):
+                        return False
+                    gains[module] = gain.to(scale)
+        if not gains:
+            return False
+        offsets: dict[nn.Module, Tensor] = {}
+
+        def measure(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            if layer is norm:
+                return x
+            wanted = self.outputs[self.names[layer]][call]
+            if layer in gains:
+                scaled = _plain(layer, x * _along(gains[layer], x, _dim(layer, x)))
+                gap = (wanted - scaled).movedim(_dim(layer, out), 0).flatten(1)
+                offsets[layer] = gap.mean(1)
+            return wanted
+
+        with self._hooked(measure):
+            _run(self.model, self.example)
+
+        def fold(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            if layer is norm:
+                return x
+            if layer not in gains:
+                return out
+            scaled = _plain(layer, x * _along(gains[layer], x, _dim(layer, x)))
+            return scaled + _along(offsets[layer], out, _dim(layer, out))
+
+        return self._agrees(fold)
+
+    def sideways(self, norm: nn.Module) -> bool:
+        """Whether a layer beside it can take it in as an identity kernel."""
+        scale, shift = scale_and_shift(norm)
+        for name, layer in self.layers.items():
+            changed = _with_identity(layer, scale, shift) if name in self.outputs else None
+            if changed is None:
+                continue
+
+            def fold(
+                module: nn.Module,
+                call: int,
+                x: Tensor,
+                out: Tensor,
+                layer: nn.Module = layer,
+                changed: nn.Module = changed,
+            ) -> Tensor:
+                if module is norm:
+                    return torch.zeros_like(out)
+                return _plain(changed, x) if module is layer else out
+
+            if self._agrees(fold):
+                return True
+        return False
+
+    def _agrees(self, fold: Hook) -> bool:
+        with self._hooked(fold):
+            try:
+                actual = _run(self.model, self.fresh)
+            except RuntimeError:  # such as a shape that only the BatchNorm made right
+                return False
+        return all(
+            (one - other).abs().max() <= 1e-8 * one.abs().max().clamp(min=1e-30)
+            for one, other in zip(self.expected, actual, strict=True)
+            if one.numel()
+        )
+
+    def _record(self, layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+        self.inputs.setdefault(self.names[layer], []).append(x.clone())
+        self.outputs.setdefault(self.names[layer], []).append(out.clone())
+        return out
+
+    def _move_each(self) -> dict[str, list[Tensor]]:
+        """Return what each layer is given: row 0 as recorded, row i + 1 with atom i moved."""
+        rows = len(self.atoms) + 1
+        moved: dict[str, list[Tensor]] = {}
+        place = {name: self.atoms.index((name, 0)) + 1 for name in self.outputs}
+
+        def move(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            name = self.names[layer]
+            moved.setdefault(name, []).append(x.clone())
+            base = self.outputs[name][call]
+            result = base.repeat(rows, *[1] * (base.dim() - 1))
+            dim = _dim(layer, result)
+            for channel in range(base.shape[dim]):
+                result[place[name] + channel].select(dim - 1, channel).add_(1.0)
+            return result
+
+        if any(_channels(self.layers[name], outs[0]) == 0 for name, outs in self.outputs.items()):
+            raise ValueError("a layer without output channels cannot be probed")
+        with self._hooked(move):
+            _run(self.model, self.example.repeat(rows, *[1] * (self.example.dim() - 1)))
+        return moved
+
+    def _ones(self, name: str) -> Tensor:
+        out = self.outputs[name][0]
+        return torch.ones(_channels(self.layers[name], out), dtype=out.dtype)
+
+    @contextmanager
+    def _hooked(self, hook: Hook) -> Iterator[None]:
+        calls: dict[nn.Module, int] = {}
+
+        def run(module: nn.Module, arguments: Any, out: Tensor) -> Tensor:
+            call = calls[module] = calls.get(module, -1) + 1
+            return hook(module, call, arguments[0], out)
+
+        handles = [module.register_forward_hook(run) for module in self.layers.values()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _run(model: nn.Module, x: Tensor) -> Outputs:
+    with torch.no_grad():
+        result = model(x.clone())
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _plain(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer without its hooks."""
+    with torch.no_grad():
+        return layer.forward(x)
+
+
+def _dim(layer: nn.Module, value: Tensor) -> int:
+    """Return where a layer's channels stand in its input or output, which has a batch."""
+    return value.dim() - 1 if isinstance(layer, nn.Linear) else 1
+
+
+def _channels(layer: nn.Module, out: Tensor) -> int:
+    return out.shape[_dim(layer, out)]
+
+
+def _total(values: Tensor) -> Tensor:
+    """Sum magnitudes over all but the first two dimensions."""
+    return values.abs().reshape(*values.shape[:2], -1).sum(2)
+
+
+def _along(values: Tensor, like: Tensor, dim: int) -> Tensor:
+    shape = [1] * like.dim()
+    shape[dim] = -1
+    return values.reshape(shape)
+
+
+def _with_identity(layer: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module | None:
+    """Return a copy of a layer that adds scale * x + shift to its output; None where none can."""
+    channels = len(scale)
+    if not isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+        return None
+    if layer.weight.shape[0] != channels:
+        return None
+    taps: tuple[int, ...] = ()
+    inputs = layer.weight.shape[1]
+    if isinstance(layer, _CONVOLUTIONS):
+        if layer.in_channels != channels or isinstance(layer.padding, str):
+            return None
+        sizes = zip(layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True)
+        for padding, dilation, kernel, stride in sizes:
+            if stride != 1 or padding % dilation or padding // dilation >= kernel:
+                return None
+            taps = (*taps, padding // dilation)
+    elif inputs != channels:
+        return None
+    changed = copy.deepcopy(layer)
+    changed._forward_hooks.clear()
+    with torch.no_grad():
+        for channel in range(channels):
+            changed.weight[(channel, channel % inputs, *taps)] += scale[channel]
+        bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach()
+        changed.bias = nn.Parameter(bias + shift)
+    return changed
