@@ -1,0 +1,163 @@
+"""Pushes a BatchNorm into the layers that produce its input.
+
+A tensor `T` upstream becomes `scale * T + shift` per element. Whatever writes it must be able to
+write that, whatever else reads it must want exactly that. Both demands spread until they rest on
+layers and BatchNorms, or are blocked; the set that they reach goes together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+
+from bncheck.convert.algebra import compose
+from bncheck.convert.labels import UNDETERMINED, Blocked, channels_of, merge, per_channel
+from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
+from bncheck.convert.producers import describe_node, display_name
+from bncheck.convert.transparent import is_transparent, pull, push
+from bncheck.graph import PRODUCERS, Kind, Node
+
+
+def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
+    """Plan the removal of a BatchNorm and of those that must go with it; Blocked if impossible."""
+    reasons = []
+    for shift_to in (0, -1):
+        try:
+            _Demands(plan, shift_to).satisfy(batch_norm)
+        except Blocked as reason:
+            reasons.append(reason)
+        else:
+            return
+    raise reasons[0]
+
+
+class _Demands:
+    def __init__(self, plan: Plan, shift_to: int) -> None:
+        self.plan = plan
+        self.shift_to = shift_to
+        self.wanted: dict[Node, torch.Tensor] = {}
+        self.gone: list[BatchNorm] = []
+        self.takers: dict[Node, torch.Tensor] = {}
+        self.queue: deque[Node] = deque()
+
+    def satisfy(self, batch_norm: BatchNorm) -> None:
+        self._remove(batch_norm)
+        while self.queue:
+            node = self.queue.popleft()
+            self._write(node)
+            for reader in dict.fromkeys(node.consumers):
+                self._read(node, reader)
+        changes: dict[Node, Absorption] = {}
+        maps: dict[str, Map] = {}
+        table = self.plan.table
+        for node, channels in self.takers.items():
+            scale, shift = table.scales(channels), table.shifts(channels)
+            below = self.plan.batch_norm_of(node)
+            if below is None:
+                changes[node] = Absorption("output", scale, shift)
+            elif below in self.gone:
+                raise Blocked(f"and {below.name} each need the other to stay")
+            else:
+                assert below.map is not None
+                maps[below.name] = compose((scale, shift), below.map)
+        self.plan.take(_one_per_layer(self.plan, changes), maps, self.gone, "backward")
+
+    def _remove(self, batch_norm: BatchNorm) -> None:
+        if batch_norm in self.gone:
+            return
+        if batch_norm.problem is not None:
+            raise Blocked(f"shares its input with {batch_norm.name}, which {batch_norm.problem}")
+        self.gone.append(batch_norm)
+        channels = self.plan.labels(batch_norm)
+        for node in batch_norm.nodes:
+            source = node.inputs[0]
+            if source.shape is None or len(source.shape) < 2:
+                raise Blocked("has an input whose shape is not known")
+            self._want(source, per_channel(channels, source.shape, 1))
+
+    def _want(self, node: Node, labels: torch.Tensor) -> None:
+        merged, more = merge(self.wanted.get(node), labels)
+        if more:
+            self.wanted[node] = merged
+            if node not in self.queue:
+                self.queue.append(node)
+
+    def _write(self, node: Node) -> None:
+        """Make the operation that computes a tensor compute the wanted one."""
+        call = self.plan.traced.calls[node]
+        labels = self.wanted[node]
+        if call.observed:
+            raise Blocked(f"follows {describe_node(node)}, whose output a hook sees")
+        if node in self.plan.removed:
+            self._want(node.inputs[0], labels)
+        elif node.kind in PRODUCERS:
+            self._write_layer(node, labels)
+        elif node.kind is Kind.BATCH_NORM:
+            below = self.plan.batch_norm_of(node)
+            if below is None or below.problem is not None or len(below.nodes) > 1:
+                raise Blocked(f"follows {describe_node(node)}, which cannot take it up")
+            self.takers[node] = self._fill(node, labels, 1)
+        elif is_transparent(node, call):
+            parts = pull(node, call, labels, self.plan.table, self.shift_to)
+            for source, part in zip(node.inputs, parts, strict=True):
+                self._want(source, part)
+        else:
+            raise Blocked(f"follows {describe_node(node)}, which cannot take up a scale and shift")
+
+    def _write_layer(self, node: Node, labels: torch.Tensor) -> None:
+        producers = self.plan.producers
+        producers.require_plain(node)
+        try:
+            channels = self._fill(node, labels, producers.output_axis(node))
+        except Blocked:
+            raise Blocked(
+                f"has channels that are not the output channels of {display_name(node)}"
+            ) from None
+        self.takers[node] = channels
+        for other in producers.other_users(node):
+            producers.require_same_layer(node, other)
+            assert other.shape is not None
+            self._want(other, per_channel(channels, other.shape, producers.output_axis(other)))
+
+    def _fill(self, node: Node, labels: torch.Tensor, axis: int) -> torch.Tensor:
+        """Want of a whole channel what is wanted of a part of it."""
+        channels = channels_of(labels, axis)
+        self._want(node, per_channel(channels, tuple(labels.shape), axis))
+        return channels
+
+    def _read(self, node: Node, reader: Node) -> None:
+        """Let another reader of a changed tensor come along, or be blocked by it."""
+        batch_norm = self.plan.batch_norm_of(reader)
+        if batch_norm is not None:
+            try:
+                self._remove(batch_norm)
+            except Blocked:
+                raise Blocked(
+                    f"follows {describe_node(node)}, which {describe_node(reader)} reads too"
+                ) from None
+            return
+        call = self.plan.traced.calls[reader]
+        if reader in self.plan.removed:
+            self._want(reader, self.wanted[node])
+            return
+        if reader.kind is Kind.ADD and reader in self.wanted and is_transparent(reader, call):
+            return  # `_write` of the sum has asked for this, or will
+        if reader.kind is Kind.ADD or not is_transparent(reader, call):
+            raise Blocked(f"follows {describe_node(node)}, which {describe_node(reader)} reads too")
+        inputs = [self.wanted.get(source) for source in reader.inputs]
+        labels = push(reader, call, inputs, self.plan.table)
+        if bool((labels != UNDETERMINED).any()):
+            self._want(reader, labels)
+
+
+def _one_per_layer(plan: Plan, changes: dict[Node, Absorption]) -> dict[Node, Absorption]:
+    """Keep one node for each layer that several nodes use; all of them want the same."""
+    kept: dict[Node, Absorption] = {}
+    covered: set[Node] = set()
+    order = {node: index for index, node in enumerate(plan.traced.graph.nodes)}
+    for node in sorted(changes, key=order.__getitem__):
+        if node not in covered:
+            kept[node] = changes[node]
+            covered.update(plan.producers.other_users(node))
+    return kept

@@ -1,0 +1,76 @@
+"""Pushes a BatchNorm into the layers that consume its output.
+
+Downstream tensors then hold `T'` where `T = scale * T' + shift` was. Layers undo that on their
+input; transparent operations pass it on; anything else blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from bncheck.convert.algebra import compose
+from bncheck.convert.labels import UNDETERMINED, Blocked, channels_of, per_channel
+from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
+from bncheck.convert.producers import describe_node, display_name
+from bncheck.convert.transparent import is_transparent, push
+from bncheck.graph import PRODUCERS, Node
+
+
+def push_forward(plan: Plan, batch_norm: BatchNorm) -> None:
+    """Plan the removal of a BatchNorm into its consumers; Blocked if one cannot take it."""
+    owed: dict[Node, torch.Tensor] = {}
+    for node in batch_norm.nodes:
+        if node.shape is None or len(node.shape) < 2:
+            raise Blocked("has an output whose shape is not known")
+        owed[node] = per_channel(plan.labels(batch_norm), node.shape, 1)
+    changes: dict[Node, Absorption] = {}
+    maps: dict[str, Map] = {}
+    for node in plan.traced.graph.nodes:
+        if not any(source in owed for source in node.inputs):
+            continue
+        for source in node.inputs:
+            if source in owed and plan.traced.calls[source].observed:
+                raise Blocked(f"a hook sees the output of {describe_node(source)}")
+        below = plan.batch_norm_of(node)
+        if node in plan.removed:
+            owed[node] = owed[node.inputs[0]]
+        elif below is not None:
+            maps[below.name] = _into_batch_norm(plan, below, owed[node.inputs[0]], batch_norm)
+        elif node.kind in PRODUCERS:
+            changes[node] = _into_layer(plan, node, owed)
+        elif is_transparent(node, plan.traced.calls[node]):
+            inputs = [owed.get(source) for source in node.inputs]
+            labels = push(node, plan.traced.calls[node], inputs, plan.table)
+            if bool((labels != UNDETERMINED).any()):
+                owed[node] = labels
+        else:
+            raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
+    if not changes and not maps:
+        raise Blocked("has an output that no layer reads")
+    plan.take(changes, maps, [batch_norm], "forward")
+
+
+def _into_batch_norm(
+    plan: Plan, below: BatchNorm, labels: torch.Tensor, batch_norm: BatchNorm
+) -> Map:
+    if below is batch_norm or below.problem is not None or len(below.nodes) > 1:
+        raise Blocked(f"reaches {below.name}, which cannot take it up")
+    channels = channels_of(labels, 1)
+    assert below.map is not None
+    return compose(below.map, (plan.table.scales(channels), plan.table.shifts(channels)))
+
+
+def _into_layer(plan: Plan, node: Node, owed: dict[Node, torch.Tensor]) -> Absorption:
+    producers = plan.producers
+    producers.require_plain(node)
+    if len(node.inputs) != 1:
+        raise Blocked(f"reaches {display_name(node)}, whose weight is not a parameter")
+    for other in producers.other_users(node):
+        raise Blocked(
+            f"reaches {display_name(node)}, which shares its parameters with {describe_node(other)}"
+        )
+    channels = channels_of(owed[node.inputs[0]], producers.input_axis(node))
+    scale, shift = plan.table.scales(channels), plan.table.shifts(channels)
+    if bool((shift != 0).any()):
+        producers.require_no_border(node)
+    return Absorption("input", scale, shift)

@@ -1,0 +1,137 @@
+"""Labels: for each element of a tensor, which affine map `x -> scale * x + shift` it is given.
+
+A label is a row of a `LabelTable`; a labelling is an integer tensor of the shape of the tensor it
+speaks of, mostly expanded views that take no memory. What only moves data moves its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+UNDETERMINED = -1
+"""No one has asked anything of this element."""
+IDENTITY = 0
+"""The map `1 * x + 0`."""
+
+
+class Blocked(Exception):  # noqa: N818
+    """A map cannot pass here; the text says why, as the end of a sentence about a BatchNorm."""
+
+
+class LabelTable:
+    """Affine maps by label, in float64."""
+
+    def __init__(self) -> None:
+        self.scale = torch.ones(1, dtype=torch.float64)
+        self.shift = torch.zeros(1, dtype=torch.float64)
+        self._variants: dict[object, dict[int, int]] = {}
+
+    def add(self, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        """Append maps and return their labels; both tensors are float64 of one shape `(n,)`."""
+        start = len(self.scale)
+        self.scale = torch.cat([self.scale, scale])
+        self.shift = torch.cat([self.shift, shift])
+        return torch.arange(start, len(self.scale))
+
+    def scales(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the scale of each label; 1 where undetermined."""
+        return self.scale[labels.clamp(min=IDENTITY)]
+
+    def shifts(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the shift of each label; 0 where undetermined."""
+        return self.shift[labels.clamp(min=IDENTITY)]
+
+    def variant(
+        self,
+        labels: torch.Tensor,
+        key: object,
+        change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> torch.Tensor:
+        """Return labels of changed maps; the same label and `key` always give the same variant.
+
+        `change` takes scales and shifts and returns new ones. Undetermined elements stay so.
+        """
+        small = squeezed(labels)
+        known = self._variants.setdefault(key, {UNDETERMINED: UNDETERMINED})
+        present = distinct(small)
+        missing = torch.tensor([i for i in present.tolist() if i not in known], dtype=torch.long)
+        if len(missing):
+            scale, shift = change(self.scale[missing], self.shift[missing])
+            plain = (scale == 1) & (shift == 0)
+            new = torch.zeros(len(missing), dtype=torch.long)
+            new[~plain] = self.add(scale[~plain], shift[~plain])
+            known.update(zip(missing.tolist(), new.tolist(), strict=True))
+        table = torch.tensor([known[i] for i in present.tolist()], dtype=torch.long)
+        return table[torch.searchsorted(present, small)].expand(labels.shape)
+
+    def scale_only(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the labels of the same maps without their shifts."""
+        return self.variant(labels, "scale only", lambda s, t: (s, torch.zeros_like(t)))
+
+
+def distinct(labels: torch.Tensor) -> torch.Tensor:
+    """Return the labels that occur, in order."""
+    found: torch.Tensor = squeezed(labels).unique()  # type: ignore[no-untyped-call]
+    return found
+
+
+def per_channel(channels: torch.Tensor, shape: tuple[int, ...], axis: int) -> torch.Tensor:
+    """Return the labelling of a tensor of `shape` that has one label per index of `axis`."""
+    view = [1] * len(shape)
+    view[axis] = -1
+    return channels.view(view).expand(shape)
+
+
+def squeezed(labels: torch.Tensor) -> torch.Tensor:
+    """Return the labelling with each dimension that is only expanded narrowed to size 1."""
+    for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            labels = labels.narrow(axis, 0, 1)
+    return labels
+
+
+def uniform(labels: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """Return the labels with `axes` reduced to size 1.
+
+    Raises Blocked where two determined elements along `axes` differ.
+    """
+    small = squeezed(labels)
+    axes = tuple(axis % labels.dim() for axis in axes)
+    if 0 in small.shape or not axes:
+        return (
+            small
+            if not axes
+            else labels.new_full(
+                [1 if i in axes else n for i, n in enumerate(small.shape)], UNDETERMINED
+            )
+        )
+    top = small.amax(axes, keepdim=True)
+    if bool(((small != top) & (small != UNDETERMINED)).any()):
+        raise Blocked("asks for different scales within one channel")
+    return top
+
+
+def channels_of(labels: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return the label of each index of `axis`, shape `(n,)`; Blocked where it is not one."""
+    others = tuple(i for i in range(labels.dim()) if i != axis % labels.dim())
+    reduced = uniform(labels, others) if others else labels
+    size = labels.shape[axis]
+    return reduced.reshape(-1).expand(size) if reduced.numel() != size else reduced.reshape(-1)
+
+
+def merge(known: torch.Tensor | None, new: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """Return both labellings in one, and whether it says more than `known` did.
+
+    Raises Blocked where they disagree.
+    """
+    if known is None:
+        return new, bool((squeezed(new) != UNDETERMINED).any())
+    a, b = squeezed(known), squeezed(new)
+    open_a, open_b = a == UNDETERMINED, b == UNDETERMINED
+    if bool(((a != b) & ~open_a & ~open_b).any()):
+        raise Blocked("and something else ask for different scales of the same values")
+    if not bool((open_a & ~open_b).any()):
+        return known, False
+    return torch.where(open_a, b, a).expand(known.shape), True

@@ -1,0 +1,216 @@
+"""Which BatchNorms of a traced model go, where to, and why the others stay. The plan is data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from bncheck.convert import algebra
+from bncheck.convert.labels import Blocked, LabelTable
+from bncheck.convert.producers import Producers, display_name
+from bncheck.graph import Kind, Node
+from bncheck.model.trace import TracedModel
+from bncheck.model.trace_fx import has_hooks
+
+Map = tuple[torch.Tensor, torch.Tensor]
+How = Literal["backward", "forward", "sideways"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One BatchNorm that goes."""
+
+    batch_norm: str
+    into: str
+    """The layers that take it up, separated by commas."""
+    how: str
+    """`backward`, `forward` or `sideways`."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One BatchNorm that stays, and why."""
+
+    batch_norm: str
+    reason: str
+
+
+@dataclass
+class BatchNorm:
+    """One BatchNorm, by the statistics that it reads, and every place that applies it."""
+
+    name: str
+    nodes: list[Node]
+    map: Map | None = None
+    """Scale and shift that it now stands for, float64."""
+    labels: torch.Tensor | None = None
+    problem: str | None = None
+    """Why it cannot go anywhere."""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Absorption:
+    """An affine map that a layer takes up on one side."""
+
+    side: Literal["output", "input", "identity"]
+    scale: torch.Tensor
+    shift: torch.Tensor
+    centre: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """What to do to a model: layers with their new parameters, BatchNorms that go or change."""
+
+    traced: TracedModel
+    producers: Producers
+    table: LabelTable = field(default_factory=LabelTable)
+    batch_norms: list[BatchNorm] = field(default_factory=list)
+    removed: set[Node] = field(default_factory=set)
+    absorptions: dict[Node, list[Absorption]] = field(default_factory=dict)
+    """By the first node that uses the layer."""
+    folded: dict[Node, tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
+    """The layer's new weight and bias, in its dtype."""
+    changed: set[str] = field(default_factory=set)
+    """Names of BatchNorms that stay but took up another one."""
+    steps: list[Step] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def batch_norm_of(self, node: Node) -> BatchNorm | None:
+        """Return the BatchNorm that a node applies and that is still there."""
+        if node.kind is not Kind.BATCH_NORM or node in self.removed:
+            return None
+        return next((b for b in self.batch_norms if node in b.nodes), None)
+
+    def labels(self, batch_norm: BatchNorm) -> torch.Tensor:
+        """Return the labels of its channels."""
+        if batch_norm.labels is None:
+            assert batch_norm.map is not None
+            batch_norm.labels = self.table.add(*batch_norm.map)
+        return batch_norm.labels
+
+    def take(
+        self, changes: dict[Node, Absorption], maps: dict[str, Map], gone: list[BatchNorm], how: How
+    ) -> None:
+        """Make these changes together; Blocked, and nothing made, where a layer cannot hold one."""
+        folded = {node: self._fold(node, change) for node, change in changes.items()}
+        for node, change in changes.items():
+            self.absorptions.setdefault(node, []).append(change)
+            self.folded[node] = folded[node]
+        targets = [display_name(node) for node in changes]
+        for batch_norm in self.batch_norms:
+            if batch_norm.name in maps:
+                batch_norm.map, batch_norm.labels = maps[batch_norm.name], None
+                self.changed.add(batch_norm.name)
+                targets.append(batch_norm.name)
+        for batch_norm in gone:
+            self.removed.update(batch_norm.nodes)
+            self.changed.discard(batch_norm.name)
+            self.steps.append(Step(batch_norm.name, ", ".join(dict.fromkeys(targets)), how))
+
+    def _fold(self, node: Node, change: Absorption) -> tuple[torch.Tensor, torch.Tensor | None]:
+        layer = self.producers.weights(node)
+        for one in [*self.absorptions.get(node, []), change]:
+            match one.side:
+                case "output":
+                    layer = algebra.scale_output(layer, one.scale, one.shift)
+                case "input":
+                    layer = algebra.scale_input(layer, one.scale, one.shift)
+                case "identity":
+                    layer = algebra.add_identity(layer, one.scale, one.shift, one.centre)
+        original = self.producers.find(node.parameters["weight"])
+        assert original is not None
+        name = display_name(node)
+        outputs = 1 if layer.layout == "transposed" else 0
+        for what, exact, axis in (("weight", layer.weight, outputs), ("bias", layer.bias, 0)):
+            if exact is None:
+                continue
+            problem = algebra.rounding_problem(exact, original.dtype, axis)
+            if problem is not None:
+                dtype = str(original.dtype).removeprefix("torch.")
+                raise Blocked(
+                    f"channel {problem[0]} of the {what} of {name} {problem[1]} in {dtype}"
+                )
+        weight = torch.empty_like(original).copy_(layer.weight)
+        bias = None if layer.bias is None else layer.bias.to(original.dtype)
+        return weight, bias
+
+
+def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
+    """Return the BatchNorms of a traced model, those that never run among them."""
+    found: dict[object, BatchNorm] = {}
+    for node in traced.graph.of_kind(Kind.BATCH_NORM):
+        mean = traced.tensors.get(node.parameters.get("running_mean", ""))
+        weight = traced.tensors.get(node.parameters.get("weight", ""))
+        key: object = node
+        if mean is not None:
+            key = (id(mean), id(weight), node.get("eps"))
+        elif node.layer is not None:
+            key = node.layer.name
+        if key not in found:
+            found[key] = BatchNorm(display_name(node), [])
+        found[key].nodes.append(node)
+    for batch_norm in found.values():
+        try:
+            batch_norm.map = eval_map(traced, batch_norm.nodes[0])
+        except Blocked as problem:
+            batch_norm.problem = str(problem)
+    applied = {id(traced.model.get_submodule(n.layer.name))
+               for n in traced.graph.of_kind(Kind.BATCH_NORM) if n.layer}  # fmt: skip
+    idle = [
+        BatchNorm(path, [], problem="is never run by forward")
+        for path, module in traced.model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module) not in applied
+    ]
+    return [*found.values(), *idle]
+
+
+def eval_map(traced: TracedModel, node: Node) -> Map:
+    """Return scale and shift of a BatchNorm node; Blocked where it has none or bad ones."""
+    call = traced.calls[node]
+    training: Any = call.arguments.get("training", False)
+    module = traced.model.get_submodule(node.layer.name) if node.layer is not None else None
+    if "running_mean" not in node.parameters and "running_mean" not in call.computed:
+        raise Blocked("has track_running_stats=False: it normalises by each batch's own statistics")
+    if training is not False:
+        raise Blocked("is in train mode: call eval() first")
+    if call.computed:
+        raise Blocked("has statistics or parameters that are computed when the model runs")
+    if module is not None and has_hooks(module):
+        raise Blocked("has hooks")
+    values: dict[str, torch.Tensor] = {}
+    for role, name in node.parameters.items():
+        tensor = traced.tensors.get(name)
+        if tensor is None:
+            raise Blocked(f"has a {role} that is no parameter or buffer of the model")
+        if tensor.device.type == "meta":
+            raise Blocked("is on the meta device and has no values")
+        values[role] = tensor.detach()
+    mean, variance = values["running_mean"], values["running_var"]
+    eps = float(node.get("eps"))  # type: ignore[arg-type]
+    for role, tensor in values.items():
+        bad = ~torch.isfinite(tensor)
+        if bool(bad.any()):
+            raise Blocked(f"has a {role} that is not finite in channel {int(bad.nonzero()[0])}")
+    bad = variance < 0
+    if bool(bad.any()):
+        raise Blocked(f"has a negative variance in channel {int(bad.nonzero()[0])}")
+    scale, shift = algebra.batch_norm_map(
+        mean, variance, values.get("weight"), values.get("bias"), eps
+    )
+    bad = ~(torch.isfinite(scale) & torch.isfinite(shift))
+    if bool(bad.any()):
+        raise Blocked(f"has an infinite scale in channel {int(bad.nonzero()[0])}")
+    return scale.cpu(), shift.cpu()
+
+
+def unfinished(plan: Plan) -> Iterator[BatchNorm]:
+    """Yield the BatchNorms that may still go, the last that runs first."""
+    for batch_norm in reversed(plan.batch_norms):
+        if batch_norm.problem is None and not set(batch_norm.nodes) & plan.removed:
+            yield batch_norm

@@ -1,0 +1,174 @@
+"""What the planner knows of layers that can take up an affine map: axes, weights, users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from bncheck.convert.algebra import Weights
+from bncheck.convert.labels import Blocked
+from bncheck.graph import PRODUCERS, Kind, Node
+from bncheck.model.trace import TracedModel
+from bncheck.model.trace_fx import has_hooks
+
+
+def display_name(node: Node) -> str:
+    """Return the module path of a node, or its name in the graph where it has none."""
+    return node.layer.name if node.layer is not None and node.layer.name else node.name
+
+
+def describe_node(node: Node) -> str:
+    """Return what a node is, for the text of a refusal."""
+    what = str(node.attributes.get("operation", node.kind.value))
+    name = display_name(node)
+    match node.kind:
+        case Kind.INPUT:
+            return f"the model's input {node.name}"
+        case Kind.OUTPUT:
+            return "the model's output"
+        case Kind.OPAQUE if what == "read":
+            return f"code that reads its values ({name})"
+        case _:
+            return f"{name} ({what})" if what not in name else name
+
+
+def spatial_dimensions(node: Node, weight: torch.Tensor) -> int:
+    """Return how many axes follow the channel axis of a producer's input and output."""
+    return 0 if node.kind is Kind.LINEAR else weight.dim() - 2
+
+
+class Producers:
+    """The convolutions and linear layers of a traced model and who else uses their parameters."""
+
+    def __init__(self, traced: TracedModel) -> None:
+        self.traced = traced
+        self.modules = dict(traced.model.named_modules(remove_duplicate=False))
+        self._users: dict[int, list[Node]] = {}
+        for node, call in traced.calls.items():
+            names = set(call.reads) | set(node.parameters.values())
+            for key in {storage_key(t) for t in map(self.find, names) if t is not None}:
+                self._users.setdefault(key, []).append(node)
+
+    def find(self, name: str) -> torch.Tensor | None:
+        """Return a parameter or buffer of the model by name."""
+        return self.traced.tensors.get(name)
+
+    def require_plain(self, node: Node) -> None:
+        """Raise Blocked where the weight and bias of a producer cannot be replaced."""
+        call = self.traced.calls[node]
+        name = display_name(node)
+        if call.computed:
+            raise Blocked(
+                f"the weight of {name} is computed when the model runs (a parametrization, weight "
+                "standardisation or a mask); allow it to be baked in with bake_parametrizations"
+            )
+        weight = self.find(node.parameters.get("weight", ""))
+        if weight is None:
+            raise Blocked(f"the weight of {name} is not a parameter of the model")
+        if type(weight) not in (torch.nn.Parameter, torch.Tensor):
+            raise Blocked(f"the weight of {name} is a {type(weight).__name__}")
+        if not weight.dtype.is_floating_point or weight.is_quantized:
+            raise Blocked(f"the weight of {name} is of dtype {weight.dtype}")
+        if weight.device.type == "meta":
+            raise Blocked(f"the weight of {name} is on the meta device and has no values")
+        if node.kind is not Kind.LINEAR and weight.dim() < 3:
+            raise Blocked(f"the weight of {name} was not understood")
+        module = self.modules.get(node.parameters["weight"].rpartition(".")[0])
+        if module is not None and has_hooks(module):
+            raise Blocked(f"{name} has hooks{_bake_advice(module)}")
+        if "bias" in node.parameters and self.find(node.parameters["bias"]) is None:
+            raise Blocked(f"the bias of {name} is not a parameter of the model")
+
+    def other_users(self, node: Node) -> Iterator[Node]:
+        """Yield the other nodes that read a weight or bias of this producer."""
+        seen = {node}
+        for name in node.parameters.values():
+            tensor = self.find(name)
+            for user in self._users.get(storage_key(tensor), []) if tensor is not None else []:
+                if user not in seen:
+                    seen.add(user)
+                    yield user
+
+    def require_same_layer(self, node: Node, other: Node) -> None:
+        """Raise Blocked unless `other` uses the parameters of `node` in the same way."""
+        for role in ("weight", "bias"):
+            mine, theirs = (self.find(n.parameters.get(role, "")) for n in (node, other))
+            same = mine is theirs or (
+                mine is not None
+                and theirs is not None
+                and mine.data_ptr() == theirs.data_ptr()
+                and mine.shape == theirs.shape
+                and mine.stride() == theirs.stride()
+            )
+            if not same or node.kind is not other.kind or other.kind not in PRODUCERS:
+                raise Blocked(
+                    f"{display_name(node)} shares its parameters with {describe_node(other)}"
+                )
+
+    def output_axis(self, node: Node) -> int:
+        """Return the channel axis of a producer's output."""
+        assert node.shape is not None
+        return len(node.shape) - 1 - self._spatial(node)
+
+    def input_axis(self, node: Node) -> int:
+        """Return the channel axis of a producer's input."""
+        shape = node.inputs[0].shape
+        if shape is None:
+            raise Blocked(f"the shape of the input of {display_name(node)} is not known")
+        return len(shape) - 1 - self._spatial(node)
+
+    def _spatial(self, node: Node) -> int:
+        weight = self.find(node.parameters["weight"])
+        assert weight is not None
+        return spatial_dimensions(node, weight)
+
+    def weights(self, node: Node) -> Weights:
+        """Return the weight and bias of a producer in float64."""
+        weight = self.find(node.parameters["weight"])
+        bias = self.find(node.parameters["bias"]) if "bias" in node.parameters else None
+        assert weight is not None
+        groups: Any = node.get("groups") if node.kind is not Kind.LINEAR else 1
+        return Weights(
+            weight.detach().double(),
+            None if bias is None else bias.detach().double(),
+            "transposed" if node.kind is Kind.TRANSPOSED_CONVOLUTION else "convolution",
+            groups if isinstance(groups, int) else 1,
+        )
+
+    def require_no_border(self, node: Node) -> None:
+        """Raise Blocked where some outputs of a producer do not see its whole kernel."""
+        if node.kind is Kind.LINEAR:
+            return
+        if node.kind is Kind.TRANSPOSED_CONVOLUTION:
+            raise Blocked(f"would have to shift into the transposed {display_name(node)}")
+        padding: Any = node.get("padding")
+        mode = self.traced.calls[node].arguments.get("padding_mode", "zeros")
+        padded = padding != "valid" if isinstance(padding, str) else _any(padding)
+        if padded and mode == "zeros":
+            raise Blocked(
+                f"would have to shift into {display_name(node)}, whose zero padding has no shift"
+            )
+
+
+def storage_key(tensor: torch.Tensor) -> int:
+    """Return what two tensors have in common exactly when they share memory."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return id(tensor)
+
+
+def _any(padding: Any) -> bool:
+    if isinstance(padding, tuple | list):
+        return any(padding)
+    return bool(padding) if isinstance(padding, int) else False
+
+
+def _bake_advice(module: torch.nn.Module) -> str:
+    hooks = [type(h).__name__ for h in module._forward_pre_hooks.values()]
+    computed = [h for h in hooks if h in {"WeightNorm", "SpectralNorm"}] or [
+        h for h in hooks if "Prun" in h or "Unstructured" in h or "Structured" in h
+    ]
+    return f" ({computed[0]}; bake_parametrizations removes it)" if computed else ""

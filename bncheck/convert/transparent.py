@@ -1,0 +1,324 @@
+"""How per-channel affine maps pass through operations that compute nothing of their own.
+
+If `op(x) = y`, an operation is transparent when `op(scale * x + shift) = scale' * y + shift'` for
+maps that are related element by element. `pull` goes from the output's labels to the inputs',
+`push` from the inputs' to the output's. Both raise `Blocked` where the maps cannot pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from bncheck.convert.labels import IDENTITY, UNDETERMINED, Blocked, LabelTable, distinct, uniform
+from bncheck.graph import Kind, Node
+from bncheck.model.normalise import Constant, TracedCall
+from bncheck.model.operations import kwarg_or_position
+
+HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
+"""Activations with `f(scale * x) = scale * f(x)` for every positive scale."""
+_SCALINGS = frozenset({"mul", "div", "neg"})
+_NEAREST = ("nearest", "nearest-exact")
+
+
+def is_transparent(node: Node, call: TracedCall) -> bool:
+    """Tell whether maps may pass through this node at all."""
+    if node.shape is None or any(i.shape is None for i in node.inputs) or not node.inputs:
+        return False
+    if node.kind in {
+        Kind.IDENTITY, Kind.RESHAPE, Kind.CONCAT, Kind.ADD, Kind.PADDING, Kind.UPSAMPLING
+    }:  # fmt: skip
+        return call.call.name != "setitem"
+    if node.kind is Kind.POOLING:
+        return not call.call.name.startswith("lp_pool")
+    return call.call.name in HOMOGENEOUS or call.call.name in _SCALINGS
+
+
+def pull(
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, shift_to: int
+) -> list[torch.Tensor]:
+    """Return the labelling of each input from the output's.
+
+    `shift_to` is the summand of an addition that takes the shift.
+    """
+    match node.kind:
+        case Kind.IDENTITY:
+            return [labels]
+        case Kind.ADD:
+            return _pull_addition(node, call, labels, table, shift_to)
+        case Kind.POOLING:
+            axes = _pooled_axes(node, call)
+            reduced = _pooled(node, call, _aligned(node, call, labels), axes, table)
+            return [reduced.expand(_shape(node.inputs[0]))]
+        case Kind.PADDING if _constant_padding(call) is not None:
+            return [_pull_padding(node, call, labels, table)]
+        case Kind.UPSAMPLING if not _is_nearest(call):
+            reduced = uniform(labels, _spatial(node, call))
+            return [reduced.expand(_shape(node.inputs[0]))]
+        case _ if call.call.name in HOMOGENEOUS:
+            _require_positive(labels, table, call.call.name)
+            return [labels]
+        case _ if call.call.name in _SCALINGS:
+            factor = _factor(call)
+            return [table.variant(labels, ("divide", factor), lambda s, t: (s, t / factor))]
+    return _pull_movement(node, call, labels)
+
+
+def push(
+    node: Node, call: TracedCall, labels: Sequence[torch.Tensor | None], table: LabelTable
+) -> torch.Tensor:
+    """Return the output's labelling from the inputs'; None stands for undetermined throughout."""
+    given = [
+        torch.full((1,), UNDETERMINED).expand(_shape(source)) if one is None else one
+        for one, source in zip(labels, node.inputs, strict=True)
+    ]
+    match node.kind:
+        case Kind.IDENTITY:
+            return given[0]
+        case Kind.ADD:
+            return _push_addition(node, call, given, table)
+        case Kind.POOLING:
+            axes = _pooled_axes(node, call)
+            reduced = _pooled(node, call, given[0], axes, table)
+            if call.call.name in {"mean", "amax"} and len(_shape(node)) < reduced.dim():
+                reduced = reduced.squeeze(axes)
+            return reduced.expand(_shape(node))
+        case Kind.PADDING if _constant_padding(call) is not None:
+            return _push_padding(node, call, given[0], table)
+        case Kind.UPSAMPLING if not _is_nearest(call):
+            return uniform(given[0], _spatial(node, call)).expand(_shape(node))
+        case _ if call.call.name in HOMOGENEOUS:
+            _require_positive(given[0], table, call.call.name)
+            return given[0]
+        case _ if call.call.name in _SCALINGS:
+            factor = _factor(call)
+            return table.variant(given[0], ("multiply", factor), lambda s, t: (s, t * factor))
+    return _move(call, given)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    assert node.shape is not None
+    return node.shape
+
+
+def _move(call: TracedCall, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Run an operation that only moves data on integers; some of them want real numbers."""
+    try:
+        return call.run(tensors)
+    except (RuntimeError, NotImplementedError):
+        return call.run([t.double() for t in tensors]).round().long()
+
+
+def _pull_movement(node: Node, call: TracedCall, labels: torch.Tensor) -> list[torch.Tensor]:
+    sizes = [torch.Size(_shape(source)).numel() for source in node.inputs]
+    positions, start = [], 0
+    for source, size in zip(node.inputs, sizes, strict=True):
+        positions.append(torch.arange(start, start + size).view(_shape(source)))
+        start += size
+    whole = _scatter(_move(call, positions), labels, start)
+    return [
+        part.view(_shape(source))
+        for part, source in zip(torch.split(whole, sizes), node.inputs, strict=True)
+    ]
+
+
+def _scatter(positions: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the labels of what was read, given where each element was read from."""
+    places, wanted = positions.reshape(-1), labels.reshape(-1)
+    asked = wanted != UNDETERMINED
+    places, wanted = places[asked], wanted[asked]
+    found = torch.full((size,), UNDETERMINED)
+    found[places] = wanted
+    if not torch.equal(found[places], wanted):
+        raise Blocked("asks for different scales of values that are copies of each other")
+    return found
+
+
+def _pull_addition(
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, shift_to: int
+) -> list[torch.Tensor]:
+    if len(node.inputs) == 1:
+        return [_shift_by_constant(call, labels, table, pulling=True)]
+    chosen = shift_to % len(node.inputs)
+    second_negative = call.call.name == "sub" and chosen == 1
+    if second_negative or call.arguments.get("alpha", 1) != 1:
+        chosen = 0
+    found = []
+    for position, source in enumerate(node.inputs):
+        part = labels if position == chosen else table.scale_only(labels)
+        if source.shape != node.shape:
+            size = torch.Size(_shape(source)).numel()
+            places = torch.arange(size).view(_shape(source)).expand(_shape(node))
+            part = _scatter(places, part, size).view(_shape(source))
+        found.append(part)
+    return found
+
+
+def _push_addition(
+    node: Node, call: TracedCall, labels: list[torch.Tensor], table: LabelTable
+) -> torch.Tensor:
+    if len(labels) == 1:
+        return _shift_by_constant(call, labels[0], table, pulling=False)
+    first, second = (one.expand(_shape(node)).clamp(min=IDENTITY) for one in labels)
+    if not torch.equal(table.scales(first), table.scales(second)):
+        raise Blocked("goes into an addition whose other summand has another scale")
+    weight = float(call.arguments.get("alpha", 1)) * (-1 if call.call.name == "sub" else 1)
+    pairs, where = torch.stack([first.reshape(-1), second.reshape(-1)]).unique(
+        dim=1, return_inverse=True
+    )
+    shift = table.shift[pairs[0]] + weight * table.shift[pairs[1]]
+    return table.add(table.scale[pairs[0]], shift)[where].view(_shape(node))
+
+
+def _shift_by_constant(
+    call: TracedCall, labels: torch.Tensor, table: LabelTable, pulling: bool
+) -> torch.Tensor:
+    """`y = x + c` or `c - x`: `s * y + t = (s * x + t') + c` with `t' = t + (s - 1) * c`."""
+    first, other = call.arguments.get("input"), call.arguments.get("other")
+    if isinstance(first, Constant) or isinstance(other, Constant):
+        raise Blocked("passes an addition of a parameter")
+    if not isinstance(first, Node):
+        raise Blocked("passes a subtraction from a constant")
+    if not isinstance(other, int | float):
+        raise Blocked("passes an addition that was not understood")
+    constant = float(other) * float(call.arguments.get("alpha", 1))
+    constant = -constant if call.call.name == "sub" else constant
+    sign = 1.0 if pulling else -1.0
+    return table.variant(
+        labels, ("add", sign * constant), lambda s, t: (s, t + sign * (s - 1) * constant)
+    )
+
+
+def _factor(call: TracedCall) -> float:
+    if call.call.name == "neg":
+        return -1.0
+    first, other = call.arguments.get("input"), call.arguments.get("other")
+    if not isinstance(first, Node):
+        first, other = other, first
+        if call.call.name == "div":
+            raise Blocked("passes a division by it")
+    if not isinstance(first, Node) or isinstance(other, bool) or not isinstance(other, int | float):
+        raise Blocked("passes a multiplication by something that is not a plain number")
+    if call.arguments.get("rounding_mode"):
+        raise Blocked("passes a rounded division")
+    factor = float(other)
+    if call.call.name == "div":
+        factor = 1.0 / factor if factor else 0.0
+    if factor == 0.0 or factor != factor:
+        raise Blocked("passes a multiplication by zero")
+    return factor
+
+
+def _require_positive(labels: torch.Tensor, table: LabelTable, name: str) -> None:
+    present = distinct(labels)
+    if bool((table.shifts(present) != 0).any()):
+        raise Blocked(f"would have to shift through {name}")
+    if bool((table.scales(present) < 0).any()):
+        raise Blocked(f"would have to pass a negative scale through {name}")
+
+
+def _spatial(node: Node, call: TracedCall) -> tuple[int, ...]:
+    """Axes that a pooling or resampling layer works on."""
+    rank = len(_shape(node.inputs[0]))
+    digits = [c for c in call.call.name if c.isdigit()]
+    count = int(digits[0]) if digits else rank - 2
+    return tuple(range(rank - count, rank))
+
+
+def _pooled_axes(node: Node, call: TracedCall) -> tuple[int, ...]:
+    rank = len(_shape(node.inputs[0]))
+    if call.call.name not in {"mean", "amax"}:
+        return _spatial(node, call)
+    axes: Any = call.arguments.get("dim")
+    if axes is None or axes in ((), []):
+        return tuple(range(rank))
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    return tuple(axis % rank for axis in axes)
+
+
+def _aligned(node: Node, call: TracedCall, labels: torch.Tensor) -> torch.Tensor:
+    """Return the output's labels with reduced axes put back as axes of size 1."""
+    if call.call.name in {"mean", "amax"} and len(_shape(node)) < len(_shape(node.inputs[0])):
+        for axis in sorted(_pooled_axes(node, call)):
+            labels = labels.unsqueeze(axis)
+    return labels
+
+
+def _pooled(
+    node: Node,
+    call: TracedCall,
+    labels: torch.Tensor,
+    axes: tuple[int, ...],
+    table: LabelTable,
+) -> torch.Tensor:
+    reduced = uniform(labels, axes)
+    present = distinct(reduced)
+    if "max" in call.call.name:
+        if bool((table.scales(present) < 0).any()):
+            raise Blocked("would have to pass a negative scale through max pooling")
+    elif call.call.name.startswith("avg_pool") and bool((table.shifts(present) != 0).any()):
+        padding = call.arguments.get("padding", 0)
+        padded = any(padding) if isinstance(padding, tuple | list) else bool(padding)
+        counts = call.arguments.get("count_include_pad", True)
+        if (padded and counts) or call.arguments.get("divisor_override"):
+            raise Blocked("would have to shift through average pooling that counts zero padding")
+    return reduced
+
+
+def _is_nearest(call: TracedCall) -> bool:
+    if "nearest" in call.call.name:
+        return True
+    mode = kwarg_or_position(call.source, "mode") or "nearest"
+    if call.source.op == "call_module":
+        module: Any = call.source.graph.owning_module
+        return module is not None and module.get_submodule(str(call.source.target)).mode in _NEAREST
+    return call.call.name == "interpolate" and mode in _NEAREST
+
+
+def _constant_padding(call: TracedCall) -> tuple[list[int], float] | None:
+    """Return the padding and its value where it pads with a constant, None otherwise."""
+    if call.call.name in {"reflection_pad", "replication_pad", "circular_pad"}:
+        return None
+    if call.arguments.get("mode", "constant") != "constant":
+        return None
+    padding: Any = call.arguments.get("pad")
+    value: Any = call.arguments.get("value", 0.0)
+    if not isinstance(padding, tuple | list) or not all(isinstance(p, int) for p in padding):
+        raise Blocked("passes padding that was not understood")
+    return list(padding), float(value or 0.0)
+
+
+def _pull_padding(
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
+) -> torch.Tensor:
+    constant = _constant_padding(call)
+    assert constant is not None
+    padding, value = constant
+    shape = _shape(node.inputs[0])
+    size = torch.Size(shape).numel()
+    places = functional.pad(torch.arange(size).view(shape), padding, value=-1)
+    border = distinct(labels[places == -1])
+    if bool((table.scales(border) * value + table.shifts(border) != value).any()):
+        raise Blocked("would have to shift the border that padding adds")
+    inside = places != -1
+    return _scatter(places[inside], labels[inside], size).view(shape)
+
+
+def _push_padding(
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
+) -> torch.Tensor:
+    constant = _constant_padding(call)
+    assert constant is not None
+    padding, value = constant
+    present = distinct(labels)
+    kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
+    if not kept:
+        return functional.pad(labels, padding, value=IDENTITY)
+    spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
+    try:
+        return uniform(labels, spatial).expand(_shape(node))
+    except (Blocked, RuntimeError):
+        return functional.pad(labels, padding, value=UNDETERMINED)

@@ -1,0 +1,92 @@
+"""The arguments of traced calls by name, however the call was spelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from bncheck.model.operations import Call
+
+_CONVOLUTION = "input weight bias stride padding dilation groups"
+_TRANSPOSED = "input weight bias stride padding output_padding groups dilation"
+_AVERAGE = "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
+_MAXIMUM = "input kernel_size stride padding dilation ceil_mode return_indices"
+_PARAMETERS: dict[str, str] = {
+    **{f"conv{n}d": _CONVOLUTION for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": _TRANSPOSED for n in (1, 2, 3)},
+    "convolution": "input weight bias stride padding dilation transposed output_padding groups",
+    "linear": "input weight bias",
+    "_native_batch_norm_legit_no_training": (
+        "input weight bias running_mean running_var momentum eps"
+    ),
+    **{f"avg_pool{n}d": _AVERAGE for n in (1, 2, 3)},
+    **{f"max_pool{n}d": _MAXIMUM for n in (1, 2, 3)},
+    **{f"adaptive_avg_pool{n}d": "input output_size" for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": "input output_size return_indices" for n in (1, 2, 3)},
+    "mean": "input dim keepdim dtype",
+    "amax": "input dim keepdim",
+    "pad": "input pad mode value",
+    "constant_pad_nd": "input pad value",
+    "add": "input other alpha",
+    "sub": "input other alpha",
+    "mul": "input other",
+    "div": "input other rounding_mode",
+    "cat": "tensors dim",
+    "concat": "tensors dim",
+    "concatenate": "tensors dim",
+    "softmax": "input dim",
+    "prelu": "input weight",
+    "getitem": "input index",
+    "dropout": "input p training",
+}
+_BATCH_NORM_FUNCTIONAL = "input running_mean running_var weight bias training momentum eps"
+_BATCH_NORM_ATEN = "input weight bias running_mean running_var training momentum eps cudnn_enabled"
+_SYNONYMS = {"self": "input", "a": "input", "b": "other", "x": "input", "axis": "dim"}
+
+PARAMETER_ROLES: dict[str, tuple[str, ...]] = {
+    **{f"conv{n}d": ("weight", "bias") for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": ("weight", "bias") for n in (1, 2, 3)},
+    "convolution": ("weight", "bias"),
+    "linear": ("weight", "bias"),
+    "batch_norm": ("running_mean", "running_var", "weight", "bias"),
+    "_native_batch_norm_legit_no_training": ("running_mean", "running_var", "weight", "bias"),
+    "prelu": ("weight",),
+}
+
+
+def named_arguments(node: fx.Node, call: Call) -> dict[str, Any]:
+    """Return the arguments of a function, method or ATen call of a known operation by name."""
+    if call.name == "batch_norm":
+        functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
+        names = (_BATCH_NORM_FUNCTIONAL if functional else _BATCH_NORM_ATEN).split()
+    elif call.name in _PARAMETERS:
+        names = _PARAMETERS[call.name].split()
+    elif isinstance(node.target, torch._ops.OpOverload):
+        names = [argument.name for argument in node.target._schema.arguments]
+    else:
+        names = ["input"]
+    found = dict(zip(names, node.args, strict=False))
+    found.update({_SYNONYMS.get(name, name): value for name, value in node.kwargs.items()})
+    return found
+
+
+_MODULE_ATTRIBUTES_WORDS = """
+    stride padding dilation groups output_padding padding_mode eps momentum kernel_size
+    ceil_mode count_include_pad divisor_override return_indices output_size in_channels
+    out_channels in_features out_features num_features affine track_running_stats p
+"""
+_MODULE_ATTRIBUTES = _MODULE_ATTRIBUTES_WORDS.split()
+
+
+def module_arguments(module: nn.Module) -> dict[str, Any]:
+    """Return the settings of a torch.nn layer under the names that its function has."""
+    found = {name: getattr(module, name) for name in _MODULE_ATTRIBUTES if hasattr(module, name)}
+    if "affine" in found:  # instance and batch normalisation
+        tracks = getattr(module, "running_mean", None) is not None
+        found["training"] = module.training or not tracks
+    if type(module).__name__.startswith(("ZeroPad", "ConstantPad")):
+        found["pad"], found["value"] = module.padding, getattr(module, "value", 0.0)
+        found["mode"] = "constant"
+    return found

@@ -1,0 +1,404 @@
+"""A traced torch.fx graph as a `LayerGraph`, with the way back from each node to its call.
+
+Three things are put straight on the way: reads after an in-place operation read that operation's
+result, the pieces of a split read what was split, and what depends on parameters alone is no node
+but a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
+from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
+from bncheck.model.observe import Observation
+from bncheck.model.operations import ALIASES, METADATA, Call, describe
+
+_PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
+_SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
+_ASKS_NOTHING = METADATA | {"_assert", "_assert_async", "isinstance", "len", "type", "_guards_fn"}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value that depends on nothing but parameters and buffers."""
+
+    source: fx.Node
+    reads: frozenset[str]
+    """Names of the parameters and buffers that it is computed from."""
+    name: str | None
+    """The parameter or buffer that it is, when it is one unchanged."""
+
+
+@dataclass
+class TracedCall:
+    """The call behind a node of the layer graph."""
+
+    source: fx.Node
+    call: Call
+    arguments: dict[str, Any]
+    """Plain values, `Node`s and `Constant`s by argument name."""
+    computed: dict[str, Constant] = field(default_factory=dict)
+    """Roles whose tensor is computed from parameters, not a parameter itself."""
+    reads: frozenset[str] = frozenset()
+    """Every parameter and buffer that the call depends on directly."""
+    observed: bool = False
+    """Whether a hook or the caller sees the result."""
+    _run: Callable[[Sequence[torch.Tensor]], Any] | None = None
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Make the call again with other tensors in the place of the node's inputs."""
+        assert self._run is not None
+        with torch.no_grad():
+            result = self._run(inputs)
+        assert isinstance(result, torch.Tensor)
+        return result
+
+
+def normalise(
+    graph_module: fx.GraphModule,
+    model: nn.Module,
+    seen: Observation,
+    observed: Sequence[fx.Node] = (),
+) -> tuple[LayerGraph, dict[Node, TracedCall]]:
+    """Return the layer graph of a traced model and the call behind each node.
+
+    Sites have the model's class name as their path and the module path as their mark.
+    """
+    builder = _Builder(graph_module, model, seen, frozenset(observed))
+    for node in graph_module.graph.nodes:
+        builder.visit(node)
+    return builder.graph, builder.calls
+
+
+class _Builder:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        model: nn.Module,
+        seen: Observation,
+        observed: frozenset[fx.Node],
+    ) -> None:
+        self.graph_module = graph_module
+        self.modules = dict(graph_module.named_modules(remove_duplicate=False))
+        self.model_modules = dict(model.named_modules(remove_duplicate=False))
+        self.seen = seen
+        self.observed = observed
+        self.graph = LayerGraph(type(model).__name__)
+        self.calls: dict[Node, TracedCall] = {}
+        self.environment: dict[fx.Node, Any] = {}
+        self.pieces: dict[fx.Node, fx.Node] = {}
+        self.aliases: dict[fx.Node, set[fx.Node]] = {}
+        self.same: dict[fx.Node, set[fx.Node]] = {}
+        self.layers: dict[str, Layer] = {}
+
+    def visit(self, node: fx.Node) -> None:
+        match node.op:
+            case "placeholder":
+                if node not in self.seen.values:
+                    self._add(node, Call(str(node.target), Kind.INPUT), [], {})
+                else:
+                    self.environment[node] = self.seen.values[node]
+            case "get_attr":
+                name = str(node.target)
+                self.environment[node] = Constant(node, frozenset({name}), name)
+            case "output":
+                self._add(node, Call("output", Kind.OUTPUT), list(self._inputs(node)), {})
+            case _:
+                self._visit_call(node)
+
+    def _inputs(self, node: fx.Node) -> Iterator[Node]:
+        for value in self._leaves(node):
+            if isinstance(value, Node):
+                yield value
+
+    def _leaves(self, node: fx.Node) -> list[Any]:
+        found: list[Any] = []
+
+        def keep(argument: fx.Node) -> fx.Node:
+            found.append(self.environment.get(argument))
+            return argument
+
+        fx.node.map_arg((node.args, node.kwargs), keep)
+        return found
+
+    def _visit_call(self, node: fx.Node) -> None:
+        call = describe(node, self.modules)
+        if call.name == "getattr" and isinstance(node.args[1], str):
+            call = Call(node.args[1], _kind_of_attribute(node.args[1]))
+        leaves = self._leaves(node)
+        inputs = [leaf for leaf in leaves if isinstance(leaf, Node)]
+        constants = [leaf for leaf in leaves if isinstance(leaf, Constant)]
+        if node in self.seen.values and not call.in_place:
+            self.environment[node] = self.seen.values[node]
+            if (inputs or constants) and call.name not in _ASKS_NOTHING:
+                self._opaque_reader(node, inputs, constants)
+            return
+        if call.name == "getitem" and isinstance(node.args[0], fx.Node):
+            if node.args[0] in self.pieces:
+                self._add_piece(node, node.args[0])
+                return
+            if node.args[0] not in self.seen.shapes and inputs:
+                self._add_member(node, inputs[0])
+                return
+        if call.name in _PIECES and node not in self.seen.shapes and inputs:
+            self.pieces[node] = node
+            self.environment[node] = inputs[0]
+            return
+        if not inputs and constants and node.op != "call_module" and not call.in_place:
+            reads = frozenset[str]().union(*(c.reads for c in constants))
+            unchanged = constants[0].name if call.name in _SAME_TENSOR else None
+            self.environment[node] = Constant(node, reads, unchanged)
+            return
+        self._add(node, self._refine(node, call), inputs, self._arguments(node, call))
+        if call.in_place:
+            self._overwrite(node, constants)
+        elif call.name in ALIASES and inputs:
+            self._alias(node, call)
+
+    def _refine(self, node: fx.Node, call: Call) -> Call:
+        """Decide what the operation's name leaves open, from its arguments and result."""
+        if call.name in {"to", "type_as", "float", "half", "double", "bfloat16", "cuda", "cpu"}:
+            first = node.args[0]
+            same = isinstance(first, fx.Node) and (
+                self.seen.dtypes.get(first) == self.seen.dtypes.get(node)
+            )
+            return Call("to", Kind.IDENTITY) if same else call
+        if call.kind is Kind.DROPOUT:
+            if node.op == "call_module":
+                training = self.modules[str(node.target)].training
+            else:
+                training = bool(self._arguments(node, call).get("training", True))
+                if not isinstance(node.target, str) and node.kwargs.get("train") is False:
+                    training = False
+                if isinstance(node.target, torch._ops.OpOverload):
+                    training = bool(node.args[2] if len(node.args) > 2 else training)
+            return Call("dropout", Kind.IDENTITY) if not training else Call("dropout", Kind.DROPOUT)
+        if call.kind is Kind.CONVOLUTION and self._arguments(node, call).get("transposed"):
+            return Call("convolution", Kind.TRANSPOSED_CONVOLUTION)
+        return call
+
+    def _arguments(self, node: fx.Node, call: Call) -> dict[str, Any]:
+        if node.op == "call_module":
+            return module_arguments(self.modules[str(node.target)])
+        return {name: self._resolve(value) for name, value in named_arguments(node, call).items()}
+
+    def _resolve(self, value: Any) -> Any:
+        return fx.node.map_arg(value, lambda argument: self.environment.get(argument))
+
+    def _add(
+        self, source: fx.Node, call: Call, inputs: list[Node], arguments: dict[str, Any]
+    ) -> Node:
+        names, computed, reads = self._parameters(source, call, arguments)
+        path = _module_path(source)
+        if source.op == "call_module":
+            path = str(source.target)
+        elif names and call.name in PARAMETER_ROLES:
+            path = _owner(names.get("running_mean") or names.get("weight") or path)
+        node = Node(
+            kind=call.kind,
+            name=source.name,
+            site=Site(self.graph.name, path),
+            attributes={
+                **_plain(arguments),
+                "operation": call.name,
+                "bias": "bias" in names,
+                "within": _module_path(source),
+            },
+            inputs=list(inputs),
+            parameters=names,
+            shape=self.seen.shapes.get(source),
+        )
+        if source.op == "call_module" or (names and call.name in PARAMETER_ROLES):
+            node.layer = self._layer(path, node)
+        traced = TracedCall(
+            source, call, arguments, computed, reads, source in self.observed, self._replay(source)
+        )
+        self.graph.add(node)
+        self.calls[node] = traced
+        self.environment[source] = node
+        self.aliases.setdefault(source, {source})
+        self.same.setdefault(source, {source})
+        return node
+
+    def _parameters(
+        self, source: fx.Node, call: Call, arguments: dict[str, Any]
+    ) -> tuple[dict[str, str], dict[str, Constant], frozenset[str]]:
+        names: dict[str, str] = {}
+        computed: dict[str, Constant] = {}
+        if source.op == "call_module":
+            module = self.modules[str(source.target)]
+            tensors = (*module.named_parameters(), *module.named_buffers())
+            names = {name: f"{source.target}.{name}" for name, _ in tensors}
+            names.pop("num_batches_tracked", None)
+            return names, computed, frozenset(names.values())
+        for role in PARAMETER_ROLES.get(call.name, ()):
+            value = arguments.get(role)
+            if isinstance(value, Constant):
+                if value.name is not None:
+                    names[role] = value.name
+                else:
+                    computed[role] = value
+            elif isinstance(value, Node):  # a weight that depends on the input
+                computed[role] = Constant(source, frozenset(), None)
+        constants = [leaf for leaf in self._leaves(source) if isinstance(leaf, Constant)]
+        return names, computed, frozenset[str]().union(*(c.reads for c in constants))
+
+    def _layer(self, path: str, node: Node) -> Layer | None:
+        module = self.model_modules.get(path)
+        if module is None:
+            return None
+        if path not in self.layers:
+            exact = type(module).__module__.startswith("torch.nn.modules.")
+            prefix = "torch.nn" if exact else type(module).__module__
+            attributes = {**_plain(module_arguments(module)), "bias": node.attributes["bias"]}
+            layer = Layer(
+                node.kind, f"{prefix}.{type(module).__name__}", path, node.site, attributes
+            )
+            self.layers[path] = layer
+            self.graph.layers.append(layer)
+        return self.layers[path]
+
+    def _add_piece(self, node: fx.Node, splitter: fx.Node) -> None:
+        whole = self.environment[splitter]
+        call = Call(describe(splitter, self.modules).name, Kind.RESHAPE)
+        self._add(node, call, [whole], {"index": node.args[1]})
+        first = splitter.args[0]
+        if isinstance(first, fx.Node):
+            self._join(self.aliases, node, first)
+
+    def _add_member(self, node: fx.Node, owner: Node) -> None:
+        """Add a member of a result that is a tuple or a mapping of tensors."""
+        first = node.args[1] == 0 and self.calls[owner].call.name.startswith("_native_batch_norm")
+        if first:
+            self.environment[node] = owner
+            owner.shape = self.seen.shapes.get(node)
+            return
+        kind = Kind.OPERATION if owner.kind is Kind.INPUT else Kind.OPAQUE
+        self._add(node, Call("member", kind), [owner], {})
+
+    def _opaque_reader(self, node: fx.Node, inputs: list[Node], constants: list[Constant]) -> None:
+        value = self.environment[node]
+        self._add(node, Call("read", Kind.OPAQUE), inputs, {})
+        self.environment[node] = value
+        del constants
+
+    def _alias(self, node: fx.Node, call: Call) -> None:
+        first = node.args[0] if node.args else None
+        if isinstance(first, fx.Node):
+            self._join(self.aliases, node, first)
+            if call.name in _SAME_TENSOR or call.kind is Kind.DROPOUT:
+                self._join(self.same, node, first)
+
+    def _join(self, groups: dict[fx.Node, set[fx.Node]], one: fx.Node, other: fx.Node) -> None:
+        if other not in groups:
+            return
+        merged = groups.setdefault(one, {one}) | groups[other]
+        for member in merged:
+            groups[member] = merged
+
+    def _overwrite(self, node: fx.Node, constants: list[Constant]) -> None:
+        """Let later readers of what was written over read the result."""
+        first = node.args[0] if node.args else None
+        if not isinstance(first, fx.Node):
+            return
+        result = self.environment[node]
+        if first not in self.aliases:
+            return  # a buffer: the new node among its readers says that it is written
+        whole = node in self.seen.shapes and describe(node, self.modules).name != "setitem"
+        self._join(self.aliases, node, first)
+        if whole:
+            self._join(self.same, node, first)
+        same = self.same[first] if whole else set()
+        for member in list(self.aliases[first]):
+            current = self.environment.get(member)
+            if member in same:
+                self.environment[member] = result
+            elif isinstance(current, Node) and member is not node:
+                self._add_changed(member, current, result)
+
+    def _add_changed(self, member: fx.Node, current: Node, written: Node) -> None:
+        changed = Node(
+            Kind.OPAQUE,
+            f"{current.name}_changed_by_{written.name}",
+            current.site,
+            attributes={"operation": "changed"},
+            inputs=[current, written],
+            shape=current.shape,
+        )
+        self.graph.add(changed)
+        self.calls[changed] = TracedCall(member, Call("changed", Kind.OPAQUE), {})
+        self.environment[member] = changed
+
+    def _replay(self, source: fx.Node) -> Callable[[Sequence[torch.Tensor]], Any]:
+        splitter = source.args[0] if source.op == "call_function" and source.args else None
+        piece = isinstance(splitter, fx.Node) and splitter in self.pieces
+        called = splitter if piece and isinstance(splitter, fx.Node) else source
+        environment = {a: self.environment.get(a) for a in called.all_input_nodes}
+
+        def run(inputs: Sequence[torch.Tensor]) -> Any:
+            given = iter(inputs)
+
+            def value(argument: fx.Node) -> Any:
+                known = environment[argument]
+                if isinstance(known, Node):
+                    return next(given)
+                if isinstance(known, Constant):
+                    return evaluate(self.graph_module, known.source)
+                return known
+
+            args, kwargs = fx.node.map_arg((called.args, called.kwargs), value)
+            result = _call(self.graph_module, called, args, kwargs)
+            return result[source.args[1]] if piece else result
+
+        return run
+
+
+def evaluate(graph_module: fx.GraphModule, node: fx.Node) -> Any:
+    """Compute a node that depends on parameters and buffers alone."""
+    if node.op == "get_attr":
+        value: Any = graph_module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value
+    arguments = fx.node.map_arg((node.args, node.kwargs), lambda a: evaluate(graph_module, a))
+    with torch.no_grad():
+        return _call(graph_module, node, *arguments)
+
+
+def _call(graph_module: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    target: Any = node.target
+    if node.op == "call_module":
+        return graph_module.get_submodule(target)(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], target)(*args[1:], **kwargs)
+    return target(*args, **kwargs)
+
+
+def _kind_of_attribute(name: str) -> Kind:
+    return Kind.RESHAPE if name in {"T", "mT", "H", "mH"} else Kind.OPERATION
+
+
+def _module_path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    last = next(reversed(stack.values()))
+    return str(last[0]) if isinstance(last, tuple) else ""
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in arguments.items()
+        if isinstance(value, bool | int | float | str | tuple | list)
+    }

@@ -1,0 +1,148 @@
+"""Reads a model into a `LayerGraph`, by whichever tracer works, and says which it was."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from bncheck.errors import BNCheckError
+from bncheck.graph import LayerGraph, Node
+from bncheck.model.normalise import TracedCall, normalise
+from bncheck.model.observe import Observation, observe
+from bncheck.model.trace_export import trace_export
+from bncheck.model.trace_fx import bind, trace_fx
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model as a graph of layers, and the way back to the model."""
+
+    model: nn.Module
+    graph: LayerGraph
+    fx: fx.GraphModule
+    """What was traced; its modules and parameters are the model's own."""
+    calls: dict[Node, TracedCall]
+    how: str
+    """`fx`, `export` or `record`."""
+    notes: tuple[str, ...] = ()
+    """Why other tracers were not used."""
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Parameters and buffers by every name that they have."""
+
+
+def trace(
+    model: nn.Module, example_inputs: Sequence[Any], example_kwargs: Mapping[str, Any] | None = None
+) -> TracedModel:
+    """Trace a model on example inputs, which the traced graph must answer as the model does.
+
+    Raises BNCheckError when the model does not run on the inputs or when no tracer can read it.
+    """
+    inputs, keywords = tuple(example_inputs), dict(example_kwargs or {})
+    wanted = _run(model, inputs, keywords)
+    notes: list[str] = []
+    for how in ("fx", "export"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                traced = _trace_with(how, model, inputs, keywords, wanted)
+        except Exception as problem:  # a tracer may fail in whatever way the model's code fails
+            notes.append(f"{how}: {_first_line(problem)}")
+        else:
+            return TracedModel(model, *traced, how, tuple(notes), tensors_of(model))
+    raise BNCheckError(f"no tracer can read this model ({'; '.join(notes)})")
+
+
+def _trace_with(
+    how: str, model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], wanted: Any
+) -> tuple[LayerGraph, fx.GraphModule, dict[Node, TracedCall]]:
+    observed: list[fx.Node] = []
+    if how == "fx":
+        arguments = bind(model, inputs, keywords)
+        graph_module, observed = trace_fx(model, arguments)
+        flat = [
+            arguments[str(node.target)] if str(node.target) in arguments else _default(node)
+            for node in graph_module.graph.nodes
+            if node.op == "placeholder"
+        ]
+    else:
+        graph_module = trace_export(model, inputs, keywords)
+        flat = pytree.tree_leaves((inputs, keywords))
+    seen = observe(graph_module, flat)
+    if not same_results(wanted, seen):
+        raise ValueError("the traced graph computes something else than the model")
+    return (*_swap(normalise(graph_module, model, seen, observed), graph_module),)
+
+
+def _swap(
+    pair: tuple[LayerGraph, dict[Node, TracedCall]], graph_module: fx.GraphModule
+) -> tuple[LayerGraph, fx.GraphModule, dict[Node, TracedCall]]:
+    return pair[0], graph_module, pair[1]
+
+
+def _default(node: fx.Node) -> Any:
+    if not node.args:
+        raise ValueError(f"no value for the argument {node.target}")
+    return node.args[0]
+
+
+def _run(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return model(*inputs, **keywords)
+    except Exception as problem:
+        raise BNCheckError(
+            f"the model does not run on the example inputs: {_first_line(problem)}"
+        ) from problem
+
+
+def same_results(wanted: Any, seen: Observation) -> bool:
+    """Tell whether a traced run returned the tensors that the model returned, up to rounding."""
+    expected = _tensors(wanted)
+    found = _tensors(seen.output)
+    if len(expected) != len(found):
+        return False
+    for one, other in zip(expected, found, strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if one.device.type == "meta" or not one.numel():
+            continue
+        a, b = (t.detach().to(torch.complex128 if t.is_complex() else torch.float64)
+                for t in (one, other))  # fmt: skip
+        magnitude = a.abs().nan_to_num(0, 0, 0).max().item()
+        tolerance = 1e-4 if one.dtype in (torch.float32, torch.float64) else 2e-2
+        if not torch.allclose(a, b, rtol=0, atol=tolerance * magnitude, equal_nan=True):
+            return False
+    return True
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    match value:
+        case torch.Tensor():
+            return [value]
+        case dict():
+            return [t for item in value.values() for t in _tensors(item)]
+        case tuple() | list():
+            return [t for item in value for t in _tensors(item)]
+    if hasattr(value, "__dataclass_fields__"):
+        return [t for name in value.__dataclass_fields__ for t in _tensors(getattr(value, name))]
+    return []
+
+
+def _first_line(problem: BaseException) -> str:
+    text = str(problem).strip().partition("\n")[0]
+    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
+
+
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers by every name that they have."""
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }

@@ -1,0 +1,96 @@
+"""Traces a model with torch.fx: needs no example input, fails on control flow over values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class LayerTracer(fx.Tracer):
+    """Stops at the layers of torch.nn by exact type and traces through everything else.
+
+    A subclass of a layer may do more than the layer, so its forward is traced and recognised by
+    the operations in it. `observed` holds the nodes whose values a hook sees.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observed: list[fx.Node] = []
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Tell whether `m` is a layer of torch.nn itself."""
+        return type(m).__module__.startswith("torch.nn.modules.") and type(m) not in CONTAINERS
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Trace a call of a module, noting what its hooks are shown."""
+        if has_hooks(m):
+            self._observe(args)
+        result = super().call_module(m, forward, args, kwargs)
+        if has_hooks(m):
+            self._observe(result)
+        return result
+
+    def _observe(self, value: Any) -> None:
+        def note(proxy: Any) -> Any:
+            if isinstance(proxy, fx.Proxy):
+                self.observed.append(proxy.node)
+            return proxy
+
+        fx.node.map_aggregate(value, note)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether calling the module runs a hook, forward or backward."""
+    return any(
+        bool(getattr(module, name, None))
+        for name in (
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_backward_hooks",
+            "_backward_pre_hooks",
+        )
+    )
+
+
+def trace_fx(
+    model: nn.Module, arguments: Mapping[str, Any] | None
+) -> tuple[fx.GraphModule, list[fx.Node]]:
+    """Trace `model`; parameters that `arguments` does not name are held at their defaults.
+
+    Returns the graph, whose modules are the model's own, and the nodes that hooks see. Raises
+    whatever the model's code raises when it is run on proxies.
+    """
+    concrete: dict[str, Any] = {}
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        given = arguments is not None and name in arguments
+        if given and isinstance(arguments[name], (torch.Tensor, list, tuple, dict)):  # type: ignore[index]
+            continue
+        if given:
+            concrete[name] = arguments[name]  # type: ignore[index]
+        elif parameter.default is not inspect.Parameter.empty:
+            concrete[name] = parameter.default
+    tracer = LayerTracer()
+    graph = tracer.trace(model, concrete_args=concrete or None)
+    return fx.GraphModule(model, graph, type(model).__name__), tracer.observed
+
+
+def bind(model: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `model.forward` by name.
+
+    Raises TypeError when they do not fit.
+    """
+    return dict(inspect.signature(model.forward).bind(*inputs, **keywords).arguments)
