@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from bncheck.errors import BNCheckError
 
 if TYPE_CHECKING:
+    from bncheck.convert.fold import FoldResult as FoldResult
+    from bncheck.convert.fold import fold as fold
     from bncheck.findings import Finding as Finding
     from bncheck.worker import lint_source as lint_source
 
@@ -19,10 +21,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Finding": "bncheck.findings",
+    "FoldResult": "bncheck.convert.fold",
+    "fold": "bncheck.convert.fold",
     "lint_source": "bncheck.worker",
 }
 
-__all__ = ["BNCheckError", "Finding", "__version__", "lint_source"]
+__all__ = ["BNCheckError", "Finding", "FoldResult", "__version__", "fold", "lint_source"]
 
 
 def __getattr__(name: str) -> object:

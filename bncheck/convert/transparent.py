@@ -166,11 +166,12 @@ def _push_addition(
     if not torch.equal(table.scales(first), table.scales(second)):
         raise Blocked("goes into an addition whose other summand has another scale")
     weight = float(call.arguments.get("alpha", 1)) * (-1 if call.call.name == "sub" else 1)
-    pairs, where = torch.stack([first.reshape(-1), second.reshape(-1)]).unique(
-        dim=1, return_inverse=True
-    )
-    shift = table.shift[pairs[0]] + weight * table.shift[pairs[1]]
-    return table.add(table.scale[pairs[0]], shift)[where].view(_shape(node))
+    width = len(table.scale)
+    pairs = first * width + second
+    present = distinct(pairs)
+    one, other = present // width, present % width
+    shift = table.shift[one] + weight * table.shift[other]
+    return table.add(table.scale[one], shift)[torch.searchsorted(present, pairs)]
 
 
 def _shift_by_constant(

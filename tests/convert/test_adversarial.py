@@ -9,10 +9,10 @@ pytest.importorskip("torch")
 pytest.importorskip("bncheck.convert.fold")
 
 import torch
-from bncheck.convert.fold import fold
 from observe import assert_untouched, difference, operations, outputs, snapshot
 
 import bncheck
+from bncheck.convert.fold import fold
 from fixtures.models.adversarial import CASES
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
