@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("bncheck.convert.fold")
 
-from bncheck.convert.fold import fold
 from hypothesis import HealthCheck, given, note, settings
 from networks import networks
 from observe import assert_untouched, difference, operations, outputs, snapshot
 
 from benchmarks.foldable import foldable
+from bncheck.convert.fold import fold
 
 COUNT = int(os.environ.get("BNCHECK_NETWORKS", "500"))
 
