@@ -1,12 +1,265 @@
-"""Reads the networks of a module: class -> LayerGraph."""
+"""Reads the networks of a module: class or factory -> LayerGraph."""
 
 from __future__ import annotations
 
-from bncheck.graph import LayerGraph
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from bncheck.graph import Kind, Layer, LayerGraph, Site, Symbol
+from bncheck.source.interpret.attributes import find
+from bncheck.source.interpret.calls import call
+from bncheck.source.interpret.classes import make_class
+from bncheck.source.interpret.expressions import expression
+from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.names import Names
+from bncheck.source.interpret.statements import function_maker
+from bncheck.source.interpret.values import (
+    UNKNOWN,
+    Arguments,
+    Branches,
+    Class,
+    Either,
+    Function,
+    GiveUpError,
+    Instance,
+    PathEndsError,
+    Tensor,
+    Unknown,
+    options,
+    tensors_in,
+)
 from bncheck.source.module import SourceModule
-from bncheck.source.project import Project
+from bncheck.source.project import Defined, Project
+
+_STACK = 20_000
+"""Python frames that interpreting may take; the interpreted depth is bounded far below."""
+
+
+@dataclass
+class Understanding:
+    """How much of the networks was read."""
+
+    fully: int = 0
+    partly: int = 0
+    given_up: dict[str, int] = field(default_factory=dict)
+    doubts: dict[str, int] = field(default_factory=dict)
 
 
 def graphs(module: SourceModule, project: Project) -> list[LayerGraph]:
     """Return a graph for each network that the module defines."""
-    return []
+    return list(networks([module], project))
+
+
+def networks(
+    modules: Iterable[SourceModule], project: Project, understanding: Understanding | None = None
+) -> Iterator[LayerGraph]:
+    """Yield a graph for each network of the modules.
+
+    Factories that need no arguments come first: they construct networks with every argument
+    known. A class that nothing constructed is read with symbols for its parameters.
+    """
+    reader = _Reader(project, understanding or Understanding())
+    modules = list(modules)
+    with _deep_stack():
+        for module in modules:
+            yield from reader.factories(module)
+        for module in reversed(modules):
+            yield from reader.classes(module)
+
+
+def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
+    """Tell whether what a class or factory of the project constructs holds a BatchNorm.
+
+    UNKNOWN where a part of it is not understood and no BatchNorm was seen.
+    """
+    key = id(definition.binding)
+    answers = project.batch_norm_holders
+    if key not in answers:
+        answers[key] = UNKNOWN
+        with _deep_stack():
+            answers[key] = _Reader(project, Understanding()).holds(definition)
+    return answers[key]
+
+
+@contextmanager
+def _deep_stack() -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _STACK))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@dataclass(eq=False)
+class _Reader:
+    project: Project
+    understanding: Understanding
+    seen: set[Class] = field(default_factory=set)
+    """Classes of which an instance is in some graph already."""
+
+    def __post_init__(self) -> None:
+        self.names = Names(
+            self.project,
+            lambda frame, node: function_maker(node)(frame),
+            make_class,
+            lambda frame, node: expression(node)(frame),
+            lambda machine, module: Frame(machine, module),
+        )
+
+    def factories(self, module: SourceModule) -> Iterator[LayerGraph]:
+        """Yield the networks that functions without required parameters return."""
+        for name, bindings in module.bindings.items():
+            for node in bindings:
+                if isinstance(node, cst.FunctionDef) and _may_be_factory(node):
+                    yield from self._network(module, name, Arguments())
+
+    def classes(self, module: SourceModule) -> Iterator[LayerGraph]:
+        """Yield the networks of classes that nothing constructed yet."""
+        for name, bindings in reversed(module.bindings.items()):
+            for node in bindings:
+                if isinstance(node, cst.ClassDef):
+                    yield from self._network(module, name, None)
+
+    def _network(
+        self, module: SourceModule, name: str, arguments: Arguments | None
+    ) -> Iterator[LayerGraph]:
+        machine = Machine(self.names)
+        try:
+            value = self.names.look_up(name, machine, module)
+            if arguments is None:
+                if not isinstance(value, Class) or value in self.seen or not _is_network(value):
+                    return
+                arguments = _symbols(find(value, "__init__"))
+            made = call(machine, value, arguments, None)
+            if isinstance(made, Instance) and made.is_module:
+                graph = self._applied(machine, made, name)
+                if graph is not None:
+                    yield graph
+        except PathEndsError:
+            return
+        except GiveUpError as reason:
+            self._count(self.understanding.given_up, reason.reason)
+        except RecursionError:
+            self._count(self.understanding.given_up, "too deep")
+        finally:
+            for doubt, count in machine.doubts.items():
+                self._count(self.understanding.doubts, doubt, count)
+
+    def holds(self, definition: Defined) -> bool | Unknown:
+        """Construct a network and look for a BatchNorm in it."""
+        machine = Machine(self.names, limit=20_000)
+        try:
+            value = self.names.look_up(definition.name, machine, definition.module)
+            initialiser = find(value, "__init__") if isinstance(value, Class) else value
+            skip = 1 if isinstance(value, Class) else 0
+            made = call(machine, value, _symbols(initialiser, skip), None)
+        except (PathEndsError, GiveUpError, RecursionError):
+            return UNKNOWN
+        if not isinstance(made, Instance) or not made.is_module:
+            return UNKNOWN
+        if any(layer.kind is Kind.BATCH_NORM for layer in self._layers(made)):
+            return True
+        return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
+
+    def _applied(self, machine: Machine, root: Instance, name: str) -> LayerGraph | None:
+        graph = LayerGraph(name)
+        machine.graph = graph
+        if machine.doubts:
+            graph.complete = False
+        found = _forward(root)
+        if found is None:
+            given = [machine.add(Kind.INPUT, "input", None, [])]
+        else:
+            given = [
+                machine.add(Kind.INPUT, parameter.name.value, None, [])
+                for parameter in found.node.params.params[1:]
+                if parameter.default is None
+            ]
+        result = call(machine, root, Arguments(list(given)), None)
+        outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
+        machine.add(Kind.OUTPUT, "output", None, outputs)
+        graph.layers = list(self._layers(root))
+        if graph.complete:
+            self.understanding.fully += 1
+        else:
+            self.understanding.partly += 1
+        return graph
+
+    def _layers(self, root: Instance) -> Iterator[Layer]:
+        done: set[int] = set()
+        todo: list[tuple[str, object]] = [("", root)]
+        while todo:
+            name, value = todo.pop()
+            if isinstance(value, Either):
+                todo += [(name, option) for option in value.options]
+            elif isinstance(value, Branches):
+                todo += [(name, inner) for run in value.options for inner in run]
+            elif isinstance(value, Instance) and id(value) not in done:
+                done.add(id(value))
+                if value.cls is not None:
+                    self.seen.add(value.cls)
+                if value.layer is not None:
+                    value.layer.name = name
+                    yield value.layer
+                todo += [
+                    (f"{name}.{key}" if name else key, inner)
+                    for key, inner in reversed(value.state.items())
+                    if isinstance(inner, (Instance, Either, Branches))
+                ]
+
+    def _count(self, table: dict[str, int], reason: str, count: int = 1) -> None:
+        table[reason] = table.get(reason, 0) + count
+
+
+def _may_be_factory(node: cst.FunctionDef) -> bool:
+    parameters = node.params
+    every = (*parameters.posonly_params, *parameters.params, *parameters.kwonly_params)
+    return all(parameter.default is not None for parameter in every) and node.name.value not in {
+        "main",
+        "test",
+        "_test",
+    }
+
+
+def _is_network(cls: Class) -> bool:
+    from bncheck.source.interpret.classes import base_of
+
+    return base_of(cls) is not None
+
+
+def _forward(root: Instance) -> Function | None:
+    found = find(root.cls, "forward") if root.cls is not None else None
+    return found if isinstance(found, Function) else None
+
+
+def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
+    """Tell whether anything in an object is not known, and so may be a module."""
+    for value in root.state.values():
+        for option in options(value):
+            if isinstance(option, (Unknown, Branches)):
+                return True
+            if isinstance(option, Instance) and (not depth or _has_unknown_part(option, depth - 1)):
+                return True
+    return False
+
+
+def _symbols(initialiser: object, skip: int = 1) -> Arguments:
+    """Return arguments for a call: a symbol for each parameter without a default."""
+    arguments = Arguments()
+    if isinstance(initialiser, Function):
+        parameters = initialiser.node.params
+        for parameter in (*parameters.posonly_params, *parameters.params)[skip:]:
+            if parameter.default is None:
+                arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
+        for parameter in parameters.kwonly_params:
+            if parameter.default is None:
+                arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
+    return arguments
+
+
+__all__ = ["UNKNOWN", "Site", "Understanding", "graphs", "holds_batch_norm", "networks"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import libcst as cst
 
+from bncheck.graph import Unknown
 from bncheck.source.module import Assigned, Binding, Imported, SourceModule, parse
 
 _MAX_HOPS = 20
@@ -50,6 +51,8 @@ class Project:
 
     texts: dict[Path, str | bytes] = field(default_factory=dict)
     """Sources given as text, by path: they stand before the file of that path."""
+    batch_norm_holders: dict[int, bool | Unknown] = field(default_factory=dict)
+    """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity."""
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
 
     def module(self, path: str) -> SourceModule:

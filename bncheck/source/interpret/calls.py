@@ -1,0 +1,213 @@
+"""Calling a value: a function of the project, a class, a module, or something external."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import libcst as cst
+
+from bncheck.graph import Site, Symbol
+from bncheck.source.interpret.apply import apply, apply_item
+from bncheck.source.interpret.builtins import call_external
+from bncheck.source.interpret.classes import construct
+from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.values import (
+    MISSING,
+    UNKNOWN,
+    Arguments,
+    Branches,
+    Class,
+    Dictionary,
+    Either,
+    External,
+    Function,
+    Instance,
+    List,
+    Native,
+    Partial,
+    PathEndsError,
+    Unknown,
+)
+
+_DEEPEST: Final = 70
+_RECURSIONS: Final = 12
+_UNCERTAIN_RECURSIONS: Final = 2
+
+
+def call(machine: Machine, function: object, arguments: Arguments, site: Site | None) -> object:
+    """Return what calling a value gives; raise PathEndsError where the call surely raises."""
+    machine.step()
+    if isinstance(function, Function):
+        return invoke(machine, function, arguments, site)
+    if isinstance(function, Instance):
+        return apply(machine, function, arguments, site)
+    if isinstance(function, External):
+        return call_external(machine, function.name, arguments, site)
+    if isinstance(function, Class):
+        return _bounded(
+            machine, function.node, lambda: construct(machine, function, arguments, site)
+        )
+    if isinstance(function, Native):
+        return function.run(machine, arguments, site)
+    if isinstance(function, Partial):
+        return call(machine, function.function, _merged(function.arguments, arguments), site)
+    if isinstance(function, Either):
+        return _call_each(machine, function, arguments, site)
+    if isinstance(function, Branches):
+        given = arguments.positional[0] if arguments.positional else UNKNOWN
+        return apply_item(machine, function, given, site)
+    if function is None or isinstance(function, (int, str, tuple, List, Dictionary)):
+        raise PathEndsError
+    reason = "call of a parameter" if isinstance(function, Symbol) else "call of something unknown"
+    return machine.opaque(reason, site, list(arguments.values()))
+
+
+def _merged(given: Arguments, more: Arguments) -> Arguments:
+    return Arguments(
+        given.positional + more.positional,
+        {**given.keywords, **more.keywords},
+        given.open or more.open,
+    )
+
+
+def _call_each(
+    machine: Machine, function: Either, arguments: Arguments, site: Site | None
+) -> object:
+    results: list[object] = []
+    machine.uncertain += 1
+    try:
+        for option in function.options:
+            if option is MISSING:
+                continue
+            try:
+                results.append(call(machine, option, arguments, site))
+            except PathEndsError:
+                continue
+    finally:
+        machine.uncertain -= 1
+    if not results:
+        raise PathEndsError
+    return machine.join_all(results)
+
+
+def _bounded(machine: Machine, key: object, run: Callable[[], object]) -> object:
+    """Run a function or constructor unless it recurses without an end in sight."""
+    running = machine.active.get(key, 0)
+    most = _UNCERTAIN_RECURSIONS if machine.uncertain else _RECURSIONS
+    if running >= most or machine.depth >= _DEEPEST:
+        machine.doubt("recursion")
+        return UNKNOWN
+    machine.active[key] = running + 1
+    machine.depth += 1
+    try:
+        return run()
+    finally:
+        machine.depth -= 1
+        machine.active[key] = running
+
+
+def invoke(machine: Machine, function: Function, arguments: Arguments, site: Site | None) -> object:
+    """Call a function, method or lambda of the project."""
+
+    def run() -> object:
+        return _run(machine, function, arguments)
+
+    running = machine.active.get(function.node, 0)
+    most = _UNCERTAIN_RECURSIONS if machine.uncertain else _RECURSIONS
+    if running >= most or machine.depth >= _DEEPEST:
+        machine.doubt("recursion")
+        return machine.opaque("recursion", site, list(arguments.values()))
+    return _bounded(machine, function.node, run)
+
+
+def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
+    frame = Frame(machine, function.module, function.outer, function.owner, function.receiver)
+    frame.names = bind_parameters(machine, function, arguments)
+    if isinstance(function.node, cst.Lambda):
+        return _lambda_body(function.node)(frame)
+    machine.open_journal()
+    try:
+        status = _function_body(function.node)(frame)
+    finally:
+        old = machine.close_journal()
+    returned = frame.returned if status == "return" else None
+    for value, states in frame.left:
+        returned = machine.join(returned, value)
+        machine.join_states(old, [states])
+    if frame.yields is not None:
+        return List(frame.yields)
+    return returned
+
+
+@cache
+def _function_body(node: cst.FunctionDef) -> Callable[[Frame], str | None]:
+    from bncheck.source.interpret.statements import block
+
+    return block(node.body)
+
+
+@cache
+def _lambda_body(node: cst.Lambda) -> Callable[[Frame], object]:
+    from bncheck.source.interpret.expressions import expression
+
+    return expression(node.body)
+
+
+@cache
+def _names(node: cst.FunctionDef | cst.Lambda) -> tuple[list[str], set[str], str, str]:
+    """Return positional names, keyword-only names, and the names of `*args` and `**kwargs`."""
+    parameters = node.params
+    positional = [p.name.value for p in (*parameters.posonly_params, *parameters.params)]
+    keyword = {p.name.value for p in parameters.kwonly_params}
+    star = parameters.star_arg
+    rest = star.name.value if isinstance(star, cst.Param) else ""
+    more = parameters.star_kwarg.name.value if parameters.star_kwarg is not None else ""
+    return positional, keyword, rest, more
+
+
+def bind_parameters(
+    machine: Machine, function: Function, arguments: Arguments
+) -> dict[str, object]:
+    """Return the local names that a call begins with."""
+    positional, keyword, rest, more = _names(function.node)
+    given = arguments.positional
+    if function.receiver is not MISSING and function.kind != "static":
+        given = [function.receiver, *given]
+    names: dict[str, object] = dict(function.defaults)
+    if arguments.open:
+        names = dict.fromkeys(names, UNKNOWN)
+    names.update(zip(positional, given, strict=False))
+    if any(isinstance(value, Branches) for value in given[: len(positional)]):
+        names.update(dict.fromkeys(positional[1:], UNKNOWN))
+    extra: dict[object, object] = {}
+    for name, value in arguments.keywords.items():
+        if name in positional or name in keyword:
+            if isinstance(value, Either) and MISSING in value.options:
+                value = _or_default(machine, value, function.defaults.get(name, UNKNOWN))
+            names[name] = value
+        else:
+            extra[name] = value
+    for name in (*positional, *keyword):
+        if name not in names:
+            names[name] = UNKNOWN
+    if rest:
+        surplus = tuple(given[len(positional) :])
+        names[rest] = (
+            List(list(surplus))
+            if any(isinstance(value, (Branches, Unknown)) for value in surplus)
+            else surplus
+        )
+        if arguments.open and not surplus:
+            names[rest] = UNKNOWN
+    elif len(given) > len(positional) and not arguments.open:
+        raise PathEndsError
+    if more:
+        names[more] = Dictionary(None if arguments.open else extra)
+    return names
+
+
+def _or_default(machine: Machine, value: Either, default: object) -> object:
+    found = [option for option in value.options if option is not MISSING]
+    return machine.join_all([*found, default])

@@ -1,0 +1,137 @@
+"""`torch.*`, `torch.nn.functional.*` and other functions outside the project."""
+
+from __future__ import annotations
+
+from bncheck.graph import Kind, Layer, Site
+from bncheck.source.interpret.facts import boolean, given_tensor, plain
+from bncheck.source.interpret.layers import bind_arguments
+from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.operations import tensor_of
+from bncheck.source.interpret.tensors import operate
+from bncheck.source.interpret.values import (
+    MISSING,
+    UNKNOWN,
+    Arguments,
+    Parameter,
+    Tensor,
+    tensors_in,
+)
+
+
+def _parameters(text: str) -> tuple[tuple[str, object], ...]:
+    found: list[tuple[str, object]] = []
+    for part in text.split():
+        name, given, default = part.partition("=")
+        known = {"None": None, "True": True, "False": False}
+        found.append((name, known.get(default, default) if given else MISSING))
+    return tuple(found)
+
+
+_CONV = _parameters("input weight bias=None stride padding dilation groups")
+_PRODUCING = {
+    **{f"conv{d}d": (Kind.CONVOLUTION, d) for d in (1, 2, 3)},
+    **{f"conv_transpose{d}d": (Kind.TRANSPOSED_CONVOLUTION, d) for d in (1, 2, 3)},
+    "linear": (Kind.LINEAR, None),
+}
+_NORMS = {
+    "batch_norm": (
+        Kind.BATCH_NORM,
+        _parameters(
+            "input running_mean running_var weight=None bias=None training=False momentum eps"
+        ),
+    ),
+    "instance_norm": (
+        Kind.INSTANCE_NORM,
+        _parameters(
+            "input running_mean=None running_var=None weight=None bias=None use_input_stats=True"
+        ),
+    ),
+    "layer_norm": (Kind.LAYER_NORM, _parameters("input normalized_shape weight=None bias=None")),
+    "group_norm": (Kind.GROUP_NORM, _parameters("input num_groups weight=None bias=None")),
+}
+_NUMBERS = {"momentum": 0.1, "eps": 1e-5}
+
+
+def torch_function(machine: Machine, name: str, arguments: Arguments, site: Site | None) -> object:
+    """Return what a function of torch gives, adding its node when it reads tensors."""
+    short = name.rpartition(".")[2]
+    if short in _PRODUCING and not _reads(machine, arguments, "input", site):
+        return _from_parameters(arguments)
+    if short in _PRODUCING:
+        return _produce(machine, short, arguments, site)
+    if short in _NORMS and _reads(machine, arguments, "input", site):
+        return _normalise(machine, short, arguments, site)
+    values = list(arguments.values())
+    if not any(True for value in values for _ in tensors_in(value)):
+        return _from_parameters(arguments)
+    result = operate(machine, short.rstrip("_"), values, _method_like(arguments), site)
+    if (short.endswith("_") or arguments.keywords.get("inplace") is True) and values:
+        first = values[0]
+        if isinstance(first, Tensor) and isinstance(result, Tensor):
+            first.node = result.node
+    return result
+
+
+def _method_like(arguments: Arguments) -> Arguments:
+    return Arguments(arguments.positional[1:], arguments.keywords, arguments.open)
+
+
+def _from_parameters(arguments: Arguments) -> object:
+    for value in arguments.values():
+        if isinstance(value, Parameter):
+            return value
+    return Parameter()
+
+
+def _reads(machine: Machine, arguments: Arguments, name: str, site: Site | None) -> Tensor | None:
+    value = arguments.positional[0] if arguments.positional else arguments.keywords.get(name)
+    return tensor_of(machine, value, site)
+
+
+def _produce(machine: Machine, name: str, arguments: Arguments, site: Site | None) -> object:
+    kind, dimensions = _PRODUCING[name]
+    bound = bind_arguments(_CONV, arguments)
+    tensor = _reads(machine, arguments, "input", site)
+    assert tensor is not None
+    weight, bias = bound["weight"], bound["bias"]
+    layer = weight.layer if isinstance(weight, Parameter) else None
+    attributes: dict[str, object] = {"bias": given_tensor(bias), "functional": True}
+    if dimensions is not None:
+        attributes["dimensions"] = dimensions
+    inputs = [tensor, *tensors_in(weight), *tensors_in(bias)]
+    if len(inputs) > 1:
+        layer = None
+    return machine.add(kind, name, site, inputs, attributes, layer)
+
+
+def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | None) -> object:
+    kind, parameters = _NORMS[name]
+    bound = bind_arguments(parameters, arguments)
+    tensor = _reads(machine, arguments, "input", site)
+    assert tensor is not None
+    attributes: dict[str, object] = {"functional": True}
+    if "running_mean" in bound:
+        attributes["track_running_stats"] = given_tensor(bound["running_mean"])
+    attributes["affine"] = given_tensor(bound["weight"])
+    if "training" in bound:
+        attributes["training"] = boolean(bound["training"])
+        attributes["training_given"] = (
+            UNKNOWN
+            if arguments.open
+            else "training" in arguments.keywords or len(arguments.positional) > 5
+        )
+    if "use_input_stats" in bound:
+        attributes["use_input_stats"] = boolean(bound["use_input_stats"])
+    for key, default in _NUMBERS.items():
+        place = {"momentum": 6, "eps": 7}[key]
+        given = arguments.positional[place] if len(arguments.positional) > place else default
+        attributes[key] = plain(arguments.keywords.get(key, given))
+    return machine.add(kind, name, site, [tensor], attributes, _owner(bound))
+
+
+def _owner(bound: dict[str, object]) -> Layer | None:
+    for key in ("running_mean", "weight"):
+        value = bound.get(key)
+        if isinstance(value, Parameter) and value.layer is not None:
+            return value.layer
+    return None

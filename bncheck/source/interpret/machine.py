@@ -1,0 +1,311 @@
+"""The state of one interpretation: work bound, the graph being built, and branches' joins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from bncheck.graph import Kind, LayerGraph, Node, Site
+from bncheck.source.interpret.values import (
+    MISSING,
+    UNKNOWN,
+    Branches,
+    Dictionary,
+    Either,
+    GiveUpError,
+    Heap,
+    Instance,
+    List,
+    PathEndsError,
+    Tensor,
+    Unknown,
+    same,
+    tensors_in,
+)
+
+if TYPE_CHECKING:
+    from bncheck.source.interpret.names import Names
+    from bncheck.source.interpret.values import Class
+    from bncheck.source.module import SourceModule
+
+_MOST_OPTIONS: Final = 6
+
+States = dict[Heap, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One running function, or a class or module body."""
+
+    machine: Machine
+    module: SourceModule
+    outer: Frame | None = None
+    owner: Class | None = None
+    receiver: object = MISSING
+    names: dict[str, object] = field(default_factory=dict)
+    returned: object = None
+    left: list[tuple[object, States]] = field(default_factory=list)
+    """What paths that returned early gave, and the state of the heap there."""
+    yields: list[object] | None = None
+
+    def site(self, node: object) -> Site:
+        """Return where a node of this frame's file stands."""
+        return Site(self.module.path, node)
+
+
+@dataclass(eq=False)
+class Machine:
+    """What all frames of one interpretation share."""
+
+    names: Names
+    limit: int = 200_000
+    steps: int = 0
+    depth: int = 0
+    uncertain: int = 0
+    """How many branches of unknown conditions are being run."""
+    graph: LayerGraph | None = None
+    """The graph that tensor operations add to; None while networks are constructed."""
+    journal: list[States] = field(default_factory=lambda: [{}])
+    """For each open branch or call: the states of what changed, as they were before."""
+    active: dict[object, int] = field(default_factory=dict)
+    """How often each function is being run, for recursion."""
+    doubts: dict[str, int] = field(default_factory=dict)
+    """Why something was not understood, counted."""
+
+    def step(self, work: int = 1) -> None:
+        """Count work; raise GiveUpError past the bound."""
+        self.steps += work
+        if self.steps > self.limit:
+            raise GiveUpError("too much work")
+
+    def doubt(self, reason: str) -> None:
+        """Note that something was not understood, which makes the graph incomplete."""
+        self.doubts[reason] = self.doubts.get(reason, 0) + 1
+        if self.graph is not None:
+            self.graph.complete = False
+
+    def change(self, value: Heap) -> None:
+        """Remember a heap value's state before it is changed."""
+        top = self.journal[-1]
+        if value not in top:
+            top[value] = value.snapshot()
+
+    def add(
+        self,
+        kind: Kind,
+        name: str,
+        site: Site | None,
+        inputs: Sequence[Tensor],
+        attributes: dict[str, object] | None = None,
+        layer: Any = None,
+    ) -> Tensor:
+        """Add a node to the graph and return the tensor that it computes."""
+        node = Node(kind, name, site, layer, attributes or {}, [t.node for t in inputs])
+        if self.graph is not None:
+            self.graph.add(node)
+        return Tensor(node)
+
+    def opaque(self, reason: str, site: Site | None, arguments: Sequence[object]) -> object:
+        """Return the result of something that is not understood, which reads its arguments."""
+        inputs = [tensor for value in arguments for tensor in tensors_in(value)]
+        if not inputs or self.graph is None:
+            return UNKNOWN
+        self.doubt(reason)
+        return self.add(Kind.OPAQUE, reason, site, inputs)
+
+    def join(self, one: object, other: object) -> object:
+        """Return a value that is one or the other."""
+        if one is other or other is MISSING:
+            return one
+        if one is MISSING:
+            return other
+        if same(one, other):
+            return one
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            return self.add(Kind.JOIN, "join", None, [one, other])
+        if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+            return tuple(map(self.join, one, other))
+        found: list[object] = []
+        for option in (*_options(one), *_options(other)):
+            self._include(option, found)
+        if len(found) == 1:
+            return found[0]
+        if len(found) > _MOST_OPTIONS:
+            return self.opaque("too many possible values", None, found)
+        return Either(tuple(found))
+
+    def _include(self, option: object, found: list[object]) -> None:
+        for index, known in enumerate(found):
+            if known is option or same(known, option):
+                return
+            if isinstance(known, Tensor) and isinstance(option, Tensor):
+                found[index] = self.join(known, option)
+                return
+        found.append(option)
+
+    def join_all(self, values: Sequence[object]) -> object:
+        """Return a value that is one of these."""
+        result = values[0]
+        for value in values[1:]:
+            result = self.join(result, value)
+        return result
+
+    def join_names(self, one: dict[str, object], other: dict[str, object]) -> dict[str, object]:
+        """Join two paths' local names; one that is bound on one path only keeps that value."""
+        joined = dict(one)
+        for name, value in other.items():
+            joined[name] = self.join(joined.get(name, MISSING), value)
+        return joined
+
+    def open_journal(self) -> None:
+        """Begin a branch or a call."""
+        self.journal.append({})
+
+    def close_journal(self) -> States:
+        """End it; what changed in it changed in the enclosing one too. Return the old states."""
+        closed = self.journal.pop()
+        top = self.journal[-1]
+        for value, state in closed.items():
+            top.setdefault(value, state)
+        return closed
+
+    def join_states(self, old: States, others: Sequence[States]) -> None:
+        """Join the heap's present states with those of other paths.
+
+        `old` has the states at the point where the paths parted, of whatever changed since.
+        """
+        for value in {value: None for states in (old, *others) for value in states}:
+            for states in others:
+                before = states.get(value, old.get(value, MISSING))
+                if before is not MISSING:
+                    value.state = self.join_state(value, before, value.state)
+
+    def join_state(self, value: Heap, one: Any, other: Any) -> Any:
+        """Join two states of one heap value."""
+        if one is None or other is None:
+            return None
+        if isinstance(value, List):
+            return self._join_items(one, other)
+        if isinstance(value, Dictionary):
+            return {
+                key: self.join(one[key], other[key])
+                if key in one and key in other
+                else self._maybe(one.get(key, other.get(key)))
+                for key in {**one, **other}
+            }
+        if isinstance(value, Instance) and value.base in {"Sequential", "ModuleList"}:
+            return self._join_children(one, other)
+        return self.join_names(one, other)
+
+    def _maybe(self, value: object) -> object:
+        return Either((*_options(value), MISSING))
+
+    def _join_items(self, one: list[object], other: list[object]) -> list[object]:
+        if len(one) == len(other):
+            return [self.join(left, right) for left, right in zip(one, other, strict=True)]
+        shared = 0
+        while shared < min(len(one), len(other)) and one[shared] is other[shared]:
+            shared += 1
+        return [*one[:shared], Branches((tuple(one[shared:]), tuple(other[shared:])))]
+
+    def _join_children(self, one: dict[str, object], other: dict[str, object]) -> dict[str, object]:
+        if list(one) == list(other):
+            return {name: self.join(value, other[name]) for name, value in one.items()}
+        joined: dict[str, object] = {}
+        left, right = list(one.items()), list(other.items())
+        shared = 0
+        while (
+            shared < min(len(left), len(right))
+            and left[shared][0] == right[shared][0]
+            and left[shared][1] is right[shared][1]
+        ):
+            shared += 1
+        joined.update(left[:shared])
+        tails = tuple(
+            tuple(v for _, v in tail[shared:] if isinstance(v, (Instance, Either, Branches)))
+            for tail in (left, right)
+        )
+        for name, value in (*left[shared:], *right[shared:]):
+            if not isinstance(value, (Instance, Either, Branches)):
+                joined[name] = self.join(joined.get(name, MISSING), value)
+        if any(tails):
+            joined[f"?{shared}"] = Branches(tails)
+        return joined
+
+
+def _options(value: object) -> tuple[object, ...]:
+    return value.options if isinstance(value, Either) else (value,)
+
+
+def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | None:
+    """Run each path from the present state and join what they leave behind.
+
+    Returns how the joined path ends: None (it goes on), `return`, `break` or `continue`. A path
+    that ends otherwise than the one that goes on is kept for the function's or loop's end.
+    Raises PathEndsError when every path does.
+    """
+    machine = frame.machine
+    names = frame.names
+    ends: list[tuple[str | None, dict[str, object], object, States]] = []
+    union: States = {}
+    machine.uncertain += 1
+    for path in paths:
+        frame.names = dict(names)
+        frame.returned = None
+        machine.open_journal()
+        try:
+            status = path(frame)
+        except PathEndsError:
+            status = "raise"
+        except BaseException:
+            machine.uncertain -= 1
+            raise
+        old = machine.close_journal()
+        if status != "raise":
+            states = {value: value.snapshot() for value in old}
+            ends.append((status, frame.names, frame.returned, states))
+        for value, state in old.items():
+            value.state = state if state is None else state.copy()
+            union.setdefault(value, state)
+    machine.uncertain -= 1
+    if not ends:
+        frame.names = names
+        raise PathEndsError
+    statuses = [end[0] for end in ends]
+    going = None if None in statuses else statuses[0]
+    chosen = [end for end in ends if end[0] == going]
+    for status, _, returned, states in ends:
+        if status != going and status == "return":
+            frame.left.append((returned, _since_entry(frame, states)))
+    _, frame.names, frame.returned, states = chosen[0]
+    for value, state in states.items():
+        machine.change(value)
+        value.state = state
+    for _, other_names, other_returned, other_states in chosen[1:]:
+        frame.names = machine.join_names(frame.names, other_names)
+        if going == "return":
+            frame.returned = machine.join(frame.returned, other_returned)
+        machine.join_states(union, [other_states])
+    return going
+
+
+def _since_entry(frame: Frame, states: States) -> States:
+    """Return the state of everything that changed since the frame's function began."""
+    found = dict(states)
+    for journal in frame.machine.journal:
+        for value in journal:
+            if value not in found:
+                found[value] = value.snapshot()
+    return found
+
+
+def alternatives(value: object) -> list[object]:
+    """Return the values that `value` may be, without those that cannot be used at all."""
+    found = [option for option in _options(value) if option is not None and option is not MISSING]
+    return found or [UNKNOWN]
+
+
+def is_unknown(value: object) -> bool:
+    """Tell whether nothing is known of a value."""
+    return isinstance(value, Unknown)

@@ -1,0 +1,117 @@
+"""What names mean outside functions: a module's globals, built-ins, and what is external."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.source.interpret.values import (
+    UNKNOWN,
+    Either,
+    External,
+    ModuleReference,
+    PathEndsError,
+)
+from bncheck.source.project import Defined, Meaning, ModuleObject, Project
+
+if TYPE_CHECKING:
+    from bncheck.source.interpret.machine import Frame, Machine
+    from bncheck.source.module import SourceModule
+
+_ALIASES = {
+    "torch.nn.modules": "torch.nn",
+    "torch.functional": "torch",
+    "torch._C._nn": "torch.nn.functional",
+}
+
+
+def canonical(name: str) -> str:
+    """Return the usual dotted name of something in torch."""
+    if name.startswith("torch.nn.modules."):
+        return "torch.nn." + name.rpartition(".")[2]
+    for alias, real in _ALIASES.items():
+        if name.startswith(alias + "."):
+            return real + name[len(alias) :]
+    return name
+
+
+@dataclass(eq=False)
+class Names:
+    """Looks up global names, once each."""
+
+    project: Project
+    make_function: Callable[[Frame, cst.FunctionDef], object]
+    make_class: Callable[[Frame, cst.ClassDef], object]
+    evaluate: Callable[[Frame, cst.BaseExpression], object]
+    make_frame: Callable[[Machine, SourceModule], Frame]
+    _globals: dict[tuple[str, str], object] = field(default_factory=dict)
+    _frames: dict[str, Frame] = field(default_factory=dict)
+    _made: dict[int, object] = field(default_factory=dict)
+
+    def look_up(self, name: str, machine: Machine, module: SourceModule) -> object:
+        """Return the value of a global or built-in name as seen in `module`."""
+        key = (module.path, name)
+        if key in self._globals:
+            return self._globals[key]
+        self._globals[key] = UNKNOWN
+        meanings = self.project.resolve(name, module)
+        value = self._joined(meanings, machine) if meanings else External(f"builtins.{name}")
+        self._globals[key] = value
+        return value
+
+    def member(self, reference: ModuleReference, name: str, machine: Machine) -> object:
+        """Return an attribute of a module of the project."""
+        value = self.look_up(name, machine, reference.module)
+        if isinstance(value, External) and value.name.startswith("builtins."):
+            found = self.project.find(f"{reference.module.name}.{name}", reference.module)
+            return ModuleReference(found) if found is not None else UNKNOWN
+        return value
+
+    def frame(self, machine: Machine, module: SourceModule) -> Frame:
+        """Return the frame in which a module's own expressions are evaluated."""
+        if module.path not in self._frames:
+            self._frames[module.path] = self.make_frame(machine, module)
+        frame = self._frames[module.path]
+        frame.machine = machine
+        return frame
+
+    def _joined(self, meanings: list[Meaning], machine: Machine) -> object:
+        values: list[object] = []
+        for meaning in meanings:
+            value = self._value(meaning, machine)
+            if not any(value is known or value == known for known in values):
+                values.append(value)
+        return values[0] if len(values) == 1 else Either(tuple(values[-4:]))
+
+    def _value(self, meaning: Meaning, machine: Machine) -> object:
+        match meaning:
+            case External(name=name):
+                return External(canonical(name))
+            case ModuleObject(module=module):
+                return ModuleReference(module)
+            case Defined(module=module, binding=binding):
+                if id(binding) not in self._made:
+                    self._made[id(binding)] = UNKNOWN
+                    self._made[id(binding)] = self._define(binding, module, machine)
+                return self._made[id(binding)]
+        return UNKNOWN
+
+    def _define(self, binding: object, module: SourceModule, machine: Machine) -> object:
+        frame = self.frame(machine, module)
+        graph, machine.graph = machine.graph, None
+        try:
+            if isinstance(binding, cst.ClassDef):
+                return self.make_class(frame, binding)
+            if isinstance(binding, cst.FunctionDef):
+                return self.make_function(frame, binding)
+            value = getattr(binding, "value", None)
+            if isinstance(value, cst.BaseExpression):
+                return self.evaluate(frame, value)
+        except PathEndsError:
+            return UNKNOWN
+        finally:
+            machine.graph = graph
+        return UNKNOWN
