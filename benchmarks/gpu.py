@@ -51,13 +51,13 @@ MODELS = {
     "efficientnet_lite0 (trained)": RealModel(efficientnet_lite0, (3, 224, 224), (3, 64, 64)),
     "crepe tiny (trained)": RealModel(trained_crepe_tiny, (1024,), (1024,)),
     "pytorchcv resnet18": RealModel(
-        lambda: pytorchcv_model("resnet", "resnet18"), (3, 224, 224), (3, 64, 64)
+        lambda: pytorchcv_model("resnet", "resnet18"), (3, 224, 224), (3, 224, 224)
     ),
     "pytorchcv densenet121": RealModel(
-        lambda: pytorchcv_model("densenet", "densenet121"), (3, 224, 224), (3, 64, 64)
+        lambda: pytorchcv_model("densenet", "densenet121"), (3, 224, 224), (3, 224, 224)
     ),
     "pytorchcv mobilenetv2_w1": RealModel(
-        lambda: pytorchcv_model("mobilenetv2", "mobilenetv2_w1"), (3, 224, 224), (3, 64, 64)
+        lambda: pytorchcv_model("mobilenetv2", "mobilenetv2_w1"), (3, 224, 224), (3, 224, 224)
     ),
 }
 

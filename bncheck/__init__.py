@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bncheck.convert.fold import FoldResult as FoldResult
     from bncheck.convert.fold import fold as fold
     from bncheck.findings import Finding as Finding
+    from bncheck.verification.compare import Verification as Verification
+    from bncheck.verification.compare import verify as verify
     from bncheck.worker import lint_source as lint_source
 
 __version__ = "0.1.0"
@@ -23,10 +25,21 @@ _HOMES = {
     "Finding": "bncheck.findings",
     "FoldResult": "bncheck.convert.fold",
     "fold": "bncheck.convert.fold",
+    "Verification": "bncheck.verification.compare",
     "lint_source": "bncheck.worker",
+    "verify": "bncheck.verification.compare",
 }
 
-__all__ = ["BNCheckError", "Finding", "FoldResult", "__version__", "fold", "lint_source"]
+__all__ = [
+    "BNCheckError",
+    "Finding",
+    "FoldResult",
+    "Verification",
+    "__version__",
+    "fold",
+    "lint_source",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

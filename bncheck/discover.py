@@ -35,6 +35,19 @@ def source_files(paths: Iterable[str], exclude: Iterable[str] = ()) -> list[str]
     return sorted(found.values())
 
 
+def without_excluded(paths: Iterable[str], exclude: Iterable[str]) -> list[str]:
+    """Return the paths that no pattern excludes, neither themselves nor through a folder above.
+
+    For callers that name each file, as pre-commit does, and still want the exclusions to count.
+    """
+    patterns = list(exclude)
+    return [
+        path
+        for path in paths
+        if not any(_excluded(part, patterns) for part in (Path(path), *Path(path).parents))
+    ]
+
+
 def is_model_file(path: str) -> bool:
     """Tell from its first bytes, and for a doubtful one its name, whether a file is no source."""
     file = Path(path)

@@ -18,17 +18,17 @@ block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
 RIGHT = WRONG.replace("8, 3)", "8, 3, bias=False)")
 
 
-@pytest.fixture(scope="module")
-def hook_repository(tmp_path_factory):
+@pytest.fixture
+def hook_repository(tmp_path):
     """A git repository of the working tree: pre-commit installs the hook from a commit."""
-    folder = tmp_path_factory.mktemp("hook")
+    folder = tmp_path / "bncheck"
     keep = shutil.ignore_patterns(
         ".git", ".venv", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "demo-output"
     )
-    shutil.copytree(ROOT, folder / "bncheck", ignore=keep)
-    git(folder / "bncheck", "init", "-q")
-    git(folder / "bncheck", "add", "-A")
-    git(folder / "bncheck", "commit", "-qm", "hook")
+    shutil.copytree(ROOT, folder, ignore=keep)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "hook")
     return folder
 
 
@@ -37,20 +37,21 @@ def git(folder, *arguments):
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("source", "code", "said"), [(WRONG, 1, "BN101"), (RIGHT, 0, "Passed")])
-def test_hook_stops_a_finding_and_lets_clean_code_pass(
-    hook_repository, tmp_path, source, code, said
-):
-    git(tmp_path, "init", "-q")
-    (tmp_path / "model.py").write_text(source)
-    git(tmp_path, "add", "-A")
-    done = subprocess.run(
-        [sys.executable, "-m", "pre_commit", "try-repo", str(hook_repository / "bncheck"),
-         "bncheck", "--verbose", "--files", "model.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PRE_COMMIT_HOME": str(hook_repository / "cache")},
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert said in done.stdout
+def test_hook_stops_a_finding_and_lets_clean_code_pass(hook_repository, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    git(project, "init", "-q")
+    environment = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "pre_commit", "try-repo", str(hook_repository), "bncheck"]
+    for source, code, said in ((WRONG, 1, "BN101"), (RIGHT, 0, "Passed")):
+        (project / "model.py").write_text(source)
+        git(project, "add", "-A")
+        done = subprocess.run(
+            [*command, "--verbose", "--files", "model.py"],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert said in done.stdout

@@ -54,6 +54,9 @@ def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="Pass over files and folders that match."
 )
+@click.option(
+    "--force-exclude", is_flag=True, help="Pass over excluded files even where they are named."
+)
 @click.option("--pedantic", is_flag=True, help="Also show findings that are only possible.")
 @click.option(
     "--min-batch-size",
@@ -89,6 +92,7 @@ def command(
     extend_select: tuple[str, ...],
     ignore: tuple[str, ...],
     exclude: tuple[str, ...],
+    force_exclude: bool,
     pedantic: bool,
     min_batch_size: int | None,
     fixing: bool,
@@ -107,7 +111,7 @@ def command(
     """
     from bncheck.cache import Cache, cache_folder
     from bncheck.config import read_settings
-    from bncheck.discover import source_files
+    from bncheck.discover import source_files, without_excluded
     from bncheck.linting import read_sources
 
     paths = paths or (".",)
@@ -128,7 +132,8 @@ def command(
     if from_stdin:
         sources = {stdin_filename or "<stdin>": sys.stdin.buffer.read()}
     else:
-        sources = read_sources(source_files(paths, settings.exclude))
+        wanted = without_excluded(paths, settings.exclude) if force_exclude else paths
+        sources = read_sources(source_files(wanted, settings.exclude))
     cache = None if no_cache or from_stdin else Cache(cache_folder(Path.cwd()))
     output = Output(output_format, statistics, exit_zero, unsafe_fixes)
     if diff or fixing:
