@@ -11,8 +11,23 @@ UNREADABLE = "BN001"
 """The code of a file that does not parse. It has no check; it can be ignored, not deselected."""
 
 
+def nested_too_deeply(source: bytes | str) -> bool:
+    """Tell whether a text is beyond what Python's own parser takes.
+
+    libcst's parser is native code that recurses without a bound: measured, 5,000 open brackets
+    end the process. No text comes to it that was not asked about here.
+    """
+    try:
+        _parse(source)
+    except (RecursionError, MemoryError):
+        return True
+    except (SyntaxError, ValueError) as problem:
+        return "too many" in str(problem)
+    return False
+
+
 def syntax_finding(path: str, source: bytes | str) -> Finding | None:
-    """Return the finding about a text that Python does not parse.
+    """Return the finding about a text that is not Python.
 
     Python's own parser takes a tenth of libcst's time, but it knows the syntax of the running
     version only; libcst has the last word.
@@ -22,11 +37,11 @@ def syntax_finding(path: str, source: bytes | str) -> Finding | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         import libcst as cst
 
+        from bncheck.source.module import parse
+
         try:
-            tree = cst.parse_module(source)
-            if isinstance(source, bytes):
-                source.decode(tree.encoding)
-        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+            parse(path, "", source)
+        except (UnicodeDecodeError, RecursionError, cst.ParserSyntaxError):
             return unreadable(path, source)
     return None
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import libcst as cst
 
+from bncheck.syntax import nested_too_deeply
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -57,7 +59,12 @@ def dotted(expression: cst.BaseExpression | None) -> str | None:
 
 
 def parse(path: str, name: str, source: bytes | str) -> SourceModule:
-    """Parse one file; raise ParserSyntaxError or UnicodeDecodeError where it is not Python."""
+    """Parse one file; raise ParserSyntaxError or UnicodeDecodeError where it is not Python.
+
+    Raises RecursionError where its nesting is too deep for a parser.
+    """
+    if nested_too_deeply(source):
+        raise RecursionError("nested too deeply")
     tree = cst.parse_module(source)
     text = source if isinstance(source, str) else source.decode(tree.encoding)
     module = SourceModule(path, name, Path(path).stem == "__init__", text, tree)

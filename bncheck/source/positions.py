@@ -95,7 +95,10 @@ class _MarkingState(CodegenState):
 
 
 def locate(module: cst.Module, nodes: Iterable[object]) -> dict[int, Range]:
-    """Return the range of each node that is in the module, by `id(node)`."""
+    """Return the range of each node that is in the module, by `id(node)`.
+
+    Raises RecursionError for a module that is nested too deeply to be printed.
+    """
     wanted = {id(node) for node in nodes}
     state = _MarkingState(module, wanted)
     module._codegen(state)
