@@ -15,6 +15,7 @@ from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import make_class
 from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.names import Names
 from bncheck.source.interpret.statements import function_maker
 from bncheck.source.interpret.values import (
@@ -22,7 +23,6 @@ from bncheck.source.interpret.values import (
     Arguments,
     Branches,
     Class,
-    Either,
     Function,
     GiveUpError,
     Instance,
@@ -99,8 +99,6 @@ def _deep_stack() -> Iterator[None]:
 class _Reader:
     project: Project
     understanding: Understanding
-    seen: set[Class] = field(default_factory=set)
-    """Classes of which an instance is in some graph already."""
 
     def __post_init__(self) -> None:
         self.names = Names(
@@ -108,7 +106,7 @@ class _Reader:
             lambda frame, node: function_maker(node)(frame),
             make_class,
             lambda frame, node: expression(node)(frame),
-            lambda machine, module: Frame(machine, module),
+            lambda machine, module: Frame(machine, module, is_module=True),
         )
 
     def factories(self, module: SourceModule) -> Iterator[LayerGraph]:
@@ -132,7 +130,11 @@ class _Reader:
         try:
             value = self.names.look_up(name, machine, module)
             if arguments is None:
-                if not isinstance(value, Class) or value in self.seen or not _is_network(value):
+                if (
+                    not isinstance(value, Class)
+                    or value in self.names.constructed
+                    or not _is_network(value)
+                ):
                     return
                 arguments = _symbols(find(value, "__init__"))
             made = call(machine, value, arguments, None)
@@ -191,26 +193,9 @@ class _Reader:
         return graph
 
     def _layers(self, root: Instance) -> Iterator[Layer]:
-        done: set[int] = set()
-        todo: list[tuple[str, object]] = [("", root)]
-        while todo:
-            name, value = todo.pop()
-            if isinstance(value, Either):
-                todo += [(name, option) for option in value.options]
-            elif isinstance(value, Branches):
-                todo += [(name, inner) for run in value.options for inner in run]
-            elif isinstance(value, Instance) and id(value) not in done:
-                done.add(id(value))
-                if value.cls is not None:
-                    self.seen.add(value.cls)
-                if value.layer is not None:
-                    value.layer.name = name
-                    yield value.layer
-                todo += [
-                    (f"{name}.{key}" if name else key, inner)
-                    for key, inner in reversed(value.state.items())
-                    if isinstance(inner, (Instance, Either, Branches))
-                ]
+        for name, layer in layers_of(root):
+            layer.name = name
+            yield layer
 
     def _count(self, table: dict[str, int], reason: str, count: int = 1) -> None:
         table[reason] = table.get(reason, 0) + count

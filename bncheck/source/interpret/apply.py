@@ -5,8 +5,10 @@ from __future__ import annotations
 from bncheck.graph import Kind, Site
 from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.memory import replay
 from bncheck.source.interpret.operations import tensor_of
 from bncheck.source.interpret.values import (
+    MISSING,
     Arguments,
     Branches,
     Either,
@@ -22,6 +24,14 @@ from bncheck.source.interpret.values import (
 
 def apply(machine: Machine, value: Instance, arguments: Arguments, site: Site | None) -> object:
     """Return what calling an object gives."""
+    if value.recipe is not None:
+        result = replay(machine, value, arguments, lambda v, a: _forward(machine, v, a, site))
+        if result is not MISSING:
+            return result
+    return _forward(machine, value, arguments, site)
+
+
+def _forward(machine: Machine, value: Instance, arguments: Arguments, site: Site | None) -> object:
     from bncheck.source.interpret.calls import call
 
     if value.cls is not None:

@@ -13,6 +13,7 @@ from bncheck.source.interpret.apply import apply, apply_item
 from bncheck.source.interpret.builtins import call_external
 from bncheck.source.interpret.classes import construct
 from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.memory import make
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -46,8 +47,14 @@ def call(machine: Machine, function: object, arguments: Arguments, site: Site | 
     if isinstance(function, External):
         return call_external(machine, function.name, arguments, site)
     if isinstance(function, Class):
-        return _bounded(
-            machine, function.node, lambda: construct(machine, function, arguments, site)
+        return make(
+            machine,
+            function,
+            arguments,
+            site,
+            lambda: _bounded(
+                machine, function.node, lambda: construct(machine, function, arguments, site)
+            ),
         )
     if isinstance(function, Native):
         return function.run(machine, arguments, site)

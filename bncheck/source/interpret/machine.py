@@ -48,6 +48,8 @@ class Frame:
     left: list[tuple[object, States]] = field(default_factory=list)
     """What paths that returned early gave, and the state of the heap there."""
     yields: list[object] | None = None
+    is_module: bool = False
+    """Whether its names are a file's globals."""
 
     def site(self, node: object) -> Site:
         """Return where a node of this frame's file stands."""
@@ -87,6 +89,8 @@ class Machine:
 
     def change(self, value: Heap) -> None:
         """Remember a heap value's state before it is changed."""
+        if isinstance(value, Instance) and value.sealed is not None:
+            value.sealed.invalidate()
         top = self.journal[-1]
         if value not in top:
             top[value] = value.snapshot()

@@ -19,6 +19,8 @@ from bncheck.source.project import Defined, Meaning, ModuleObject, Project
 
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
+    from bncheck.source.interpret.memory import Recipe
+    from bncheck.source.interpret.values import Class
     from bncheck.source.module import SourceModule
 
 _ALIASES = {
@@ -47,6 +49,10 @@ class Names:
     make_class: Callable[[Frame, cst.ClassDef], object]
     evaluate: Callable[[Frame, cst.BaseExpression], object]
     make_frame: Callable[[Machine, SourceModule], Frame]
+    recipes: dict[object, Recipe] = field(default_factory=dict)
+    """How objects were constructed, by class and arguments."""
+    constructed: set[Class] = field(default_factory=set)
+    """Classes of which an object was made."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from bncheck.source.project import External
 
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
+    from bncheck.source.interpret.memory import Recipe
     from bncheck.source.module import SourceModule
 
 __all__ = ["UNKNOWN", "External", "Layer", "Node", "Site", "Symbol", "Unknown"]
@@ -191,16 +192,68 @@ class Instance(Heap):
     Sequential's children are its attributes `0`, `1`, ... as in torch.
     """
 
-    __slots__ = ("base", "cls", "layer", "site")
+    __slots__ = ("base", "cls", "copies", "layer", "recipe", "sealed", "site", "template")
     state: dict[str, object]
+    layer: Layer | None
 
     def __init__(self, cls: Class | None, base: str | None, site: Site | None) -> None:
         self.cls = cls
         self.base = base
         """Name below `torch.nn` of the nearest torch ancestor, such as `Sequential`."""
-        self.layer: Layer | None = None
+        self.layer = None
         self.site = site
         self.state = {}
+        self.recipe: Recipe | None = None
+        self.sealed: Recipe | None = None
+        """The recipe whose original this object belongs to."""
+        self.template: Instance | None = None
+        self.copies: dict[int, object] | None = None
+
+    @classmethod
+    def lazy(
+        cls,
+        template: Instance,
+        site: Site | None,
+        copies: dict[int, object],
+        recipe: Recipe | None,
+    ) -> Instance:
+        """Return a copy of `template` that gets its `state` and `layer` when they are read."""
+        made = cls.__new__(cls)
+        made.cls = template.cls
+        made.base = template.base
+        made.site = site
+        made.recipe = recipe
+        made.sealed = None
+        made.template = template
+        made.copies = copies
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in {"state", "layer"}:
+            raise AttributeError(name)
+        from bncheck.source.interpret.memory import copied_layer, copy_value
+
+        template, copies = self.template, self.copies
+        if template is None or copies is None:
+            raise AttributeError(name)
+        original = template.layer
+        self.layer = None
+        if original is not None:
+            own = self.site if original.site is template.site else original.site
+            self.layer = copied_layer(original, copies, own)
+        self.state = {
+            key: copy_value(value, copies, self.sealed) for key, value in template.state.items()
+        }
+        return getattr(self, name)
+
+    @property
+    def opened(self) -> bool:
+        """Whether a copy has its own content already."""
+        try:
+            object.__getattribute__(self, "state")
+        except AttributeError:
+            return False
+        return True
 
     @property
     def is_module(self) -> bool:

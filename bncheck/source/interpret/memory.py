@@ -1,0 +1,454 @@
+"""What was interpreted before: a class constructed with the same arguments, and its forward.
+
+Networks repeat their blocks. A class of the project that is constructed again with the same
+arguments is not run again: the object is a copy of the first one, made when it is looked into.
+Its forward, too, is run once, on the first object, and replayed for the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bncheck.graph import Layer, LayerGraph, Node, Site, Symbol
+from bncheck.source.interpret.values import (
+    CONSTANT_TYPES,
+    MISSING,
+    UNKNOWN,
+    Arguments,
+    Branches,
+    Class,
+    Dictionary,
+    Either,
+    External,
+    Function,
+    Heap,
+    Instance,
+    List,
+    Missing,
+    Parameter,
+    Partial,
+    Tensor,
+    Unknown,
+)
+
+if TYPE_CHECKING:
+    from bncheck.source.interpret.machine import Frame, Machine
+
+_DEEPEST = 6
+
+
+class _NotFrozenError(Exception):
+    """A value has no key."""
+
+
+@dataclass(eq=False, slots=True)
+class Recording:
+    """The nodes that a forward adds, and what it returns."""
+
+    inputs: list[Node]
+    nodes: list[Node]
+    result: object
+    complete: bool
+    doubts: dict[str, int]
+
+
+@dataclass(eq=False, slots=True)
+class Recipe:
+    """The first object that was constructed of a class with certain arguments."""
+
+    original: Instance
+    doubts: dict[str, int]
+    valid: bool = True
+    forwards: dict[object, Recording | None] = field(default_factory=dict)
+    users: list[Recipe] = field(default_factory=list)
+    copies: list[Instance] = field(default_factory=list)
+    layers: list[tuple[str, Layer]] | None = None
+    """The original's layers with their names, once they were asked for."""
+
+    def seal(self) -> None:
+        """Watch the original for changes, which would make it useless as a pattern."""
+        todo = [self.original]
+        while todo:
+            value = todo.pop()
+            if value.recipe is not None and value.recipe is not self:
+                value.recipe.users.append(self)
+            if value.sealed is not None:
+                continue
+            value.sealed = self
+            if value.template is None or value.opened:
+                todo += [inner for inner in value.state.values() if isinstance(inner, Instance)]
+
+    def invalidate(self) -> None:
+        """Before the original changes: give the copies their own content, and forget it."""
+        if not self.valid:
+            return
+        self.valid = False
+        self.forwards.clear()
+        for copied in self.copies:
+            _open(copied)
+        self.copies.clear()
+        for user in self.users:
+            user.invalidate()
+
+
+def _open(value: Instance) -> None:
+    for inner in value.state.values():
+        if isinstance(inner, Instance):
+            _open(inner)
+
+
+def make(
+    machine: Machine,
+    cls: Class,
+    arguments: Arguments,
+    site: Site | None,
+    construct: Callable[[], object],
+) -> object:
+    """Construct an object, or copy one that was constructed in the same way."""
+    key: object = None
+    if not arguments.open and machine.graph is None:
+        try:
+            key = (cls, _key(arguments))
+        except _NotFrozenError:
+            key = None
+    if key is None:
+        return construct()
+    recipes = machine.names.recipes
+    recipe = recipes.get(key)
+    if recipe is not None and recipe.valid:
+        for reason, count in recipe.doubts.items():
+            machine.doubts[reason] = machine.doubts.get(reason, 0) + count
+        return copy_of(recipe.original, site, {}, recipe)
+    before = dict(machine.doubts)
+    made = construct()
+    if isinstance(made, Instance) and made.recipe is None and made.is_module:
+        try:
+            unchanged = (cls, _key(arguments)) == key
+        except _NotFrozenError:
+            unchanged = False
+        if unchanged:
+            recipe = recipes[key] = Recipe(made, _more(before, machine.doubts))
+            made.recipe = recipe
+            recipe.seal()
+    return made
+
+
+def _more(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {
+        reason: count - before.get(reason, 0)
+        for reason, count in after.items()
+        if count != before.get(reason, 0)
+    }
+
+
+def copy_of(
+    template: Instance, site: Site | None, copies: dict[int, object], recipe: Recipe | None
+) -> Instance:
+    """Return a copy whose content is copied when it is first looked at."""
+    found = copies.get(id(template))
+    if isinstance(found, Instance):
+        return found
+    copied = Instance.lazy(template, site, copies, recipe)
+    copies[id(template)] = copied
+    if recipe is not None:
+        recipe.copies.append(copied)
+    return copied
+
+
+def copy_value(value: object, copies: dict[int, object], sealed: object = None) -> object:
+    """Return a value of the original as the copy has it."""
+    if isinstance(value, Instance):
+        recipe = value.recipe if value.recipe is not None and value.recipe.valid else None
+        copied = copy_of(value, value.site, copies, recipe)
+        if isinstance(sealed, Recipe) and copied.sealed is None:
+            copied.sealed = sealed
+        return copied
+    if isinstance(value, (List, Dictionary)):
+        known = copies.get(id(value))
+        if known is not None:
+            return known
+        made: List | Dictionary = List(None) if isinstance(value, List) else Dictionary(None)
+        copies[id(value)] = made
+        if isinstance(value, List) and value.state is not None:
+            made.state = [copy_value(inner, copies, sealed) for inner in value.state]
+        elif isinstance(value, Dictionary) and value.state is not None:
+            made.state = {k: copy_value(v, copies, sealed) for k, v in value.state.items()}
+        return made
+    if isinstance(value, tuple):
+        return tuple(copy_value(inner, copies, sealed) for inner in value)
+    if isinstance(value, Either):
+        return Either(tuple(copy_value(inner, copies, sealed) for inner in value.options))
+    if isinstance(value, Branches):
+        return Branches(
+            tuple(
+                tuple(copy_value(inner, copies, sealed) for inner in run) for run in value.options
+            )
+        )
+    if isinstance(value, Function) and isinstance(value.receiver, Instance):
+        return replace(value, receiver=copy_value(value.receiver, copies, sealed))
+    if isinstance(value, Parameter) and value.layer is not None:
+        return Parameter(copied_layer(value.layer, copies), value.role)
+    return value
+
+
+def copied_layer(layer: Layer, copies: dict[int, object], site: Site | None = None) -> Layer:
+    """Return the copy's layer for one of the original's; both share what is known of them."""
+    found = copies.get(id(layer))
+    if isinstance(found, Layer):
+        return found
+    made = Layer(layer.kind, layer.type_name, layer.name, site or layer.site, layer.attributes)
+    copies[id(layer)] = made
+    return made
+
+
+def layer_in(instance: Instance, layer: Layer) -> Layer:
+    """Return what a layer of the recipe's original is in a copy, or a copy of a copy."""
+    if instance.template is None or instance.copies is None:
+        return layer
+    below = layer_in(instance.template, layer)
+    own = instance.site if below is instance.template.layer else None
+    return copied_layer(below, instance.copies, own)
+
+
+def layers_of(root: Instance) -> list[tuple[str, Layer]]:
+    """Return every layer of a network with its dotted name; each layer once."""
+    recipe = root.recipe
+    if recipe is not None and recipe.valid:
+        if recipe.layers is None:
+            recipe.layers = _walk(recipe.original)
+        if root.template is None:
+            return recipe.layers
+        return [(name, layer_in(root, layer)) for name, layer in recipe.layers]
+    return _walk(root)
+
+
+def _walk(root: Instance) -> list[tuple[str, Layer]]:
+    found: list[tuple[str, Layer]] = []
+    done = {id(root)}
+    if root.layer is not None:
+        found.append(("", root.layer))
+    todo: list[tuple[str, object]] = list(reversed(root.state.items()))
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, Either):
+            todo += [(name, option) for option in value.options]
+        elif isinstance(value, Branches):
+            todo += [(name, inner) for run in value.options for inner in run]
+        elif isinstance(value, Instance) and id(value) not in done:
+            done.add(id(value))
+            found += [(f"{name}.{own}" if own else name, layer) for own, layer in layers_of(value)]
+        elif isinstance(value, List) and value.state is not None:
+            todo += [(name, inner) for inner in value.state if isinstance(inner, Instance)]
+    seen: set[int] = set()
+    return [
+        (name, layer)
+        for name, layer in found
+        if not (id(layer) in seen or seen.add(id(layer)))  # type: ignore[func-returns-value]
+    ]
+
+
+def replay(
+    machine: Machine,
+    instance: Instance,
+    arguments: Arguments,
+    run: Callable[[Instance, Arguments], object],
+) -> object:
+    """Return what applying `instance` gives, from the recording of an earlier application."""
+    recipe = instance.recipe
+    if recipe is None or not recipe.valid or machine.graph is None or arguments.open:
+        return MISSING
+    nodes: list[Node] = []
+    try:
+        key = (
+            tuple(_pattern(value, nodes) for value in arguments.positional),
+            tuple((name, _pattern(value, nodes)) for name, value in arguments.keywords.items()),
+        )
+    except _NotFrozenError:
+        return MISSING
+    if key not in recipe.forwards:
+        recipe.forwards[key] = None
+        recipe.forwards[key] = _record(machine, recipe, arguments, nodes, run)
+    recording = recipe.forwards[key]
+    if recording is None or not recipe.valid:
+        return MISSING
+    return _play(machine, instance, recording, nodes)
+
+
+def _record(
+    machine: Machine,
+    recipe: Recipe,
+    arguments: Arguments,
+    nodes: list[Node],
+    run: Callable[[Instance, Arguments], object],
+) -> Recording | None:
+    graph, doubts = machine.graph, machine.doubts
+    machine.graph, machine.doubts = LayerGraph("recording"), {}
+    stand_ins = {id(node): Node(node.kind, node.name, node.site) for node in nodes}
+    inputs = list(stand_ins.values())
+    given = Arguments(
+        [_replaced(value, stand_ins) for value in arguments.positional],
+        {name: _replaced(value, stand_ins) for name, value in arguments.keywords.items()},
+    )
+    tensors = [(value, value.node) for value in given.values() if isinstance(value, Tensor)]
+    machine.open_journal()
+    try:
+        result = run(recipe.original, given)
+    finally:
+        recorded, noted = machine.graph, machine.doubts
+        machine.graph, machine.doubts = graph, doubts
+        old = machine.close_journal()
+    changed = any(isinstance(value, Instance) for value in old)
+    if changed:
+        for value, state in old.items():
+            if isinstance(value, Instance):
+                value.state = state
+    in_place = any(value.node is not node for value, node in tensors)
+    known = {id(node) for node in (*recorded.nodes, *inputs)}
+    closed = all(id(source) in known for node in recorded.nodes for source in node.inputs)
+    if changed or in_place or not closed or not _replayable(result, known):
+        return None
+    for node in recorded.nodes:
+        node.consumers.clear()
+    return Recording(inputs, recorded.nodes, result, recorded.complete, noted)
+
+
+def _play(machine: Machine, instance: Instance, recording: Recording, nodes: list[Node]) -> object:
+    graph = machine.graph
+    assert graph is not None
+    mapped: dict[int, Node] = {
+        id(stand_in): node for stand_in, node in zip(recording.inputs, nodes, strict=True)
+    }
+    same = instance.template is None
+    for node in recording.nodes:
+        layer = node.layer
+        if layer is not None and not same:
+            layer = layer_in(instance, layer)
+        made = Node(
+            node.kind,
+            node.name,
+            node.site,
+            layer,
+            node.attributes,
+            [mapped[id(source)] for source in node.inputs],
+        )
+        mapped[id(node)] = made
+        graph.add(made)
+    machine.step(len(recording.nodes) // 4)
+    if not recording.complete:
+        graph.complete = False
+    for reason, count in recording.doubts.items():
+        machine.doubts[reason] = machine.doubts.get(reason, 0) + count
+    return _replaced(recording.result, mapped)
+
+
+def _replayable(value: object, known: set[int]) -> bool:
+    if isinstance(value, Tensor):
+        return id(value.node) in known
+    if isinstance(value, tuple):
+        return all(_replayable(inner, known) for inner in value)
+    if isinstance(value, Either):
+        return all(_replayable(inner, known) for inner in value.options)
+    if isinstance(value, List):
+        return value.state is None or all(_replayable(inner, known) for inner in value.state)
+    if isinstance(value, Dictionary):
+        return value.state is None or all(_replayable(v, known) for v in value.state.values())
+    if isinstance(value, Branches):
+        return all(_replayable(inner, known) for run in value.options for inner in run)
+    return isinstance(value, (*CONSTANT_TYPES, Symbol, Unknown, External, Missing))
+
+
+def _replaced(value: object, nodes: dict[int, Node]) -> object:
+    """Return a value with the nodes of its tensors replaced."""
+    if isinstance(value, Tensor):
+        return Tensor(nodes[id(value.node)])
+    if isinstance(value, tuple):
+        return tuple(_replaced(inner, nodes) for inner in value)
+    if isinstance(value, Either):
+        return Either(tuple(_replaced(inner, nodes) for inner in value.options))
+    if isinstance(value, List):
+        if value.state is None:
+            return List(None)
+        return List([_replaced(inner, nodes) for inner in value.state])
+    if isinstance(value, Dictionary):
+        if value.state is None:
+            return Dictionary(None)
+        return Dictionary({key: _replaced(v, nodes) for key, v in value.state.items()})
+    if isinstance(value, Branches):
+        return Branches(
+            tuple(tuple(_replaced(inner, nodes) for inner in run) for run in value.options)
+        )
+    return value
+
+
+def _pattern(value: object, nodes: list[Node]) -> object:
+    """Return a key for an argument of a forward, and collect the nodes of its tensors."""
+    if isinstance(value, Tensor):
+        for place, node in enumerate(nodes):
+            if node is value.node:
+                return ("tensor", place)
+        nodes.append(value.node)
+        return ("tensor", len(nodes) - 1, value.node.kind)
+    if isinstance(value, tuple):
+        return tuple(_pattern(inner, nodes) for inner in value)
+    if isinstance(value, Either):
+        return ("either", *(_pattern(inner, nodes) for inner in value.options))
+    if isinstance(value, List) and value.state is not None:
+        return ("list", *(_pattern(inner, nodes) for inner in value.state))
+    return _freeze(value, _DEEPEST)
+
+
+def _key(arguments: Arguments) -> object:
+    return (
+        tuple(_freeze(value, _DEEPEST) for value in arguments.positional),
+        tuple((name, _freeze(value, _DEEPEST)) for name, value in arguments.keywords.items()),
+    )
+
+
+def _freeze(value: object, depth: int) -> object:
+    """Return a hashable key: values with equal keys are interchangeable as arguments."""
+    if isinstance(value, (bool, float, complex)):
+        return (type(value), value)
+    if value is None or isinstance(value, (int, str, Class, Symbol, External, Missing)):
+        return value
+    if value is UNKNOWN or isinstance(value, (*CONSTANT_TYPES, frozenset)):
+        return value
+    if not depth:
+        raise _NotFrozenError
+    if isinstance(value, tuple):
+        return tuple(_freeze(inner, depth - 1) for inner in value)
+    if isinstance(value, List) and value.state is not None:
+        return ("list", *(_freeze(inner, depth - 1) for inner in value.state))
+    if isinstance(value, Dictionary) and value.state is not None:
+        return ("dict", *((k, _freeze(v, depth - 1)) for k, v in value.state.items()))
+    if isinstance(value, Either):
+        return ("either", *(_freeze(inner, depth - 1) for inner in value.options))
+    if isinstance(value, Partial):
+        more = value.arguments
+        if more.open:
+            raise _NotFrozenError
+        return (
+            "partial",
+            _freeze(value.function, depth - 1),
+            tuple(_freeze(inner, depth - 1) for inner in more.positional),
+            tuple((name, _freeze(inner, depth - 1)) for name, inner in more.keywords.items()),
+        )
+    if isinstance(value, Function):
+        return _frozen_function(value, depth)
+    raise _NotFrozenError
+
+
+def _frozen_function(value: Function, depth: int) -> object:
+    if isinstance(value.receiver, (Heap, Tensor)):
+        raise _NotFrozenError
+    captured: list[object] = []
+    scope: Frame | None = value.outer
+    while scope is not None and scope.outer is not None:
+        captured += [(name, _freeze(v, depth - 1)) for name, v in scope.names.items()]
+        scope = scope.outer
+    if scope is not None and not scope.is_module:
+        captured += [(name, _freeze(v, depth - 1)) for name, v in scope.names.items()]
+    defaults = tuple((name, _freeze(v, depth - 1)) for name, v in value.defaults.items())
+    receiver = None if value.receiver is MISSING else _freeze(value.receiver, depth - 1)
+    return ("function", id(value.node), receiver, defaults, *captured)
