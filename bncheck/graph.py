@@ -174,6 +174,8 @@ class LayerGraph:
     """Every layer constructed, applied or not."""
     complete: bool = True
     """Whether the forward pass was understood fully."""
+    _uses: dict[int, list[Node]] = field(default_factory=dict, repr=False)
+    _counted: int = 0
 
     def add(self, node: Node) -> Node:
         """Append a node whose `inputs` are already in the graph, and tell them of it."""
@@ -188,7 +190,13 @@ class LayerGraph:
 
     def uses(self, layer: Layer) -> list[Node]:
         """Return the nodes that apply this layer."""
-        return [node for node in self.nodes if node.layer is layer]
+        if self._counted != len(self.nodes):
+            self._uses = {}
+            for node in self.nodes:
+                if node.layer is not None:
+                    self._uses.setdefault(id(node.layer), []).append(node)
+            self._counted = len(self.nodes)
+        return self._uses.get(id(layer), [])
 
 
 def direct_producer(node: Node) -> Node | None:

@@ -98,19 +98,18 @@ def _structure_matches(
     modules: Sequence[SourceModule], project: Project, settings: Settings
 ) -> list[tuple[str, Match]]:
     """Check every network of the modules; a site that is wrong only at times is only possible."""
-    from bncheck.source.lift import graphs
+    from bncheck.source.lift import networks
 
     checks = enabled_checks(settings, "source", LayerGraph)
     instances: dict[Site, int] = defaultdict(int)
     wrong: dict[tuple[str, Site], list[Match]] = defaultdict(list)
-    for module in modules if checks else ():
-        for graph in graphs(module, project):
-            for layer in graph.layers:
-                if layer.site is not None:
-                    instances[layer.site] += 1
-            for check in checks:
-                for match in check.function(graph):
-                    wrong[check.code, match.site].append(match)
+    for graph in networks(modules, project) if checks else ():
+        for layer in graph.layers:
+            if layer.site is not None:
+                instances[layer.site] += 1
+        for check in checks:
+            for match in check.function(graph):
+                wrong[check.code, match.site].append(match)
     return [
         (
             code,

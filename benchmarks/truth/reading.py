@@ -11,7 +11,7 @@ from pathlib import Path
 from bncheck.config import Settings
 from bncheck.findings import Confidence
 from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, Layer, LayerGraph, Node, Site
-from bncheck.source.lift import graphs
+from bncheck.source.lift import networks
 from bncheck.source.module import SourceModule
 from bncheck.source.positions import locate
 from bncheck.source.project import Project
@@ -56,7 +56,7 @@ def read(root: Path) -> Reading:
     """Lint every file under `root` for BN101 and gather what its networks look like."""
     paths = sorted(str(p) for p in root.rglob("*.py"))
     reading = Reading(files=len(paths))
-    project = Project()
+    project = Project(texts={Path(path): Path(path).read_bytes() for path in paths})
     start = time.process_time()
     report = lint_files(paths, project, Settings(select=("BN101",), pedantic=True))
     reading.seconds = time.process_time() - start
@@ -72,18 +72,19 @@ def read(root: Path) -> Reading:
 def _gather(paths: list[str], project: Project, root: Path, reading: Reading) -> None:
     sites: dict[Site, SiteReading] = {}
     edges: set[tuple[Site, Site]] = set()
+    modules = []
     for path in paths:
         try:
-            module = project.module(path)
+            modules.append(project.module(path))
         except Exception:  # reported by lint_files
             continue
-        for graph in graphs(module, project):
-            reading.networks += 1
-            reading.complete += graph.complete
-            for layer in graph.layers:
-                if layer.kind in PRODUCERS and layer.site is not None:
-                    _describe(sites.setdefault(layer.site, SiteReading()), layer, graph)
-            edges.update(_edges(graph))
+    for graph in networks(modules, project):
+        reading.networks += 1
+        reading.complete += graph.complete
+        for layer in graph.layers:
+            if layer.kind in PRODUCERS and layer.site is not None:
+                _describe(sites.setdefault(layer.site, SiteReading()), layer, graph)
+        edges.update(_edges(graph))
     places = _positions(set(sites) | {s for edge in edges for s in edge}, project, root)
     reading.sites = {places[site]: seen for site, seen in sites.items() if site in places}
     reading.edges = {(places[a], places[b]) for a, b in edges if a in places and b in places}

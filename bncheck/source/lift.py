@@ -32,9 +32,11 @@ from bncheck.source.interpret.values import (
     options,
     tensors_in,
 )
-from bncheck.source.module import SourceModule
+from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Defined, Project
 
+_MOST_VARIANTS = 4
+"""Factories read of those in one file that call the same function."""
 _STACK = 20_000
 """Python frames that interpreting may take; the interpreted depth is bounded far below."""
 
@@ -111,10 +113,16 @@ class _Reader:
 
     def factories(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that functions without required parameters return."""
+        by_callee: dict[str, list[str]] = {}
         for name, bindings in module.bindings.items():
             for node in bindings:
                 if isinstance(node, cst.FunctionDef) and _may_be_factory(node):
-                    yield from self._network(module, name, Arguments())
+                    callee = _returned_call(node)
+                    if callee is not None:
+                        by_callee.setdefault(callee, []).append(name)
+        for names in by_callee.values():
+            for name in _spread(names):
+                yield from self._network(module, name, Arguments())
 
     def classes(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks of classes that nothing constructed yet."""
@@ -209,6 +217,25 @@ def _may_be_factory(node: cst.FunctionDef) -> bool:
         "test",
         "_test",
     }
+
+
+def _returned_call(node: cst.FunctionDef) -> str | None:
+    """Return what a function's last `return` calls or names; None where it returns nothing."""
+    for statement in reversed(list(statements(node.body.body))):
+        match statement:
+            case cst.Return(value=cst.Call(func=function)):
+                return dotted(function) or "?"
+            case cst.Return(value=cst.Name()):
+                return node.name.value
+    return None
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Return a few of many, from the first to the last: variants of one network differ little."""
+    if len(names) <= _MOST_VARIANTS:
+        return names
+    step = (len(names) - 1) / (_MOST_VARIANTS - 1)
+    return [names[round(place * step)] for place in range(_MOST_VARIANTS)]
 
 
 def _is_network(cls: Class) -> bool:

@@ -73,7 +73,9 @@ def call_external(machine: Machine, name: str, arguments: Arguments, site: Site 
         return Parameter()
     if name.startswith("math.") or name in _CONSTANT_FUNCTIONS:
         return _constant(name, arguments)
-    if name.startswith(("torch.nn.functional.", "torch.")) and not name.startswith(_NOT_PLAIN):
+    if name.startswith("torch.nn.functional.") or (
+        name.startswith("torch.") and not name.startswith(_NOT_PLAIN)
+    ):
         return torch_function(machine, name, arguments, site)
     return machine.opaque(f"call of {name.removeprefix('builtins.')}", site, [*arguments.values()])
 
