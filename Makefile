@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install lint test test-gpu demo clean
+.PHONY: install lint test test-gpu fuzz demo clean
 
 install: $(VENV)/installed
 
@@ -21,6 +21,10 @@ lint: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+# 20,000 random networks, folded and compared; BNCHECK_SEED draws others.
+fuzz: install
+	BNCHECK_NETWORKS=20000 $(BIN)/python -m pytest -n 2 -q tests/convert/test_fold_networks.py
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu

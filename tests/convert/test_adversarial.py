@@ -6,12 +6,11 @@ import warnings
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("bncheck.convert.fold")
 
 import torch
-from observe import assert_untouched, difference, operations, outputs, snapshot
 
 import bncheck
+from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
 from fixtures.models.adversarial import CASES
 

@@ -1,4 +1,4 @@
-"""What the fold tests see of a model without asking the folder: its outputs and operations."""
+"""What is seen of a model from outside, without asking who converted it: outputs, operations."""
 
 from collections import Counter
 
@@ -22,20 +22,23 @@ _FREE = frozenset(
 class Operations(TorchDispatchMode):
     """Counts the operations that run, by their name in aten."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.counts = Counter()
+        self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Count one operation and run it."""
         self.counts[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
     @property
-    def batch_norms(self):
+    def batch_norms(self) -> int:
+        """How many BatchNorms ran."""
         return sum(n for name, n in self.counts.items() if "batch_norm" in name)
 
     @property
-    def computing(self):
+    def computing(self) -> int:
+        """How many operations ran that compute something."""
         return sum(n for name, n in self.counts.items() if name not in _FREE)
 
 
@@ -50,6 +53,11 @@ def outputs(model, arguments, keywords=None):
     copies = [argument.clone() for argument in arguments]
     with torch.no_grad():
         result = model(*copies, **(keywords or {}))
+    return leaves(result)
+
+
+def leaves(result):
+    """Return the tensors in a model's result, in order, whatever holds them."""
     if not isinstance(result, (torch.Tensor, dict, list, tuple)):
         result = vars(result)
     return [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
