@@ -181,17 +181,15 @@ class _Builder:
             for index, layer in enumerate(self.layers)
             if layer.type_name == made.type_name and layer.arguments[0] == made.arguments[0]
         ]
+        index = len(self.layers)
         if same and self.choose(True, False, False):
             index = self.choose(*same)
             made = self.layers[index]
-        else:
-            index = len(self.layers)
-            self.layers.append(made)
         result = shape(made)
         if min(result) < 1:
-            if index == len(self.layers) - 1:
-                self.layers.pop()
             return
+        if index == len(self.layers):
+            self.layers.append(made)
         self.add(kind, [source], result, layer=index)
 
     def norm(self, source):
