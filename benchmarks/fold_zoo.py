@@ -1,0 +1,354 @@
+"""Folds the zoo with bncheck and with the tools that exist, in one run, and compares.
+
+    python benchmarks/fold_zoo.py                        # everything that imports, then the table
+    python benchmarks/fold_zoo.py transformers monai/vnet --tools bncheck fx --no-latency
+    python benchmarks/fold_zoo.py --resume               # only what has no result yet
+
+For each model and tool: whether the tool handles it, how many of the BatchNorms that run are
+gone, whether the result is right, and how long folding takes, without verification. Right means
+float64: the tool folds a float64 copy, and the outputs on two inputs agree with the original to
+1e-7 of the largest output. ONNX Runtime has no float64 kernels for all operators, so it is
+compared with float64 in float32, within 100 times the original's own error. Latency is the
+median of interleaved runs of the float32 models. What bncheck leaves is listed with its reasons.
+Results go to benchmarks/results/fold_zoo.json after every model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import os
+import platform
+import signal
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from observe import difference, leaves, operations, outputs
+from torch import Tensor, nn
+from zoo import ZooModel, models, unavailable
+
+RESULTS = Path(__file__).parent / "results" / "fold_zoo.json"
+RIGHT = 1e-7
+LIMIT = 300
+"""Seconds that one tool may take for one model."""
+
+
+@dataclass
+class Folded:
+    """What a tool made of a model."""
+
+    run: Callable[..., Any]
+    """Takes the model's inputs."""
+    batch_norms: int | None = None
+    """BatchNorms left, where counting the operations that run does not tell."""
+    details: dict[str, Any] | None = None
+
+
+LONGEST = 10.0
+"""Seconds that a forward pass may be expected to take for its latency to be measured."""
+
+
+class TooLongError(Exception):
+    """A tool took longer than `LIMIT`."""
+
+
+def bncheck(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
+    from bncheck.convert.fold import fold
+
+    result = fold(model, inputs, verify=False)
+    steps: dict[str, int] = {}
+    for step in result.steps:
+        steps[step.how] = steps.get(step.how, 0) + 1
+    return Folded(
+        result.model,
+        details={
+            "traced_by": result.traced_by,
+            "kept_class": result.kept_class,
+            "ways": steps,
+            "left": {refusal.batch_norm: refusal.reason for refusal in result.refusals},
+        },
+    )
+
+
+def fx(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
+    from torch.fx.experimental.optimization import fuse
+
+    return Folded(fuse(model))
+
+
+def jit(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
+    with torch.no_grad():
+        traced = torch.jit.trace(model, inputs, check_trace=False, strict=False)
+        frozen = torch.jit.freeze(traced.eval())
+    left = str(frozen.inlined_graph).count("aten::batch_norm(")
+    return Folded(frozen, left)
+
+
+def onnxruntime(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
+    import onnx
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        exported, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
+        torch.onnx.export(
+            model, inputs, exported, dynamo=True, verbose=False, external_data=False
+        )  # fmt: skip
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(optimised)
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4
+        session = ort.InferenceSession(str(exported), options, ["CPUExecutionProvider"])
+        left = sum("BatchNorm" in node.op_type for node in onnx.load(optimised).graph.node)
+    names = [value.name for value in session.get_inputs()]
+
+    def run(*arguments: Tensor) -> list[Tensor]:
+        feeds = {name: value.numpy() for name, value in zip(names, arguments, strict=True)}
+        return [torch.from_numpy(value) for value in session.run(None, feeds)]
+
+    return Folded(run, left)
+
+
+TOOLS = {"bncheck": bncheck, "fx": fx, "jit": jit, "onnxruntime": onnxruntime}
+FLOAT32_ONLY = {"onnxruntime"}
+SHOWN = {
+    "bncheck": "bncheck",
+    "fx": "torch.fx optimization.fuse",
+    "jit": "torch.jit.trace + freeze",
+    "onnxruntime": "torch.onnx.export + ONNX Runtime",
+}
+
+
+def measure(
+    entry: ZooModel, tools: list[str], latency: bool, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure one model with these tools, and add that to what its record has."""
+    model = entry.build()
+    inputs = entry.inputs(1)
+    wide = copy.deepcopy(model).double()
+    cases = [entry.inputs(1, seed) for seed in (1, 2)]
+    expected = [outputs(wide, tuple(x.double() for x in case)) for case in cases]
+    own = max(
+        _error(outputs(model, case), right) for case, right in zip(cases, expected, strict=True)
+    )
+    count = operations(model, inputs).batch_norms
+    record = {"batch_norms": count, "own_error": own, "tools": dict(record.get("tools", {}))}
+    for tool in tools:
+        try:
+            with limited():
+                record["tools"][tool] = _measure_tool(
+                    tool, model, wide, inputs, cases, expected, own, count, latency, entry
+                )
+        except TooLongError:
+            record["tools"][tool] = {"handled": False, "error": f"longer than {LIMIT} s"}
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+            record["tools"][tool] = {"handled": False, "error": text}
+    return record
+
+
+def _measure_tool(
+    tool: str,
+    model: nn.Module,
+    wide: nn.Module,
+    inputs: tuple[Tensor, ...],
+    cases: list[tuple[Tensor, ...]],
+    expected: list[list[Tensor]],
+    own: float,
+    count: int,
+    latency: bool,
+    entry: ZooModel,
+) -> dict[str, Any]:
+    convert = TOOLS[tool]
+    start = time.perf_counter()
+    folded = convert(copy.deepcopy(model), inputs)
+    seconds = time.perf_counter() - start
+    left = folded.batch_norms
+    if left is None:
+        left = operations(folded.run, inputs).batch_norms
+    if tool in FLOAT32_ONLY:
+        allowed = max(100 * own, 1e-4)
+        found = [leaves(folded.run(*case)) for case in cases]
+    else:
+        allowed = RIGHT
+        judged = convert(copy.deepcopy(wide), tuple(x.double() for x in inputs))
+        found = [outputs(judged.run, tuple(x.double() for x in case)) for case in cases]
+    error = max(_error(one, right) for one, right in zip(found, expected, strict=True))
+    record = {
+        "handled": True,
+        "removed": count - left,
+        "wrong": not error <= allowed,
+        "error": error,
+        "seconds": seconds,
+        **(folded.details or {}),
+    }
+    if latency:
+        record["latency"] = {
+            str(batch): _latency(tool, convert, model, folded, entry, batch) for batch in (1, 32)
+        }
+    return record
+
+
+def _error(found: list[Tensor], right: list[Tensor]) -> float:
+    if len(found) != len(right):
+        return float("inf")
+    return difference(right, [value.to(one.dtype) for value, one in zip(found, right, strict=True)])
+
+
+def _latency(
+    tool: str,
+    convert: Callable[[nn.Module, tuple[Tensor, ...]], Folded],
+    model: nn.Module,
+    folded: Folded,
+    entry: ZooModel,
+    batch: int,
+) -> dict[str, float] | None:
+    """Return the median seconds before and after, or None where the batch does not go in."""
+    inputs = entry.inputs(batch)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model(*entry.inputs(1))
+    if batch * (time.perf_counter() - start) > LONGEST:
+        return None
+    if batch != 1 and tool == "onnxruntime":  # exported for the batch of its example
+        folded = convert(copy.deepcopy(model), inputs)
+    runs = {"before": model, "after": folded.run}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    try:
+        with torch.inference_mode():
+            for repetition in range(4 if batch > 1 else 16):
+                for name, run in runs.items():
+                    start = time.perf_counter()
+                    run(*inputs)
+                    if repetition:
+                        times[name].append(time.perf_counter() - start)
+    except TooLongError:
+        raise
+    except Exception:
+        return None
+    before, after = (statistics.median(times[name]) for name in runs)
+    return {"before": before, "after": after, "ratio": before / after}
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Raise TooLongError after `LIMIT` seconds."""
+
+    def stop(*_: object) -> None:
+        raise TooLongError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(LIMIT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the comparison as Markdown."""
+    records = results["models"]
+    total = sum(record["batch_norms"] for record in records.values())
+    lines = [
+        f"{len(records)} models, {total} BatchNorms",
+        "",
+        "| tool | models handled | BatchNorms removed | wrong models | seconds to fold (median) "
+        "| latency before / after, batch 1 | batch 32 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for tool, shown in SHOWN.items():
+        runs = [r["tools"][tool] for r in records.values() if tool in r["tools"]]
+        good = [run for run in runs if run["handled"]]
+        if not runs:
+            continue
+        over = sum(r["batch_norms"] for r in records.values() if tool in r["tools"])
+        removed = sum(run["removed"] for run in good if not run["wrong"])
+        seconds = f"{statistics.median(r['seconds'] for r in good):.2f}" if good else "-"
+        lines.append(
+            f"| {shown} | {len(good)} of {len(runs)} | {removed} ({removed / max(over, 1):.1%}) "
+            f"| {sum(run['wrong'] for run in good)} | {seconds} "
+            f"| {_ratio(good, '1')} | {_ratio(good, '32')} |"
+        )
+    return "\n".join(lines)
+
+
+def _ratio(runs: list[dict[str, Any]], batch: str) -> str:
+    ratios = [r["latency"][batch]["ratio"] for r in runs if (r.get("latency") or {}).get(batch)]
+    return f"{statistics.median(ratios):.2f}" if ratios else "-"
+
+
+def left(results: dict[str, Any]) -> str:
+    """Return what bncheck leaves, with its reasons, and what it or its result gets wrong."""
+    lines = []
+    for name, record in results["models"].items():
+        run = record["tools"].get("bncheck")
+        if run is None:
+            continue
+        if not run["handled"]:
+            lines.append(f"{name}: not handled: {run['error']}")
+            continue
+        if run["wrong"]:
+            lines.append(f"{name}: WRONG by {run['error']:.2e}")
+        if run["removed"] < record["batch_norms"]:
+            lines.append(f"{name}: {run['removed']} of {record['batch_norms']} removed")
+        lines.extend(f"    {norm}: {reason}" for norm, reason in run["left"].items())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="models or packages; all without")
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
+    parser.add_argument("--no-latency", action="store_true", help="do not time the models")
+    parser.add_argument("--resume", action="store_true", help="keep the results that are there")
+    parser.add_argument("--again", nargs="*", default=[], help="tools to run again with --resume")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    results: dict[str, Any] = {"models": {}}
+    if arguments.resume and arguments.output.exists():
+        results = json.loads(arguments.output.read_text())
+        for record in results["models"].values():
+            for tool in arguments.again:
+                record["tools"].pop(tool, None)
+    results["environment"] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "packages not importable": unavailable(),
+    }
+    for entry in models(arguments.names or None):
+        known = results["models"].get(entry.name, {})
+        tools = [tool for tool in arguments.tools if tool not in known.get("tools", {})]
+        if not tools:
+            continue
+        record = measure(entry, tools, not arguments.no_latency, known)
+        results["models"][entry.name] = record
+        shown = {
+            tool: f"{run['removed']}{' WRONG' if run['wrong'] else ''} {run['seconds']:.1f}s"
+            if run["handled"]
+            else "-"
+            for tool, run in record["tools"].items()
+        }
+        print(f"{entry.name}: {record['batch_norms']} {shown}", flush=True)
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(left(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
