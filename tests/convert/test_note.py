@@ -2,7 +2,9 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
