@@ -35,13 +35,11 @@ def syntax_finding(path: str, source: bytes | str) -> Finding | None:
     try:
         _parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        import libcst as cst
-
-        from bncheck.source.module import parse
+        from bncheck.source.module import UnparsableError, parse
 
         try:
             parse(path, "", source)
-        except (UnicodeDecodeError, RecursionError, cst.ParserSyntaxError):
+        except UnparsableError:
             return unreadable(path, source)
     return None
 

@@ -59,7 +59,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
     Findings may also stand in other files whose text the project was given: a layer may be
     constructed where nothing hints at the BatchNorm that it meets.
     """
-    import libcst as cst
+    from bncheck.source.module import UnparsableError
 
     report = Report()
     modules: list[SourceModule] = []
@@ -67,7 +67,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
         report.files += 1
         try:
             modules.append(project.module(path))
-        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+        except UnparsableError:
             report.findings.append(unreadable(path, project.source(Path(path))))
     by_path: dict[str, list[tuple[str, Match]]] = defaultdict(list)
     for code, match in (

@@ -54,9 +54,7 @@ def test_page_is_whole(page: Page) -> None:
     assert page.fix in {"none", "safe", "unsafe"}
     assert set(page.reads) <= {"source", "model", "checkpoint"}
     assert page.needs or "source" not in page.reads
-    assert "source" not in page.reads or (
-        page.code_blocks("Bad") and page.code_list(blocks("Good"))
-    )
+    assert "source" not in page.reads or (page.code_blocks("Bad") and page.code_blocks("Good"))
     module = page.name.replace("-", "_")
     assert all_checks()[page.code].function.__module__ == f"bncheck.checks.{module}"
 

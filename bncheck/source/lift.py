@@ -14,8 +14,10 @@ from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import make_class
 from bncheck.source.interpret.expressions import expression
+from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
+from bncheck.source.interpret.mentions import mentioned
 from bncheck.source.interpret.names import Names
 from bncheck.source.interpret.statements import function_maker
 from bncheck.source.interpret.values import (
@@ -194,11 +196,20 @@ class _Reader:
         outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
         machine.add(Kind.OUTPUT, "output", None, outputs)
         graph.layers = list(self._layers(root))
+        _note_strays(graph)
+        if graph.complete:
+            self._note_mentions(graph, root)
         if graph.complete:
             self.understanding.fully += 1
         else:
             self.understanding.partly += 1
         return graph
+
+    def _note_mentions(self, graph: LayerGraph, root: Instance) -> None:
+        """Ask of each BatchNorm that is not applied whether any other code may apply it."""
+        for layer in graph.layers:
+            if layer.kind is Kind.BATCH_NORM and layer.name and not graph.uses(layer):
+                note(layer, "mentioned", mentioned(root, layer.name, self.project))
 
     def _layers(self, root: Instance) -> Iterator[Layer]:
         for name, layer in layers_of(root):
@@ -207,6 +218,19 @@ class _Reader:
 
     def _count(self, table: dict[str, int], reason: str, count: int = 1) -> None:
         table[reason] = table.get(reason, 0) + count
+
+
+def _note_strays(graph: LayerGraph) -> None:
+    """Add the layers that the forward constructs and does not keep on the network."""
+    kept = {id(layer) for layer in graph.layers}
+    for node in graph.nodes:
+        layer = node.layer
+        if layer is None or id(layer) in kept:
+            continue
+        kept.add(id(layer))
+        if layer.get("constructed_in") == "forward":
+            note(layer, "built_in_forward", True)
+            graph.layers.append(layer)
 
 
 def _may_be_factory(node: cst.FunctionDef) -> bool:

@@ -26,6 +26,10 @@ class Assigned:
     value: cst.BaseExpression
 
 
+class UnparsableError(Exception):
+    """A text is not Python: its syntax, its encoding, or its nesting."""
+
+
 Binding = Imported | Assigned | cst.ClassDef | cst.FunctionDef
 
 
@@ -59,14 +63,14 @@ def dotted(expression: cst.BaseExpression | None) -> str | None:
 
 
 def parse(path: str, name: str, source: bytes | str) -> SourceModule:
-    """Parse one file; raise ParserSyntaxError or UnicodeDecodeError where it is not Python.
-
-    Raises RecursionError where its nesting is too deep for a parser.
-    """
+    """Parse one file; raise UnparsableError where it is not Python, or nested too deeply."""
     if nested_too_deeply(source):
-        raise RecursionError("nested too deeply")
-    tree = cst.parse_module(source)
-    text = source if isinstance(source, str) else source.decode(tree.encoding)
+        raise UnparsableError("nested too deeply")
+    try:
+        tree = cst.parse_module(source)
+        text = source if isinstance(source, str) else source.decode(tree.encoding)
+    except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError) as problem:
+        raise UnparsableError(str(problem)) from None
     module = SourceModule(path, name, Path(path).stem == "__init__", text, tree)
     for statement in statements(tree.body):
         _bind(module, statement)

@@ -9,7 +9,7 @@ from pathlib import Path
 import libcst as cst
 
 from bncheck.graph import Unknown
-from bncheck.source.module import Assigned, Binding, Imported, SourceModule, parse
+from bncheck.source.module import Assigned, Binding, Imported, SourceModule, UnparsableError, parse
 
 _MAX_HOPS = 20
 """Re-exports followed before a name is called unknown; import cycles end here."""
@@ -56,7 +56,7 @@ class Project:
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
 
     def module(self, path: str) -> SourceModule:
-        """Parse the file at `path`; raise OSError or `libcst.ParserSyntaxError`."""
+        """Parse the file at `path`; raise OSError or UnparsableError."""
         key = Path(path)
         module = self._modules.get(key)
         if module is None:
@@ -157,7 +157,7 @@ class Project:
         if path not in self._modules:
             try:
                 self._modules[path] = parse(str(path), module_name(path), self.source(path))
-            except (OSError, cst.ParserSyntaxError, UnicodeDecodeError, RecursionError):
+            except (OSError, UnparsableError):
                 self._modules[path] = None
         return self._modules[path]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import libcst as cst
+
 from bncheck.graph import Kind, Layer, Site
 from bncheck.source.interpret.facts import boolean, given_tensor, plain
 from bncheck.source.interpret.layers import bind_arguments
@@ -16,6 +18,7 @@ from bncheck.source.interpret.values import (
     Tensor,
     tensors_in,
 )
+from bncheck.source.module import dotted
 
 
 def _parameters(text: str) -> tuple[tuple[str, object], ...]:
@@ -112,6 +115,7 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
     attributes: dict[str, object] = {"functional": True}
     if "running_mean" in bound:
         attributes["track_running_stats"] = given_tensor(bound["running_mean"])
+        attributes["running_statistics"] = _kept(bound["running_mean"], site)
     attributes["affine"] = given_tensor(bound["weight"])
     if "training" in bound:
         attributes["training"] = boolean(bound["training"])
@@ -127,6 +131,22 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
         given = arguments.positional[place] if len(arguments.positional) > place else default
         attributes[key] = plain(arguments.keywords.get(key, given))
     return machine.add(kind, name, site, [tensor], attributes, _owner(bound))
+
+
+def _kept(running_mean: object, site: Site | None) -> object:
+    """Return whether a functional norm's running mean is one that the module keeps."""
+    if running_mean is None:
+        return False
+    if isinstance(running_mean, Parameter) and running_mean.layer is not None:
+        return True
+    call = site.mark if site is not None else None
+    if not isinstance(call, cst.Call):
+        return UNKNOWN
+    for place, argument in enumerate(call.args):
+        name = argument.keyword.value if argument.keyword is not None else None
+        if name == "running_mean" or (name is None and place == 1):
+            return True if (dotted(argument.value) or "").startswith("self.") else UNKNOWN
+    return UNKNOWN
 
 
 def _owner(bound: dict[str, object]) -> Layer | None:

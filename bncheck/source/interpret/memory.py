@@ -241,6 +241,8 @@ def _walk(root: Instance) -> list[tuple[str, Layer]]:
             found += [(f"{name}.{own}" if own else name, layer) for own, layer in layers_of(value)]
         elif isinstance(value, List) and value.state is not None:
             todo += [(name, inner) for inner in value.state if isinstance(inner, Instance)]
+        elif isinstance(value, Dictionary) and value.state is not None:
+            todo += [(name, inner) for inner in value.state.values() if isinstance(inner, Instance)]
     seen: set[int] = set()
     return [
         (name, layer)
