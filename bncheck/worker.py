@@ -71,7 +71,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
             report.findings.append(unreadable(path, project.source(Path(path))))
     by_path: dict[str, list[tuple[str, Match]]] = defaultdict(list)
     for code, match in (
-        *_structure_matches(modules, project, settings),
+        *_structure_matches(modules, project, settings, report.statistics),
         *_timeline_matches(modules, project, settings),
     ):
         by_path[match.site.path].append((code, match))
@@ -95,21 +95,26 @@ def enabled_checks(settings: Settings, reads: str, subject: type) -> list[Check]
 
 
 def _structure_matches(
-    modules: Sequence[SourceModule], project: Project, settings: Settings
+    modules: Sequence[SourceModule],
+    project: Project,
+    settings: Settings,
+    statistics: dict[str, int],
 ) -> list[tuple[str, Match]]:
     """Check every network of the modules; a site that is wrong only at times is only possible."""
-    from bncheck.source.lift import networks
+    from bncheck.source.lift import Understanding, networks
 
     checks = enabled_checks(settings, "source", LayerGraph)
     instances: dict[Site, int] = defaultdict(int)
     wrong: dict[tuple[str, Site], list[Match]] = defaultdict(list)
-    for graph in networks(modules, project) if checks else ():
+    understanding = Understanding()
+    for graph in networks(modules, project, understanding) if checks else ():
         for layer in graph.layers:
             if layer.site is not None:
                 instances[layer.site] += 1
         for check in checks:
             for match in check.function(graph):
                 wrong[check.code, match.site].append(match)
+    statistics.update(understanding.counts())
     return [
         (
             code,

@@ -34,7 +34,7 @@ from bncheck.source.interpret.values import (
     options,
     tensors_in,
 )
-from bncheck.source.module import SourceModule, dotted, statements
+from bncheck.source.module import Assigned, SourceModule, dotted, statements
 from bncheck.source.project import Defined, Project
 
 _MOST_VARIANTS = 4
@@ -52,6 +52,20 @@ class Understanding:
     given_up: dict[str, int] = field(default_factory=dict)
     doubts: dict[str, int] = field(default_factory=dict)
 
+    def counts(self) -> dict[str, int]:
+        """Return what `--statistics` shows: how many networks were read how far, and why not."""
+        return {
+            "networks read fully": self.fully,
+            "networks read partly": self.partly,
+            "networks given up": sum(self.given_up.values()),
+            **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
+            **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},
+        }
+
+
+def _most(table: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(table.items(), key=lambda item: (-item[1], item[0]))[:15]
+
 
 def graphs(module: SourceModule, project: Project) -> list[LayerGraph]:
     """Return a graph for each network that the module defines."""
@@ -64,13 +78,15 @@ def networks(
     """Yield a graph for each network of the modules.
 
     Factories that need no arguments come first: they construct networks with every argument
-    known. A class that nothing constructed is read with symbols for its parameters.
+    known, as do calls at module level. A class that nothing constructed is read with symbols
+    for its parameters.
     """
     reader = _Reader(project, understanding or Understanding())
     modules = list(modules)
     with _deep_stack():
         for module in modules:
             yield from reader.factories(module)
+            yield from reader.values(module)
         for module in reversed(modules):
             yield from reader.classes(module)
 
@@ -126,6 +142,12 @@ class _Reader:
             for name in _spread(names):
                 yield from self._network(module, name, Arguments())
 
+    def values(self, module: SourceModule) -> Iterator[LayerGraph]:
+        """Yield the networks that are constructed at module level and bound to a name."""
+        for name, bindings in module.bindings.items():
+            if any(isinstance(b, Assigned) and isinstance(b.value, cst.Call) for b in bindings):
+                yield from self._network(module, name, None)
+
     def classes(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks of classes that nothing constructed yet."""
         for name, bindings in reversed(module.bindings.items()):
@@ -139,15 +161,18 @@ class _Reader:
         machine = Machine(self.names)
         try:
             value = self.names.look_up(name, machine, module)
-            if arguments is None:
-                if (
-                    not isinstance(value, Class)
-                    or value in self.names.constructed
-                    or not _is_network(value)
-                ):
-                    return
-                arguments = _symbols(find(value, "__init__"))
-            made = call(machine, value, arguments, None)
+            if isinstance(value, Instance):
+                made: object = value
+            elif arguments is not None:
+                made = call(machine, value, arguments, None)
+            elif (
+                isinstance(value, Class)
+                and value not in self.names.constructed
+                and _is_network(value)
+            ):
+                made = call(machine, value, _symbols(find(value, "__init__")), None)
+            else:
+                return
             if isinstance(made, Instance) and made.is_module:
                 graph = self._applied(machine, made, name)
                 if graph is not None:
