@@ -121,6 +121,11 @@ class ModelEvent(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Made(ModelEvent):
+    """The model is constructed or loaded; in a loop, each time anew."""
+
+
+@dataclass(frozen=True, eq=False)
 class ModeChange(ModelEvent):
     """`train()`, `eval()`, or a loop or `apply` over modules that calls them."""
 
@@ -422,6 +427,13 @@ def occurrences(steps: tuple[Step, ...], inside: tuple[Block, ...] = ()) -> Iter
         else:
             for part in children(step):
                 yield from occurrences(part, (*inside, step))
+
+
+def matters(step: Step) -> bool:
+    """Tell whether a step says anything beyond how a block is left."""
+    if isinstance(step, Event):
+        return not isinstance(step, Leave)
+    return any(matters(inner) for part in children(step) for inner in part)
 
 
 def trains(steps: tuple[Step, ...]) -> bool:

@@ -12,4 +12,6 @@ def timelines(
     module: SourceModule, project: Project, settings: Settings | None = None
 ) -> list[Timeline]:
     """Return a timeline for each entry point of the module."""
-    return []
+    from bncheck.source.timeline import entries
+
+    return entries.timelines(module, project, settings or Settings())

@@ -1,0 +1,429 @@
+"""Follows calls: functions and methods of the project, constructors, and everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import (
+    classes,
+    contexts,
+    expressions,
+    external,
+    members,
+    networks,
+    statements,
+)
+from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
+from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Container,
+    Data,
+    Frame,
+    Function,
+    Instance,
+    Members,
+    Method,
+    Models,
+    Opaque,
+    Optimizer,
+    Outside,
+    Package,
+    Parser,
+    Tensor,
+    Value,
+    join,
+)
+from bncheck.timeline import BackwardCall, Call, Model, OptimizerStep, Origin, matters
+
+_INTERESTING = frozenset(
+    """
+    eval train no_grad inference_mode set_grad_enabled DataLoader load_state_dict backward step
+    parse_args add_argument ArgumentParser requires_grad requires_grad_ DataParallel
+    DistributedDataParallel convert_sync_batchnorm update_bn deepcopy checkpoint momentum
+    """.split()  # noqa: SIM905
+)
+"""Names without which a function that is given no model does nothing to one."""
+
+_TENSOR_METHODS = frozenset(
+    """
+    to cuda cpu float half double contiguous detach clone requires_grad_ permute transpose type
+    requires_grad long data pin_memory bfloat16 squeeze
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass
+class Arguments:
+    """Evaluated arguments."""
+
+    positional: list[Value] = field(default_factory=list)
+    keywords: dict[str, Value] = field(default_factory=dict)
+    complete: bool = True
+    """Whether there is no `*args` and no `**kwargs` among them."""
+
+    def all(self) -> list[Value]:
+        """Return every value, positional first."""
+        return [*self.positional, *self.keywords.values()]
+
+    def get(self, position: int | None, keyword: str) -> Value | None:
+        """Return the argument given by keyword or at a position."""
+        if keyword in self.keywords:
+            return self.keywords[keyword]
+        if position is not None and position < len(self.positional):
+            return self.positional[position]
+        return None
+
+
+def call(run: Run, node: cst.Call) -> Value:
+    """Evaluate a call and follow what it does."""
+    func = node.func
+    if isinstance(func, cst.Attribute):
+        if isinstance(func.value, cst.Call) and _is_super(func.value):
+            return _super_call(run, node, func.attr.value, _arguments(run, node))
+        receiver = expressions.evaluate(run, func.value)
+        return method(run, node, receiver, func.attr.value, _arguments(run, node))
+    callee = expressions.evaluate(run, func)
+    if isinstance(callee, Outside) and callee.name == "isinstance":
+        return Opaque()
+    return call_value(run, node, callee, _arguments(run, node))
+
+
+def _arguments(run: Run, node: cst.Call) -> Arguments:
+    outer, run.discarded = run.discarded, None
+    arguments = Arguments()
+    for argument in node.args:
+        value = expressions.evaluate(run, argument.value)
+        if argument.star == "*" and isinstance(value, Container) and value.keys is None:
+            arguments.positional.extend(value.elements)
+        elif argument.star == "**" and isinstance(value, Container) and value.keys:
+            for key, element in zip(value.keys, value.elements, strict=True):
+                if isinstance(key, str):
+                    arguments.keywords[key] = element
+                else:
+                    arguments.complete = False
+        elif argument.star:
+            arguments.complete = False
+            arguments.keywords.setdefault("*", value)
+        elif argument.keyword is not None:
+            arguments.keywords[argument.keyword.value] = value
+        else:
+            arguments.positional.append(value)
+    run.discarded = outer
+    return arguments
+
+
+def _is_super(node: cst.Call) -> bool:
+    return isinstance(node.func, cst.Name) and node.func.value == "super"
+
+
+def _super_call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    receiver, owner = run.frame.receiver, run.frame.owner
+    if owner is None or receiver is None:
+        return Opaque()
+    cls = networks.class_of(run, receiver)
+    found = classes.find_above(run, cls, owner, name) if cls is not None else None
+    if isinstance(found, Function):
+        return follow(run, node, classes.bound(found, receiver), arguments)
+    if name != "__init__" and isinstance(receiver, Models):
+        return networks.method(run, node, receiver.models[0], name, arguments, inherited=True)
+    return Opaque()
+
+
+def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) -> Value:
+    """Follow a call of a value."""
+    match callee:
+        case Models():
+            return networks.forward(run, node, callee, arguments)
+        case Function():
+            return follow(run, node, callee, arguments)
+        case Class():
+            return construct(run, node, callee, arguments)
+        case Outside(name=name):
+            return external.call(run, node, name, arguments)
+        case Method(value=value, name=name):
+            return method(run, node, value, name, arguments)
+        case Instance(cls=cls):
+            found = classes.find(run, cls, "__call__")
+            if isinstance(found, Function):
+                return follow(run, node, classes.bound(found, callee), arguments)
+        case Opaque():
+            if callee.model is not None or (
+                run.looks_like_a_model(callee) and arguments.all() and not callee.type_name
+            ):
+                return networks.forward(run, node, run.promote(callee), arguments)
+            if any(isinstance(value, Optimizer) for value in arguments.all()):
+                run.emit(BackwardCall(run.site(node)))
+            return unknown_call(run, node, callee.name, [callee, *arguments.all()])
+    return unknown_call(run, node, "", [callee, *arguments.all()])
+
+
+def unknown_call(run: Run, node: cst.Call, name: str, values: Sequence[Value]) -> Opaque:
+    """Follow a call of something unknown: it may change every model that it can get at."""
+    run.escape(node, values, name)
+    holds = dict.fromkeys(model for value in values for model in run.reachable(value))
+    return Opaque(name, run.site(node), name, holds=tuple(holds))
+
+
+def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Arguments) -> Value:
+    """Follow `receiver.name(...)`."""
+    match receiver:
+        case Models(models=models):
+            return join([networks.method(run, node, m, name, arguments) for m in models])
+        case Members():
+            return members.call(run, node, receiver, name, arguments.all())
+        case Optimizer():
+            if name == "step":
+                run.emit(OptimizerStep(run.site(node), run.every))
+            return Opaque()
+        case Tensor():
+            return _tensor_method(run, node, receiver, name, arguments)
+        case Instance(cls=cls):
+            return _instance_method(run, node, receiver, cls, name, arguments)
+        case Class():
+            found = classes.find(run, receiver, name)
+            if isinstance(found, Function):
+                static = "staticmethod" in classes.decorators(found.node)
+                by_class = "classmethod" in classes.decorators(found.node)
+                if by_class and not static:
+                    found = classes.bound(found, receiver)
+                return follow(run, node, found, arguments)
+            return external.method_of_unknown(run, node, receiver, name, arguments)
+        case Outside(name=outside):
+            return external.call(run, node, f"{outside}.{name}", arguments)
+        case Package(module=module):
+            value = run.module_level(name, module) or Opaque(name)
+            return call_value(run, node, value, arguments)
+        case Parser():
+            return external.parser_method(receiver, node, name, arguments)
+        case Container():
+            if name in {"append", "add", "extend", "insert"} and arguments.positional:
+                added = arguments.positional[-1]
+                more = added.elements if isinstance(added, Container) else (added,)
+                receiver.elements = (*receiver.elements, *more)
+                receiver.keys = None
+            elif name in {"values", "items", "copy"}:
+                return Container(receiver.elements)
+            elif name == "get" and receiver.elements:
+                return join(list(receiver.elements))
+            return Opaque(holds=tuple(run.reachable(receiver)))
+        case Data():
+            return Tensor() if name in {"next", "__next__"} else Opaque()
+        case Opaque():
+            return external.method_of_unknown(run, node, receiver, name, arguments)
+    if name == "backward":
+        run.emit(BackwardCall(run.site(node)))
+    return Opaque()
+
+
+def _tensor_method(
+    run: Run, node: cst.Call, receiver: Tensor, name: str, arguments: Arguments
+) -> Value:
+    if name == "backward":
+        run.emit(BackwardCall(run.site(node)))
+    elif name in _TENSOR_METHODS:
+        return receiver
+    elif name == "unsqueeze" and arguments.positional[:1] == [Constant(0)]:
+        return Tensor(1, receiver.made_up)
+    return Tensor(made_up=receiver.made_up)
+
+
+def _instance_method(
+    run: Run, node: cst.Call, receiver: Instance, cls: Class, name: str, arguments: Arguments
+) -> Value:
+    found = classes.find(run, cls, name)
+    if isinstance(found, Function):
+        return follow(run, node, classes.bound(found, receiver), arguments)
+    known = run.heap.get((receiver, name)) or found
+    if known is not None and not isinstance(known, Opaque):
+        return call_value(run, node, known, arguments)
+    if isinstance(known, Opaque) and (known.model or run.looks_like_a_model(known)):
+        return call_value(run, node, known, arguments)
+    return unknown_call(run, node, name, [receiver, *arguments.all()])
+
+
+def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Value:
+    """Return a method that is read, or the value of a property."""
+    if isinstance(function.node, cst.FunctionDef):
+        names = classes.decorators(function.node)
+        if "property" in names or "cached_property" in names:
+            return follow(run, node, function, Arguments())
+    return function
+
+
+def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
+    """Follow the construction of an object of a project class."""
+    network = classes.is_network(run.project, cls)
+    name = cls.node.name.value
+    qualified = f"{cls.module.name}.{name}"
+    if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
+        made = Instance(cls)
+        _initialise(run, node, cls, made, arguments)
+        return made
+    holds, kinds = classes.holds(run.project, cls)
+    if qualified in run.settings.norm_free_models:
+        holds, kinds = False, frozenset()
+    model = Model(
+        name,
+        Origin.PROJECT,
+        qualified,
+        run.site(node),
+        holds_batch_norm=holds,
+        norm_kinds=kinds,
+        overrides_train=classes.own_train(run.project, cls),
+        driven_by=classes.framework(run.project, cls),
+        pretrained=False,
+    )
+    run.classes[model] = cls
+    value = run.make(model)
+    _initialise(run, node, cls, value, arguments)
+    return value
+
+
+def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:
+    init = classes.find(run, cls, "__init__")
+    if isinstance(made, Models) and not classes.changes_modes(run.project, cls):
+        return
+    if isinstance(init, Function):
+        follow(run, node, classes.bound(init, made), arguments)
+    elif isinstance(made, Instance):
+        for keyword, value in arguments.keywords.items():
+            run.heap[made, keyword] = value
+
+
+def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
+    """Follow a call of a function of the project, unless that can't matter or goes too deep."""
+    code = function.node
+    receiver = [] if function.receiver is None else [function.receiver]
+    given = [*receiver, *arguments.all()]
+    if isinstance(code, cst.Lambda):
+        return _run_lambda(run, function, code, arguments)
+    if not _worth_following(run, function, given):
+        run.followed.add(code)
+        return Opaque(function.name, run.site(node), function.name)
+    unknown_decorator = any(
+        name not in external.HARMLESS_DECORATORS
+        and name not in {"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}
+        for name in classes.decorators(code)
+    )
+    if (
+        unknown_decorator
+        or len(run.stack) >= MAX_DEPTH
+        or code in run.stack
+        or run.statements > MAX_STATEMENTS
+        or run.is_managed(function)
+    ):
+        if run.is_managed(function):
+            run.followed.add(code)
+        run.escape(node, [*given, function], function.name)
+        holds = tuple(m for value in given for m in run.reachable(value))
+        return Opaque(function.name, run.site(node), function.name, holds=holds)
+    return _run_function(run, node, function, code, arguments)
+
+
+def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
+    if any(isinstance(v, Models | Members | Data | Optimizer | Function) for v in given):
+        return True
+    if any(isinstance(v, Instance) or run.reachable(v) for v in given):
+        return True
+    if any(isinstance(v, Opaque) and (v.parameter or v.type_name) for v in given):
+        return True
+    names = identifiers(function.node)
+    if names & _INTERESTING:
+        return True
+    return any(
+        name in function.module.bindings and isinstance(binding, cst.FunctionDef | cst.ClassDef)
+        for name in names
+        for binding in function.module.bindings.get(name, ())
+    ) or any(name.lower().endswith(("model", "net")) for name in names)
+
+
+def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:
+    frame = Frame(function.module, "<lambda>", outer=function.outer)
+    for parameter, value in zip(code.params.params, arguments.positional, strict=False):
+        frame.names[parameter.name.value] = value
+    outer, run.frame = run.frame, frame
+    value = expressions.evaluate(run, code.body)
+    run.frame = outer
+    return value
+
+
+def _run_function(
+    run: Run,
+    node: cst.BaseExpression,
+    function: Function,
+    code: cst.FunctionDef,
+    arguments: Arguments,
+) -> Value:
+    site = run.site(node)
+    frame = Frame(
+        function.module,
+        function.name,
+        outer=function.outer,
+        owner=function.owner,
+        receiver=function.receiver,
+    )
+    _bind_parameters(frame, code, function.receiver, arguments)
+    outer, run.frame = run.frame, frame
+    discarded, statement, every = run.discarded, run.statement, run.every
+    run.discarded, run.every = None, 1
+    run.stack.append(code)
+    run.followed.add(code)
+    entered = contexts.of_decorators(run, code)
+    with run.block() as steps:
+        contexts.within(run, node, entered, lambda: statements.run_body(run, code.body.body))
+    run.dead = False
+    run.stack.pop()
+    run.frame = outer
+    run.discarded, run.statement, run.every = discarded, statement, every
+    if any(matters(step) for step in steps):
+        run.emit(Call(site, function.name, tuple(steps)))
+    if {"contextmanager", "asynccontextmanager"} & set(classes.decorators(code)):
+        reached = [m for value in arguments.all() for m in run.reachable(value)]
+        return Opaque(function.name, site, function.name, holds=tuple(reached))
+    return join(frame.returned) if frame.returned else _generated(run, code, arguments)
+
+
+def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:
+    """Return the loader that a generator goes over."""
+    loaders = [value for value in arguments.all() if isinstance(value, Data)]
+    if loaders and any(isinstance(part, cst.Yield) for part in walk(code.body)):
+        return loaders[0]
+    return Constant(None)
+
+
+def _bind_parameters(
+    frame: Frame, code: cst.FunctionDef, receiver: Value | None, arguments: Arguments
+) -> None:
+    given = [*([] if receiver is None else [receiver]), *arguments.positional]
+    parameters = [*code.params.posonly_params, *code.params.params]
+    for position, parameter in enumerate([*parameters, *code.params.kwonly_params]):
+        name = parameter.name.value
+        if position < len(given) and position < len(parameters):
+            frame.names[name] = given[position]
+        elif name in arguments.keywords:
+            frame.names[name] = arguments.keywords[name]
+        elif parameter.default is not None and arguments.complete:
+            frame.names[name] = _default(parameter.default)
+        else:
+            frame.names[name] = Opaque(name)
+    star = code.params.star_arg
+    if isinstance(star, cst.Param):
+        frame.names[star.name.value] = Container(tuple(given[len(parameters) :]))
+    if code.params.star_kwarg is not None:
+        frame.names[code.params.star_kwarg.name.value] = Opaque(code.params.star_kwarg.name.value)
+
+
+def _default(node: cst.BaseExpression) -> Value:
+    match node:
+        case cst.Name(value="True" | "False" as text):
+            return Constant(text == "True")
+        case cst.Name(value="None"):
+            return Constant(None)
+    value = module_constant(node)
+    return Constant(value.value) if isinstance(value, Constant) else Opaque()

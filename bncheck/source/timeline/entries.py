@@ -1,0 +1,216 @@
+"""Chooses what to follow from: a file's body, and what nothing in the file calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from bncheck.config import Settings
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import Imported, SourceModule, statements
+from bncheck.source.project import Project
+from bncheck.source.timeline import calls, classes, facts, known
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.statements import run_body
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import (
+    Class,
+    Data,
+    Frame,
+    Function,
+    Instance,
+    Models,
+    Opaque,
+    Value,
+)
+from bncheck.timeline import Entry, Model, Origin, Timeline
+
+_RELEVANT = re.compile(
+    r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"
+    r"requires_grad_?|convert_sync_batchnorm|DataParallel|DistributedDataParallel|trace|export|"
+    r"checkpoint|AveragedModel|momentum)\b"
+)
+"""A file without any of these words does nothing to a model."""
+
+
+def timelines(module: SourceModule, project: Project, settings: Settings) -> list[Timeline]:
+    """Return a timeline for each entry point of the module."""
+    if not _RELEVANT.search(module.text):
+        return []
+    followed: set[cst.CSTNode] = set()
+    shows = _shows_batch_norm(module)
+    body = _start(module, project, settings, followed)
+    body.runs_main = True
+    run_body(body, module.tree.body)
+    found = [
+        Timeline(
+            module.name,
+            module.path,
+            Entry.MODULE,
+            tuple(body.steps),
+            tuple(body.models),
+            tuple(body.loaders),
+            shows,
+            managed=frozenset(settings.mode_managed_by),
+            classes=tuple(facts.module_classes(module, project)),
+            freeze_tests=tuple(facts.freeze_tests(module)),
+        )
+    ]
+    driver = _driver(module)
+    for again in (False, True):
+        for name, node, owner in _candidates(module):
+            if node in followed or (not again and _called(module, name, node)):
+                continue
+            if not _RELEVANT_NAMES & identifiers(node):
+                continue
+            timeline = _from_function(module, project, settings, followed, node, owner)
+            timeline.shows_batch_norm = shows
+            timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
+            found.append(timeline)
+    return found
+
+
+_RELEVANT_NAMES = frozenset(
+    """
+    eval train no_grad inference_mode set_grad_enabled backward load_state_dict DataLoader
+    requires_grad requires_grad_ convert_sync_batchnorm DataParallel DistributedDataParallel trace
+    export checkpoint AveragedModel momentum main step model net
+    """.split()  # noqa: SIM905
+)
+
+
+def _start(
+    module: SourceModule, project: Project, settings: Settings, followed: set[cst.CSTNode]
+) -> Run:
+    frame = Frame(module, "")
+    run = Run(project, settings, frame, followed=followed)
+    run.globals[module] = frame
+    return run
+
+
+def _candidates(
+    module: SourceModule,
+) -> Iterator[tuple[str, cst.FunctionDef, cst.ClassDef | None]]:
+    for statement in statements(module.tree.body):
+        match statement:
+            case cst.FunctionDef(name=cst.Name(value=name)):
+                yield name, statement, None
+            case cst.ClassDef():
+                for name, member in classes.members(statement).items():
+                    if isinstance(member, cst.FunctionDef) and name != "__init__":
+                        yield name, member, statement
+
+
+def _called(module: SourceModule, name: str, node: cst.FunctionDef) -> bool:
+    return len(re.findall(rf"\b{re.escape(name)}\b", module.text)) > 1
+
+
+def _from_function(
+    module: SourceModule,
+    project: Project,
+    settings: Settings,
+    followed: set[cst.CSTNode],
+    node: cst.FunctionDef,
+    owner: cst.ClassDef | None,
+) -> Timeline:
+    run = _start(module, project, settings, followed)
+    run_body(run, module.tree.body)
+    _distrust_globals(run, module)
+    site_node = cst.Call(func=node.name)
+    driver = ""
+    function = Function(node, module, node.name.value)
+    if owner is not None:
+        own_class = Class(owner, module)
+        driver = classes.framework(project, own_class)
+        receiver = _receiver(run, own_class, owner)
+        name = f"{owner.name.value}.{node.name.value}"
+        function = classes.bound(Function(node, module, name, owner=own_class), receiver)
+    arguments = calls.Arguments()
+    parameters = [*node.params.params, *node.params.kwonly_params]
+    skip = 1 if function.receiver is not None else 0
+    for parameter in parameters[skip:]:
+        name = parameter.name.value
+        arguments.keywords[name] = Opaque(name, run.site(parameter.name), parameter=True)
+    calls.follow(run, site_node, function, arguments)
+    followed.add(node)
+    return Timeline(
+        function.name,
+        module.path,
+        Entry.FUNCTION if owner is None else Entry.METHOD,
+        tuple(run.steps),
+        tuple(run.models),
+        tuple(run.loaders),
+        driven_by=driver,
+        managed=frozenset(settings.mode_managed_by),
+    )
+
+
+def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
+    """Return an object of the class: after `__init__`, and whatever else its users do to it."""
+    if classes.is_network(run.project, cls) is not False:
+        holds, kinds = classes.holds(run.project, cls)
+        model = Model(
+            "self",
+            Origin.SELF,
+            f"{cls.module.name}.{owner.name.value}",
+            run.site(owner.name),
+            holds,
+            kinds,
+            starts_in_eval=UNKNOWN,
+            overrides_train=classes.own_train(run.project, cls),
+            driven_by=classes.framework(run.project, cls),
+        )
+        run.classes[model] = cls
+        run.models.append(model)
+        made: Value = Models((model,))
+    else:
+        made = Instance(cls)
+    init = classes.find(run, cls, "__init__")
+    if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
+        parameters = [*init.node.params.params[1:], *init.node.params.kwonly_params]
+        given = {
+            p.name.value: Opaque(p.name.value, run.site(p.name), parameter=True) for p in parameters
+        }
+        arguments = calls.Arguments(keywords=dict(given))
+        calls.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
+    if isinstance(made, Models):
+        run.escape(owner.name, [made], "")
+    text = cls.module.text
+    for (holder, name), value in list(run.heap.items()):
+        if holder is made and not isinstance(value, Data):
+            changed = re.search(rf"\.{re.escape(name)}(?:\.module)?\.(?:eval|train)\(", text)
+            if changed or classes.ancestry(run.project, cls).unknown:
+                run.escape(owner.name, [value], "")
+    return made
+
+
+def _distrust_globals(run: Run, module: SourceModule) -> None:
+    """Other functions may change the models at module level before this one runs."""
+    for name, value in list(run.frame.names.items()):
+        if isinstance(value, Models | Opaque) and re.search(
+            rf"\b{re.escape(name)}(?:\.module)?\.(?:eval|train)\(", module.text
+        ):
+            run.escape(module.tree, [value], "")
+
+
+def _shows_batch_norm(module: SourceModule) -> bool:
+    if "BatchNorm" in module.text:
+        return True
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            if isinstance(binding, Imported) and binding.module.startswith(known.ZOOS):
+                return True
+    return False
+
+
+def _driver(module: SourceModule) -> str:
+    """Return the framework whose callbacks a file's functions are likely to be."""
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            if isinstance(binding, Imported):
+                top = binding.module.partition(".")[0]
+                if top in {"ignite", "fastai", "catalyst", "mmcv", "mmengine", "detectron2"}:
+                    return known.FRAMEWORKS[top]
+    return ""

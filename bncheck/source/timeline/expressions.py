@@ -1,0 +1,338 @@
+"""Evaluates expressions while a script is followed."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Callable, Sequence
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import calls, classes, statements
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import (
+    NONE,
+    Class,
+    Constant,
+    Container,
+    Data,
+    Function,
+    Instance,
+    Members,
+    Method,
+    Models,
+    ModeOf,
+    Opaque,
+    Optimizer,
+    Outside,
+    Package,
+    Settings,
+    Tensor,
+    Value,
+    join,
+    truth,
+)
+from bncheck.timeline import Loop, Model
+
+_BUILTINS = frozenset(dir(builtins))
+
+_ARITHMETIC: dict[type[cst.BaseBinaryOp], Callable[[object, object], object]] = {
+    cst.Add: operator.add,
+    cst.Subtract: operator.sub,
+    cst.Multiply: operator.mul,
+    cst.FloorDivide: operator.floordiv,
+}
+_COMPARE: dict[type[cst.BaseCompOp], Callable[[object, object], object]] = {
+    cst.Equal: operator.eq,
+    cst.NotEqual: operator.ne,
+    cst.Is: operator.is_,
+    cst.IsNot: operator.is_not,
+    cst.In: lambda a, b: a in b,  # type: ignore[operator]
+    cst.NotIn: lambda a, b: a not in b,  # type: ignore[operator]
+}
+
+
+def evaluate(run: Run, node: cst.BaseExpression) -> Value:
+    """Return what an expression stands for; what it does to models goes to the run's steps."""
+    match node:
+        case cst.Name(value=name):
+            return _name(run, name)
+        case cst.Attribute(value=value, attr=attr):
+            return attribute(run, evaluate(run, value), attr.value, node)
+        case cst.Call():
+            return calls.call(run, node)
+        case cst.Integer() | cst.Float():
+            return Constant(node.evaluated_value)
+        case cst.SimpleString() | cst.ConcatenatedString():
+            return Constant(node.evaluated_value)
+        case (
+            cst.Tuple(elements=elements) | cst.List(elements=elements) | cst.Set(elements=elements)
+        ):
+            return Container(tuple(evaluate(run, element.value) for element in elements))
+        case cst.Dict(elements=entries):
+            return _dict(run, entries)
+        case cst.Subscript():
+            return _subscript(run, node)
+        case cst.IfExp():
+            return _conditional(run, node)
+        case cst.BinaryOperation(left=left, right=right, operator=op):
+            return _binary(evaluate(run, left), op, evaluate(run, right))
+        case cst.Comparison(left=left, comparisons=[comparison]):
+            return _compare(
+                evaluate(run, left), comparison.operator, evaluate(run, comparison.comparator)
+            )
+        case cst.BooleanOperation(left=left, right=right, operator=op):
+            return _boolean(evaluate(run, left), op, evaluate(run, right))
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            known = truth(evaluate(run, inner))
+            return Opaque() if known is None else Constant(not known)
+        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
+            number = evaluate(run, inner)
+            if isinstance(number, Constant) and isinstance(number.value, int | float):
+                return Constant(-number.value, number.fixed)
+            return number if isinstance(number, Tensor) else Opaque()
+        case cst.Lambda():
+            return Function(node, run.frame.module, "<lambda>", outer=run.frame)
+        case cst.ListComp() | cst.GeneratorExp() | cst.SetComp():
+            return _comprehension(run, node, node.elt, node.for_in)
+        case cst.DictComp():
+            return _comprehension(run, node, node.value, node.for_in)
+        case cst.NamedExpr(target=target, value=value):
+            result = evaluate(run, value)
+            statements.bind(run, target, result)
+            return result
+        case cst.Await(expression=inner):
+            return evaluate(run, inner)
+        case cst.Yield(value=cst.BaseExpression() as inner) | cst.UnaryOperation(expression=inner):
+            evaluate(run, inner)
+        case cst.Comparison(left=left, comparisons=many):
+            for part in (left, *(comparison.comparator for comparison in many)):
+                evaluate(run, part)
+    return Opaque()
+
+
+def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Value:
+    """Return `value.name`."""
+    match value:
+        case Models(models=models):
+            return join([_model_attribute(run, model, name) for model in models])
+        case Instance(cls=cls):
+            known = run.heap.get((value, name))
+            if known is not None:
+                return known
+            found = classes.find(run, cls, name)
+            if isinstance(found, Function):
+                bound = classes.bound(found, value)
+                return calls.get_property(run, node, bound)
+            if found is not None:
+                return found
+            return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
+        case Class():
+            return classes.find(run, value, name) or Opaque(name)
+        case Outside(name=outside):
+            return Outside(f"{outside}.{name}")
+        case Package(module=module):
+            return run.module_level(name, module) or Opaque(name)
+        case Settings(defaults=defaults):
+            return defaults.get(name) or _remember(run, value, name, Opaque(name))
+        case Members(one=True) if name == "__class__":
+            return value
+        case Data(loader=loader) if name in {"dataset", "sampler"}:
+            return Opaque(f"{loader.name}.{name}")
+        case Data() | Tensor():
+            return Tensor() if isinstance(value, Tensor) else Opaque()
+        case Opaque() if value.model is not None:
+            return _model_attribute(run, value.model, name)
+        case Opaque():
+            known = run.heap.get((value, name))
+            if known is None:
+                known = Opaque(
+                    f"{value.name}.{name}" if value.name else name,
+                    run.site(node),
+                    parameter=value.parameter,
+                    holds=value.holds,
+                )
+                _remember(run, value, name, known)
+            return known
+        case Container() | Function() | Optimizer() | Members():
+            return Method(value, name)
+    return Opaque()
+
+
+def _remember(run: Run, owner: object, name: str, value: Value) -> Value:
+    run.heap[owner, name] = value
+    return value
+
+
+def _model_attribute(run: Run, model: Model, name: str) -> Value:
+    if name == "module":
+        return Models((model,))
+    if name == "training":
+        return ModeOf(model)
+    known = run.heap.get((model, name))
+    if known is not None:
+        return known
+    cls = run.classes.get(model)
+    if cls is not None:
+        found = classes.find(run, cls, name)
+        if isinstance(found, Function):
+            return classes.bound(found, Models((model,)))
+        if found is not None:
+            return found
+    return Models((run.part(model, name),))
+
+
+def _name(run: Run, name: str) -> Value:
+    match name:
+        case "True" | "False":
+            return Constant(name == "True")
+        case "None":
+            return NONE
+        case "__name__":
+            return Constant("__name__", fixed=False)
+    value = run.look_up(name)
+    if value is not None:
+        return value
+    return Outside(name) if name in _BUILTINS else Opaque(name)
+
+
+def _dict(run: Run, entries: Sequence[cst.BaseDictElement]) -> Value:
+    keys: list[object] = []
+    values: list[Value] = []
+    for entry in entries:
+        values.append(evaluate(run, entry.value))
+        key: object = UNKNOWN
+        if isinstance(entry, cst.DictElement):
+            constant = evaluate(run, entry.key)
+            key = constant.value if isinstance(constant, Constant) else UNKNOWN
+        keys.append(key)
+    return Container(tuple(values), tuple(keys))
+
+
+def _subscript(run: Run, node: cst.Subscript) -> Value:
+    value = evaluate(run, node.value)
+    index: Value = Opaque()
+    first = node.slice[0].slice if node.slice else None
+    if isinstance(first, cst.Index):
+        index = evaluate(run, first.value)
+    match value, index:
+        case Container(elements=elements, keys=None), Constant(value=int(position)):
+            return elements[position] if -len(elements) <= position < len(elements) else Opaque()
+        case Container(elements=elements, keys=keys), Constant(value=key) if keys is not None:
+            if key in keys:
+                return elements[keys.index(key)]
+            return Opaque(holds=tuple(run.reachable(value)))
+        case Container(elements=elements), _ if elements:
+            return join(list(elements))
+        case Members(), _:
+            return Members(value.model, value.parameters, value.classes, value.one, part=True)
+        case ((Tensor() | Opaque(model=None)), Constant(value=None)):
+            return Tensor(1, isinstance(value, Tensor) and value.made_up)
+        case Tensor(), _:
+            return Tensor(made_up=value.made_up)
+        case Data(), _:
+            return Tensor()
+        case Models(models=[model]), _:
+            key = index.value if isinstance(index, Constant) else UNKNOWN
+            return Models((run.part(model, f"[{key}]"),))
+        case Opaque(), Constant(value=key):
+            return attribute(run, value, f"[{key!r}]", node)
+        case Opaque(), _:
+            return Opaque(holds=value.holds)
+    return Opaque()
+
+
+def _conditional(run: Run, node: cst.IfExp) -> Value:
+    known = truth(evaluate(run, node.test))
+    if known is not None:
+        return evaluate(run, node.body if known else node.orelse)
+    values: list[Value] = []
+
+    def way(expression: cst.BaseExpression) -> Callable[[], None]:
+        return lambda: values.append(evaluate(run, expression))
+
+    names = " ".join(sorted(identifiers(node.test)))
+    run.branch(node, [way(node.body), way(node.orelse)], names)
+    return join(values)
+
+
+def _binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        compute = _ARITHMETIC.get(type(op))
+        if compute is not None:
+            try:
+                return Constant(compute(left.value, right.value), left.fixed and right.fixed)
+            except (TypeError, ArithmeticError, ValueError):
+                return Opaque()
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        return left if isinstance(left, Tensor) else right
+    match left, right:
+        case Container(keys=None), Container(keys=None):
+            return Container(left.elements + right.elements)
+    if isinstance(left, Members):
+        return left
+    return Opaque()
+
+
+def _compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        compute = _COMPARE.get(type(op))
+        if compute is not None:
+            try:
+                return Constant(bool(compute(left.value, right.value)), left.fixed and right.fixed)
+            except TypeError:
+                return Opaque()
+    if isinstance(right, Constant) and right.value is None and truth(left):
+        return Constant(isinstance(op, cst.IsNot | cst.NotEqual))
+    match left, right:
+        case Constant(), Container(elements=elements) if isinstance(op, cst.In):
+            if all(isinstance(element, Constant) for element in elements):
+                return Constant(left in elements, left.fixed)
+    return Opaque()
+
+
+def _boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
+    known = truth(left)
+    if known is not None:
+        return right if known == isinstance(op, cst.And) else left
+    if truth(right) is (not isinstance(op, cst.And)) and isinstance(right, Constant):
+        return right
+    models = [value for value in (left, right) if isinstance(value, Models)]
+    return models[0] if models else Opaque()
+
+
+def _comprehension(
+    run: Run, node: cst.BaseExpression, element: cst.BaseExpression, loop: cst.CompFor
+) -> Value:
+    over = evaluate(run, loop.iter)
+    outer = dict(run.frame.names)
+    values: list[Value] = []
+    if isinstance(over, Container) and not loop.ifs and len(over.elements) <= statements.UNROLLED:
+        for item in over.elements:
+            statements.bind(run, loop.target, item)
+            values.append(evaluate(run, element))
+        run.frame.names = outer
+        return Container(tuple(values))
+    with run.block() as steps:
+        statements.bind(run, loop.target, statements.one_of(run, over, loop.target))
+        inner = loop.inner_for_in
+        value = (
+            evaluate(run, element) if inner is None else _comprehension(run, node, element, inner)
+        )
+    run.frame.names = outer
+    if steps:
+        loader = over.loader if isinstance(over, Data) else None
+        names = " ".join(sorted(identifiers(loop.iter)))
+        run.emit(Loop(run.site(node), tuple(steps), loader, names))
+    match value:
+        case Members():
+            return Members(value.model, value.parameters, value.classes, part=bool(loop.ifs))
+        case Data():
+            return value
+    return (
+        Container((value,))
+        if isinstance(value, Models)
+        else Opaque(holds=tuple(run.reachable(value)))
+    )

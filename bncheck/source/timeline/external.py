@@ -1,0 +1,379 @@
+"""Calls of what is outside the project: torch, model libraries, argparse, frameworks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import calls, expressions, known, networks
+from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
+from bncheck.source.timeline.loaders import make_loader
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers, string
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Container,
+    Data,
+    Members,
+    Models,
+    Opaque,
+    Optimizer,
+    Parser,
+    Settings,
+    Tensor,
+    Value,
+    truth,
+)
+from bncheck.timeline import (
+    BackwardCall,
+    CheckpointCall,
+    Copied,
+    Export,
+    ExportKind,
+    Fact,
+    Model,
+    OptimizerBuilt,
+    OptimizerStep,
+    Origin,
+    ProcessGroup,
+    UpdateStatistics,
+    Wrap,
+    WrapKind,
+)
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+_MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
+_OPTIMIZER = ("optim", "opt", "solver")
+_LOADS = {"torch.load", "torch.jit.load", "torch.hub.load"}
+_SEQUENTIAL = {"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"}
+
+
+def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    """Follow a call of a function from outside the project, by its qualified name."""
+    last = name.rpartition(".")[2]
+    first = arguments.positional[0] if arguments.positional else None
+    if first is None and arguments.keywords:
+        first = next(iter(arguments.keywords.values()))
+    special = _on_a_model(run, node, name, first, arguments)
+    if special is not None:
+        return special
+    if name in known.LOADERS:
+        return make_loader(run, node, known.LOADERS[name], arguments)
+    if name in _LOADS:
+        return _load(run, node, name, arguments)
+    if last == "from_pretrained":
+        return _from_pretrained(run, node, name, first)
+    argument = first.value if isinstance(first, Constant) else None
+    holds = known.zoo_model(name, argument)
+    if holds is not None:
+        return _zoo(run, node, name, holds, arguments)
+    if last in _MADE_UP and name.startswith("torch."):
+        return Tensor(_first_dimension(arguments), made_up=True)
+    if name == "torch.unsqueeze" and arguments.get(1, "dim") == Constant(0):
+        return Tensor(1)
+    if name == "torch.autograd.Variable" and isinstance(first, Tensor):
+        return first
+    if name == "dict" and not arguments.positional:
+        return Container(tuple(arguments.keywords.values()), tuple(arguments.keywords))
+    if name == "argparse.ArgumentParser" or last == "ArgumentParser":
+        return Parser()
+    if name.endswith("init_process_group"):
+        run.emit(ProcessGroup(run.site(node)))
+        return Opaque()
+    if name == "getattr" and isinstance(first, Models | Opaque):
+        second = arguments.get(1, "name")
+        if isinstance(second, Constant) and isinstance(second.value, str):
+            return expressions.attribute(run, first, second.value, node)
+        if isinstance(first, Models):
+            return Models((run.part(first.models[0], "[]"),))
+    if last in known.PASS_THROUGH:
+        return _passed_through(run, arguments)
+    if _builds_an_optimizer(name, arguments):
+        return _optimizer(run, node, arguments)
+    if name in _SEQUENTIAL:
+        return _sequential(run, node, name, arguments)
+    if name.startswith("torch.nn.") and last[:1].isupper():
+        return Opaque(last, run.site(node), name)
+    if name in known.HARMLESS or name.startswith(known.HARMLESS_PREFIXES):
+        return Tensor() if name.startswith("torch.nn.functional.") else Opaque(last)
+    if name.startswith("torch.") and not any(run.reachable(v) for v in arguments.all()):
+        return Opaque(last)
+    return calls.unknown_call(run, node, name, arguments.all())
+
+
+def _on_a_model(
+    run: Run, node: cst.Call, name: str, first: Value | None, arguments: Arguments
+) -> Value | None:
+    """Follow what wraps, exports, copies or checkpoints a model; None: it is something else."""
+    last = name.rpartition(".")[2]
+    site = run.site(node)
+    if last == "update_bn" or name.endswith("precise_bn.update_bn_stats"):
+        for value in arguments.all():
+            for model in run.reachable(value):
+                run.emit(UpdateStatistics(site, model))
+        return Opaque()
+    if name in known.CHECKPOINTS:
+        for model in run.reachable(first) if first is not None else ():
+            run.emit(CheckpointCall(site, model, name))
+        return Tensor()
+    kind = known.WRAPPERS.get(name)
+    averages = known.AVERAGES.search(name)
+    wraps = kind or averages or name in known.EXPORTERS
+    if wraps and isinstance(first, Opaque) and run.looks_like_a_model(first):
+        first = run.promote(first)
+    if not isinstance(first, Models):
+        return None
+    keywords = _keywords(arguments)
+    if name in known.EXPORTERS:
+        for model in first.models:
+            run.emit(Export(site, model, known.EXPORTERS[name], keywords, name))
+        if known.EXPORTERS[name] in {ExportKind.TRACE, ExportKind.PROGRAM, ExportKind.ONNX}:
+            return Opaque("exported")
+    if kind is not None:
+        for model in first.models:
+            run.emit(Wrap(site, model, kind, keywords, run.discarded is not node))
+        return first
+    if averages:
+        copies = [_copy(run, node, model, wrapped=keywords) for model in first.models]
+        return Models(tuple(copies))
+    if name == "copy.deepcopy":
+        return Models(tuple(_copy(run, node, model) for model in first.models))
+    return first if name in known.EXPORTERS else None
+
+
+def _copy(
+    run: Run, node: cst.Call, model: Model, wrapped: dict[str, object] | None = None
+) -> Model:
+    site = run.site(node)
+    copied = Model(
+        "",
+        model.origin,
+        model.type_name,
+        site,
+        model.holds_batch_norm,
+        model.norm_kinds,
+        model.pretrained,
+        model.starts_in_eval,
+        overrides_train=model.overrides_train,
+        driven_by=model.driven_by,
+    )
+    if model in run.classes:
+        run.classes[copied] = run.classes[model]
+    run.models.append(copied)
+    run.emit(Copied(site, copied, model))
+    if wrapped is not None:
+        run.emit(Wrap(site, model, WrapKind.AVERAGED, wrapped, result=copied))
+    return copied
+
+
+def _keywords(arguments: Arguments) -> dict[str, object]:
+    return {
+        keyword: value.value if isinstance(value, Constant) else UNKNOWN
+        for keyword, value in arguments.keywords.items()
+        if not (isinstance(value, Models) or keyword == "*")
+    }
+
+
+def _load(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    """Follow torch.load: a model perhaps, so it becomes one only when it is used as one."""
+    if name == "torch.load":
+        return Opaque("", run.site(node), "torch.load")
+    holds: Fact = UNKNOWN
+    starts: Fact = UNKNOWN
+    if name == "torch.hub.load":
+        repository, model_name = (arguments.get(0, "repo_or_dir"), arguments.get(1, "model"))
+        if isinstance(model_name, Constant) and isinstance(model_name.value, str):
+            holds = known.by_family(model_name.value)
+        if isinstance(repository, Constant) and str(repository.value).startswith("pytorch/vision"):
+            starts = False
+    return run.make(
+        Model("", Origin.LOADED, name, run.site(node), holds, frozenset(), True, starts)
+    )
+
+
+def _from_pretrained(run: Run, node: cst.Call, name: str, first: Value | None) -> Value:
+    holds: Fact = UNKNOWN
+    starts: Fact = UNKNOWN
+    if name.startswith("transformers."):
+        owner = name.split(".")[-2]
+        if not owner.endswith(("Model",)) and "For" not in owner and "AutoModel" not in owner:
+            return Opaque(name, run.site(node), name)
+        holds, starts = UNKNOWN, True
+    elif name.startswith("efficientnet_pytorch."):
+        holds, starts = True, False
+    return run.make(Model("", Origin.ZOO, name, run.site(node), holds, frozenset(), True, starts))
+
+
+def _zoo(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
+    if any(name == free for free in run.settings.norm_free_models):
+        holds = False
+    trained: Fact = False
+    for keyword in ("pretrained", "weights", "encoder_weights"):
+        value = arguments.keywords.get(keyword)
+        if value is not None:
+            known_value = truth(value)
+            trained = UNKNOWN if known_value is None else known_value
+            if not isinstance(value, Constant | Opaque):
+                trained = True
+    if "segmentation_models_pytorch" in name and "encoder_weights" not in arguments.keywords:
+        trained = False
+    if arguments.positional[:1] == [Constant(True)]:
+        trained = True
+    kinds = frozenset({"BatchNorm2d"}) if holds is True else frozenset()
+    return run.make(Model("", Origin.ZOO, name, run.site(node), holds, kinds, trained, False))
+
+
+def _first_dimension(arguments: Arguments) -> int | Fact:
+    first = arguments.get(0, "size")
+    if isinstance(first, Container) and first.elements:
+        first = first.elements[0]
+    if isinstance(first, Constant) and isinstance(first.value, int) and first.value:
+        return first.value
+    return UNKNOWN
+
+
+def _passed_through(run: Run, arguments: Arguments) -> Value:
+    values = arguments.all()
+    for value in values:
+        if isinstance(value, Data | Members):
+            return value
+    for value in values[:1]:
+        if isinstance(value, Container) and len(values) == 1:
+            return value
+    return Opaque(holds=tuple(m for value in values for m in run.reachable(value)))
+
+
+def _builds_an_optimizer(name: str, arguments: Arguments) -> bool:
+    if name.startswith("torch.optim.") and not name.startswith(
+        ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
+    ):
+        return True
+    last = name.rpartition(".")[2].lower()
+    return any(isinstance(v, Members) and v.parameters for v in arguments.all()) and (
+        any(word in last for word in ("optim", "adam", "sgd", "lars", "lamb", "lion", "rmsprop"))
+    )
+
+
+def _optimizer(run: Run, node: cst.Call, arguments: Arguments) -> Value:
+    site = run.site(node)
+    models: dict[Model, None] = {}
+    stack = arguments.all()
+    while stack:
+        value = stack.pop()
+        match value:
+            case Members(model=model):
+                models[model] = None
+            case Models(models=given):
+                models.update(dict.fromkeys(given))
+            case Container(elements=elements):
+                stack.extend(elements)
+            case Opaque(holds=holds):
+                models.update(dict.fromkeys(holds))
+    for model in models:
+        run.emit(OptimizerBuilt(site, model))
+    return Optimizer()
+
+
+def _sequential(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    names = identifiers(node)
+    kinds = names & known.BATCH_NORMS
+    holds: Fact = True if kinds else UNKNOWN
+    parts = [value for value in arguments.all() if isinstance(value, Models)]
+    facts = [model.holds_batch_norm for value in parts for model in value.models]
+    if any(fact is True for fact in facts):
+        holds = True
+    simple = all(
+        isinstance(v, Opaque) and v.type_name.startswith("torch.nn.") for v in arguments.all()
+    )
+    if not kinds and simple and arguments.complete:
+        holds = False
+    model = Model("", Origin.PROJECT, name, run.site(node), holds, frozenset(kinds), False)
+    made = run.make(model)
+    for value in parts:
+        for inner in value.models:
+            inner.parent = inner.parent or model
+    return made
+
+
+def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    """Follow the building of a command line, and its defaults."""
+    match name:
+        case "add_argument":
+            default = arguments.keywords.get("default")
+            flags = [string(argument.value) for argument in node.args if not argument.keyword]
+            named = [flag for flag in flags if flag]
+            destination = arguments.keywords.get("dest")
+            long = next(
+                (flag for flag in named if flag.startswith("--")), named[0] if named else ""
+            )
+            key = long.lstrip("-").replace("-", "_")
+            if isinstance(destination, Constant):
+                key = str(destination.value)
+            if isinstance(default, Constant):
+                parser.defaults[key] = Constant(default.value, fixed=False)
+        case "set_defaults":
+            for key, value in arguments.keywords.items():
+                if isinstance(value, Constant):
+                    parser.defaults[key] = Constant(value.value, fixed=False)
+        case "parse_args":
+            return Settings(parser.defaults)
+        case "parse_known_args":
+            return Container((Settings(parser.defaults), Opaque()))
+        case "add_argument_group" | "add_mutually_exclusive_group":
+            return parser
+    return Opaque()
+
+
+def method_of_unknown(
+    run: Run, node: cst.Call, receiver: Opaque | Class, name: str, arguments: Arguments
+) -> Value:
+    """Follow a method call on something that is not understood, or on a class from outside."""
+    given = arguments.all()
+    if isinstance(receiver, Class):
+        return calls.unknown_call(run, node, name, given)
+    if receiver.model is not None or _used_as_a_model(run, receiver, name, arguments):
+        promoted = run.promote(receiver)
+        return networks.method(run, node, promoted.models[0], name, arguments)
+    lowered = receiver.name.lower()
+    match name:
+        case "backward" | "manual_backward":
+            run.emit(BackwardCall(run.site(node)))
+            return Opaque()
+        case "step":
+            if (
+                any(isinstance(value, Optimizer) for value in given)
+                or any(word in lowered for word in _OPTIMIZER)
+                or (receiver.type_name and "optim" in receiver.type_name.lower())
+            ):
+                run.emit(OptimizerStep(run.site(node), run.every))
+            return Opaque()
+        case "unsqueeze" if arguments.positional[:1] == [Constant(0)]:
+            return Tensor(1)
+        case "prepare" | "setup" | "setup_module" | "initialize":
+            run.escape(node, given, name)
+            return Container(tuple(given)) if len(given) > 1 else given[0] if given else Opaque()
+        case "unwrap_model" if given:
+            return given[0]
+        case "to" | "cuda" | "float" | "half" | "cpu" | "detach" | "type" | "double":
+            return receiver
+        case "scale" | "loss" | "mean" | "sum" | "item":
+            return Opaque(holds=receiver.holds)
+        case _ if name in known.HARMLESS_METHODS:
+            return Opaque()
+    return calls.unknown_call(run, node, f"{receiver.name}.{name}", [receiver, *given])
+
+
+def _used_as_a_model(run: Run, receiver: Opaque, name: str, arguments: Arguments) -> bool:
+    match name:
+        case "eval":
+            return not arguments.all()
+        case "parameters" | "named_parameters" | "modules" | "named_modules" | "children":
+            return True
+        case "load_state_dict" | "train" | "state_dict" | "cuda" | "to" | "half" | "forward":
+            return run.looks_like_a_model(receiver)
+    return False

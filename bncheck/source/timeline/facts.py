@@ -1,0 +1,177 @@
+"""What a file says of models without being followed: its networks and its freezing tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN, Site
+from bncheck.source.module import Imported, SourceModule, dotted
+from bncheck.source.project import Project
+from bncheck.source.timeline import classes
+from bncheck.source.timeline.syntax import identifiers, source, walk
+from bncheck.source.timeline.values import Class
+from bncheck.timeline import Fact, FreezeTest, ModuleClass, TrainOverride
+
+
+def module_classes(module: SourceModule, project: Project) -> Iterator[ModuleClass]:
+    """Yield the network classes at the top of a file."""
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            if not isinstance(binding, cst.ClassDef):
+                continue
+            cls = Class(binding, module)
+            if classes.is_network(project, cls) is not True:
+                continue
+            holds, kinds = classes.holds(project, cls)
+            method = classes.members(binding).get("train")
+            yield ModuleClass(
+                binding.name.value,
+                Site(module.path, binding.name),
+                holds,
+                kinds,
+                _train_override(module, binding, method)
+                if isinstance(method, cst.FunctionDef)
+                else None,
+                classes.framework(project, cls),
+            )
+
+
+def _train_override(
+    module: SourceModule, owner: cst.ClassDef, method: cst.FunctionDef
+) -> TrainOverride:
+    parameters = method.params.params[1:]
+    star = isinstance(method.params.star_arg, cst.Param) or method.params.star_kwarg is not None
+    mode = parameters[0].name.value if parameters else ""
+    names = identifiers(method.body)
+    trains = bool(
+        names & {"backward", "zero_grad", "DataLoader", "dataloader", "train_loader", "criterion"}
+        or {"optimizer", "epoch"} & names
+        or {"epochs", "n_epochs", "num_epochs"} & names
+        or len(parameters) > 1
+    )
+    calls_super = _calls_super(method)
+    return TrainOverride(
+        Site(module.path, method.name),
+        owner.name.value,
+        takes_mode=bool(parameters) or star,
+        passes_mode=_uses(method, mode, star),
+        returns_self=_returns_self(method),
+        calls_super=calls_super,
+        trains_a_model=trains,
+    )
+
+
+def _uses(method: cst.FunctionDef, mode: str, star: bool) -> Fact:
+    if not mode:
+        return UNKNOWN if star else False
+    return mode in identifiers(method.body)
+
+
+def _returns_self(method: cst.FunctionDef) -> Fact:
+    returns = [node for node in walk(method.body) if isinstance(node, cst.Return)]
+    if not returns:
+        return False
+    for node in returns:
+        match node.value:
+            case None | cst.Name(value="None"):
+                return False
+            case cst.Name(value="self"):
+                continue
+            case _:
+                return UNKNOWN
+    return True
+
+
+def _calls_super(method: cst.FunctionDef) -> Fact:
+    names = identifiers(method.body)
+    for node in walk(method.body):
+        match node:
+            case cst.Call(func=cst.Attribute(value=base, attr=cst.Name(value="train"))):
+                if isinstance(base, cst.Call) and dotted(base.func) == "super":
+                    return True
+                if not isinstance(base, cst.Name) or base.value != "self":
+                    return True
+    return (
+        True
+        if {"children", "modules", "training"} & names
+        else UNKNOWN
+        if "train" in names
+        else False
+    )
+
+
+def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
+    """Yield the `isinstance` tests of a file whose body freezes what passes them."""
+    stack: list[tuple[cst.CSTNode, str]] = [(module.tree, "")]
+    while stack:
+        node, function = stack.pop()
+        if isinstance(node, cst.FunctionDef):
+            function = node.name.value
+        if isinstance(node, cst.If):
+            yield from _freeze_test(module, node, function)
+        for child in node.children:
+            if isinstance(child, cst.BaseCompoundStatement | cst.BaseSuite | cst.Else):
+                stack.append((child, function))
+
+
+def _freeze_test(module: SourceModule, node: cst.If, function: str) -> Iterator[FreezeTest]:
+    calls_eval = any(
+        isinstance(part, cst.Call)
+        and isinstance(part.func, cst.Attribute)
+        and part.func.attr.value == "eval"
+        for part in walk(node.body)
+    )
+    stops = any(_stops_gradients(part) for part in walk(node.body))
+    if not calls_eval and not stops:
+        return
+    for part in walk(node.test):
+        match part:
+            case cst.Call(func=cst.Name(value="isinstance"), args=[_, second]):
+                yield FreezeTest(
+                    Site(module.path, second.value),
+                    tuple(_qualified(module, second.value)),
+                    source(second.value),
+                    calls_eval,
+                    stops,
+                    function,
+                )
+
+
+def _stops_gradients(node: cst.CSTNode) -> bool:
+    match node:
+        case cst.Assign(
+            targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="requires_grad")))],
+            value=cst.Name(value="False"),
+        ):
+            return True
+        case cst.Call(
+            func=cst.Attribute(attr=cst.Name(value="requires_grad_")),
+            args=[cst.Arg(value=cst.Name(value="False"))],
+        ):
+            return True
+    return False
+
+
+def _qualified(module: SourceModule, node: cst.BaseExpression) -> Iterator[str]:
+    match node:
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            for element in elements:
+                yield from _qualified(module, element.value)
+            return
+        case cst.BinaryOperation(left=left, right=right):
+            yield from _qualified(module, left)
+            yield from _qualified(module, right)
+            return
+    name = dotted(node)
+    if name is None:
+        yield "?"
+        return
+    head, _, rest = name.partition(".")
+    for binding in module.bindings.get(head, ()):
+        if isinstance(binding, Imported):
+            origin = ".".join(filter(None, (binding.module, binding.attribute)))
+            yield f"{origin}.{rest}" if rest else origin
+            return
+    yield name

@@ -1,0 +1,298 @@
+"""What is known of code outside the project: model libraries, frameworks, harmless functions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bncheck.graph import UNKNOWN
+from bncheck.timeline import ContextKind, ExportKind, Fact, WrapKind
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+BATCH_NORMS = frozenset(
+    {
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "SyncBatchNorm",
+        "LazyBatchNorm1d",
+        "LazyBatchNorm2d",
+        "LazyBatchNorm3d",
+        "_BatchNorm",
+        "BatchNormAct2d",
+        "SyncBatchNormAct",
+        "InPlaceABN",
+        "InPlaceABNSync",
+        "SynchronizedBatchNorm1d",
+        "SynchronizedBatchNorm2d",
+        "SynchronizedBatchNorm3d",
+    }
+)
+"""Last parts of the names of BatchNorm classes."""
+
+_WITH = re.compile(
+    r"(?:tf_|tv_|gluon_|legacy_|seresnext|seresnet|se_|cs|ig_|ssl_|swsl_|wide_|skresne|ecaresne)?"
+    r"(?:resnet|resnext|res2net|resnest|wide_resnet|mobilenet|mnasnet|efficientnet|densenet|"
+    r"googlenet|inception|shufflenet|regnet|xception|dpn|darknet|cspresne|cspdarknet|dla|hrnet|"
+    r"fbnet|ghostnet|repvgg|senet|hardcorenas|spnasnet|mixnet|rexnet|vovnet|selecsls|lcnet|"
+    r"tinynet|fcn_resnet|deeplabv3|lraspp|r3d_18|mc3_18|r2plus1d|s3d|nasnet|pnasnet|"
+    r"polynet|condensenet|proxyless|preresnet|igcv|airnet|bamresnet|cbamresnet|pyramidnet)",
+    re.IGNORECASE,
+)
+_VGG_WITH = re.compile(r"vgg\d+_bn", re.IGNORECASE)
+_WITHOUT = re.compile(
+    r"(?:vit|deit|swin|convnext|alexnet|vgg\d+$|squeezenet|beit|mixer|maxvit_|cait|crossvit|pit_|"
+    r"bert|gpt|t5|roberta|llama|clip|dinov2|eva02|mvit|swin3d|raft|resnetv2_|nfnet|dm_nf|eca_nf|"
+    r"keypointrcnn|maskrcnn|fasterrcnn|retinanet|ssd300_vgg16)",
+    re.IGNORECASE,
+)
+
+ZOOS = (
+    "torchvision.models",
+    "timm",
+    "pytorchcv",
+    "segmentation_models_pytorch",
+    "monai.networks.nets",
+    "pretrainedmodels",
+    "efficientnet_pytorch",
+)
+"""Packages of known models."""
+
+_SMP = _words(
+    """
+    Unet UnetPlusPlus MAnet Linknet FPN PSPNet PAN DeepLabV3 DeepLabV3Plus UPerNet
+    """
+)
+_MONAI_WITH = re.compile(
+    r"(?:Se)?(?:DenseNet|ResNet|SENet|SEResN|EfficientNet|TorchVisionFC)", re.I
+)
+
+
+def zoo_model(function: str, argument: object) -> Fact | None:
+    """Tell whether what a library's function makes holds BatchNorm; None: makes no model.
+
+    `function` is qualified; `argument` is its first argument where that is a constant, which is
+    the model's name for timm, torch.hub and pytorchcv.
+    """
+    package = next((z for z in ZOOS if function == z or function.startswith(f"{z}.")), None)
+    last = function.rpartition(".")[2]
+    if package is None:
+        return None
+    if package == "segmentation_models_pytorch":
+        return True if last in _SMP or last == "create_model" else None
+    if package == "monai.networks.nets":
+        if not last[:1].isupper():
+            return by_family(last)
+        return True if _MONAI_WITH.match(last) else UNKNOWN
+    if last in {"create_model", "get_model", "ptcv_get_model"}:
+        return by_family(argument) if isinstance(argument, str) else UNKNOWN
+    if package == "efficientnet_pytorch":
+        return True if function.startswith("efficientnet_pytorch.EfficientNet") else None
+    if package == "timm" and not function.startswith("timm.models."):
+        return None
+    if last.endswith(("_Weights", "transforms")) or last.startswith(("list_", "is_", "_")):
+        return None
+    return by_family(last)
+
+
+def by_family(name: str) -> Fact:
+    """Tell by a model's name, such as `resnet18`, whether it holds BatchNorm."""
+    base = name.rpartition("/")[2]
+    if _VGG_WITH.match(base) or base.startswith(("FasterRCNN_MobileNet", "fasterrcnn_mobile")):
+        return True
+    if _WITHOUT.match(base):
+        return False
+    return True if _WITH.match(base) else UNKNOWN
+
+
+FRAMEWORKS = {
+    "pytorch_lightning": "lightning",
+    "lightning": "lightning",
+    "lightning_fabric": "lightning",
+    "ignite": "ignite",
+    "fastai": "fastai",
+    "mmcv": "mmcv",
+    "mmengine": "mmengine",
+    "mmdet": "mmdet",
+    "mmseg": "mmseg",
+    "detectron2": "detectron2",
+    "transformers": "transformers",
+    "trl": "trl",
+    "accelerate": "accelerate",
+    "catalyst": "catalyst",
+    "skorch": "skorch",
+    "poutyne": "poutyne",
+    "torchbearer": "torchbearer",
+    "composer": "composer",
+    "keras": "keras",
+    "pytorch_metric_learning": "pytorch_metric_learning",
+    "torchtnt": "torchtnt",
+    "anomalib": "anomalib",
+    "sentence_transformers": "sentence_transformers",
+    "setfit": "setfit",
+    "darts": "darts",
+    "pytorch_forecasting": "pytorch_forecasting",
+    "pl_bolts": "lightning",
+}
+"""Packages whose classes drive the modes of the models that they are given or derived to."""
+
+
+def framework(qualified: str) -> str:
+    """Return the framework that a base class comes from; empty: none."""
+    top, _, rest = qualified.partition(".")
+    if top in {"transformers", "accelerate", "keras"} and not re.search(
+        r"Trainer|LightningModule|Callback|keras", rest
+    ):
+        return ""
+    if re.search(r"(?:^|\.)(?:pl\.)?(?:LightningModule|LightningDataModule)$", qualified):
+        return "lightning"
+    return FRAMEWORKS.get(top, "")
+
+
+HARMLESS = _words(
+    """
+    print len str repr id type isinstance issubclass hasattr sum max min any all abs range list
+    tuple dict set sorted enumerate zip map filter iter next getattr setattr callable vars dir
+    format int float bool super open hash torch.save torch.numel torch.manual_seed
+    torch.set_num_threads torch.cuda.is_available torch.jit.save torch.is_tensor wandb.watch
+    torchsummary.summary torchinfo.summary thop.profile thop.clever_format
+    ptflops.get_model_complexity_info torchviz.make_dot weakref.ref weakref.proxy gc.collect
+    copy.copy copy.deepcopy fvcore.nn.FlopCountAnalysis fvcore.nn.parameter_count pprint.pprint
+    torch.compile torch.save pickle.dump warnings.warn safetensors.torch.save_model
+    """
+)
+"""Functions that change no model that they are given."""
+
+HARMLESS_PREFIXES = (
+    "torch.optim.",
+    "torch.nn.utils.",
+    "torch.nn.init.",
+    "torch.nn.functional.",
+    "torch.utils.tensorboard",
+    "tensorboardX",
+    "logging.",
+    "os.",
+    "numpy.",
+    "math.",
+    "time.",
+    "json.",
+    "torch.cuda.",
+    "torch.backends.",
+    "torch.utils.checkpoint",
+    "timm.optim.",
+    "timm.scheduler.",
+    "timm.utils.model_ema",
+    "tqdm.",
+    "matplotlib.",
+)
+
+HARMLESS_METHODS = _words(
+    """
+    append info debug warning error log add_graph watch write add_scalar state_dict
+    """
+)
+
+PASS_THROUGH = _words(
+    """
+    enumerate tqdm zip iter next list tuple reversed cycle islice chain track trange
+    progress_bar prefetcher data_prefetcher auto DataPrefetcher ParallelLoader MpDeviceLoader
+    per_device_loader setup_dataloaders prepare_data_loader sorted
+    """
+)
+"""Last parts of functions that iterate over what they are given, in its order and batches."""
+
+WRAPPERS = {
+    "torch.nn.DataParallel": WrapKind.DATA_PARALLEL,
+    "torch.nn.parallel.DataParallel": WrapKind.DATA_PARALLEL,
+    "torch.nn.parallel.data_parallel.DataParallel": WrapKind.DATA_PARALLEL,
+    "torch.nn.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
+    "torch.nn.parallel.distributed.DistributedDataParallel": WrapKind.DISTRIBUTED,
+    "apex.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
+    "torch.nn.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
+    "torch.nn.modules.batchnorm.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
+    "torch.nn.modules.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
+    "apex.parallel.convert_syncbn_model": WrapKind.SYNC_BATCH_NORM,
+    "timm.layers.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
+    "torch.compile": WrapKind.COMPILE,
+    "torch.jit.script": WrapKind.SCRIPT,
+}
+"""Functions that return the model they are given, wrapped or converted."""
+
+AVERAGES = re.compile(
+    r"(?:^|\.)(?:AveragedModel|ModelEma(?:V[23])?|ModelEMA|ExponentialMovingAverage|EMA|EMAModel)$"
+)
+"""Classes that keep an average of a model's weights."""
+
+EXPORTERS = {
+    "torch.onnx.export": ExportKind.ONNX,
+    "torch.onnx.dynamo_export": ExportKind.ONNX,
+    "torch.onnx.utils.export": ExportKind.ONNX,
+    "torch.jit.trace": ExportKind.TRACE,
+    "torch.jit.trace_module": ExportKind.TRACE,
+    "torch.jit.script": ExportKind.SCRIPT,
+    "torch.export.export": ExportKind.PROGRAM,
+    "torch.compile": ExportKind.COMPILE,
+    "torch.ao.quantization.prepare": ExportKind.QUANTIZATION,
+    "torch.quantization.prepare": ExportKind.QUANTIZATION,
+    "torch.ao.quantization.quantize_fx.prepare_fx": ExportKind.QUANTIZATION,
+    "torch.quantization.quantize_fx.prepare_fx": ExportKind.QUANTIZATION,
+    "torch.ao.quantization.fuse_modules": ExportKind.QUANTIZATION,
+    "torch.quantization.fuse_modules": ExportKind.QUANTIZATION,
+}
+
+CHECKPOINTS = frozenset(
+    {
+        "torch.utils.checkpoint.checkpoint",
+        "torch.utils.checkpoint.checkpoint_sequential",
+        "fairscale.nn.checkpoint.checkpoint_activations.checkpoint_wrapper",
+        "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.checkpoint_wrapper",
+    }
+)
+
+CONTEXTS = {
+    "torch.no_grad": ContextKind.NO_GRAD,
+    "torch.autograd.no_grad": ContextKind.NO_GRAD,
+    "torch.autograd.grad_mode.no_grad": ContextKind.NO_GRAD,
+    "torch.inference_mode": ContextKind.INFERENCE_MODE,
+    "torch.enable_grad": ContextKind.ENABLE_GRAD,
+    "torch.autograd.enable_grad": ContextKind.ENABLE_GRAD,
+    "torch.set_grad_enabled": ContextKind.MAYBE_GRAD,
+    "torch.autograd.set_grad_enabled": ContextKind.MAYBE_GRAD,
+    "torch.cuda.amp.autocast": ContextKind.AUTOCAST,
+    "torch.autocast": ContextKind.AUTOCAST,
+    "torch.amp.autocast": ContextKind.AUTOCAST,
+}
+
+HARMLESS_DECORATORS = _words(
+    """
+    staticmethod classmethod property cached_property lru_cache cache wraps override
+    abstractmethod overload main command option argument group timeit timer fixture parametrize
+    rank_zero_only master_only record unused ignore export script torch_compile compile
+    custom_fwd custom_bwd typechecked beartype jaxtyped no_type_check deprecated skip skipIf
+    skipUnless torchTest mark pass_context slow require_torch setter getter
+    """
+)
+"""Last parts of decorators that leave alone what a function does to a model."""
+
+
+@dataclass(frozen=True)
+class LoaderClass:
+    """Where a loader's constructor takes its arguments, by position."""
+
+    dataset: int = 0
+    batch_size: int = 1
+    shuffle: int = 2
+
+
+LOADERS = {
+    "torch.utils.data.DataLoader": LoaderClass(),
+    "torch.utils.data.dataloader.DataLoader": LoaderClass(),
+    "torch_geometric.loader.DataLoader": LoaderClass(),
+    "torch_geometric.data.DataLoader": LoaderClass(),
+    "monai.data.DataLoader": LoaderClass(),
+    "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
+}

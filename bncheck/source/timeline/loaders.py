@@ -1,0 +1,76 @@
+"""Data loaders: their batch size, order and length, as far as they are constants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline.known import LoaderClass
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import Constant, Container, Data, Opaque, Value, truth
+from bncheck.timeline import Fact, Loader, Number
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+
+def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Arguments) -> Value:
+    """Follow the construction of a data loader."""
+    dataset = arguments.get(kind.dataset, "dataset")
+    sampler = arguments.keywords.get("sampler")
+    loader = Loader(
+        "",
+        run.site(node),
+        batch_size=_number(arguments.get(kind.batch_size, "batch_size"), arguments, 1),
+        drop_last=_flag(arguments.keywords.get("drop_last"), arguments),
+        shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
+        dataset_length=_length(dataset),
+        distributed=_distributed(sampler),
+        custom_batches=bool({"batch_sampler", "collate_fn"} & set(arguments.keywords)),
+        training=_feeds_training(node, arguments),
+    )
+    run.loaders.append(loader)
+    return Data(loader)
+
+
+def _number(value: Value | None, arguments: Arguments, default: int) -> Number:
+    if value is None:
+        return default if arguments.complete else UNKNOWN
+    if isinstance(value, Constant) and isinstance(value.value, int):
+        return value.value
+    return UNKNOWN
+
+
+def _flag(value: Value | None, arguments: Arguments) -> Fact:
+    if value is None:
+        return False if arguments.complete else UNKNOWN
+    if isinstance(value, Constant) and isinstance(value.value, bool) and not value.fixed:
+        return value.value
+    known = truth(value)
+    return UNKNOWN if known is None else known
+
+
+def _length(dataset: Value | None) -> Number:
+    if isinstance(dataset, Container) and dataset.keys is None:
+        return len(dataset.elements)
+    return UNKNOWN
+
+
+def _distributed(sampler: Value | None) -> Fact:
+    if sampler is None:
+        return False
+    if isinstance(sampler, Opaque) and sampler.type_name.endswith("DistributedSampler"):
+        return True
+    return UNKNOWN
+
+
+def _feeds_training(node: cst.Call, arguments: Arguments) -> Fact:
+    names = " ".join(identifiers(node)).lower()
+    if any(word in names for word in ("val", "test", "eval", "infer", "predict")):
+        return UNKNOWN if "train" in names else False
+    if "train" in names or _flag(arguments.keywords.get("shuffle"), arguments) is True:
+        return True
+    return UNKNOWN

@@ -1,0 +1,158 @@
+"""Loops over the modules or parameters of a model: what they do to which of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import dotted
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.values import Constant, Members, Opaque, Outside, Value, truth
+from bncheck.timeline import Mode, ModeChange, RequiresGrad, SetMomentum, Target
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a test on a member lets through, and what it does not."""
+
+    name: str
+    passed: Members
+    rest: Members
+    leaves: bool = False
+    """Whether only the rest goes on behind the test: `if not isinstance(...): continue`."""
+
+
+def tested(run: Run, test: cst.BaseExpression) -> Refined | None:
+    """Return what an `if` on a member of a model means; None: it is on something else."""
+    names = identifiers(test)
+    for name, value in run.frame.names.items():
+        if name in names and isinstance(value, Members) and value.one:
+            break
+    else:
+        return None
+    part = replace(value, part=True)
+    classes = _classes(run, test, name)
+    if classes is None:
+        if _speaks_of_norms(test):
+            return Refined(name, replace(value, classes=("BatchNorm",)), part)
+        return Refined(name, part, part)
+    passed = replace(value, classes=classes)
+    if isinstance(test, cst.UnaryOperation):
+        return Refined(name, part, passed, leaves=True)
+    simple = isinstance(test, cst.Call | cst.Comparison)
+    if not simple and not _only_or(test):
+        passed = replace(passed, part=True)
+    return Refined(name, passed, part)
+
+
+def _only_or(test: cst.BaseExpression) -> bool:
+    return not any(isinstance(node, cst.And | cst.Not) for node in walk(test))
+
+
+def _classes(run: Run, test: cst.BaseExpression, name: str) -> tuple[str, ...] | None:
+    found: list[str] = []
+    for node in walk(test):
+        match node:
+            case cst.Call(func=cst.Name(value="isinstance"), args=[first, second]) if (
+                dotted(first.value) == name
+            ):
+                found += class_names(run, second.value)
+            case cst.Comparison(left=cst.Call(func=cst.Name(value="type")), comparisons=[right]):
+                found += class_names(run, right.comparator)
+    return tuple(sorted(found)) if found else None
+
+
+def class_names(run: Run, node: cst.BaseExpression) -> list[str]:
+    """Return the qualified names of a class or a tuple of them."""
+    match node:
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            return [name for element in elements for name in class_names(run, element.value)]
+        case cst.BinaryOperation(left=left, right=right):
+            return class_names(run, left) + class_names(run, right)
+    name = dotted(node)
+    if name is None:
+        return ["?"]
+    head, _, rest = name.partition(".")
+    value = run.look_up(head)
+    if isinstance(value, Outside):
+        return [f"{value.name}.{rest}" if rest else value.name]
+    return [name]
+
+
+def _speaks_of_norms(test: cst.BaseExpression) -> bool:
+    for node in walk(test):
+        if isinstance(node, cst.SimpleString):
+            text = str(node.evaluated_value).lower()
+            if text in {"bn", ".bn", "bn."} or "norm" in text:
+                return True
+    return False
+
+
+def target(members: Members) -> Target:
+    """Return what of the model its members are."""
+    last = [name.rpartition(".")[2] for name in members.classes]
+    if last and all("Norm" in name for name in last):
+        return Target.NORMS
+    if last and all("Drop" in name for name in last):
+        return Target.DROPOUTS
+    return Target.PART if last or members.part else Target.WHOLE
+
+
+def assign(run: Run, node: cst.CSTNode, members: Members, name: str, value: Value) -> None:
+    """Follow `m.name = value` on the members of a model."""
+    site = run.site(node)
+    known = truth(value)
+    match name:
+        case "requires_grad":
+            set_gradient(run, node, members, value)
+        case "momentum":
+            constant = value.value if isinstance(value, Constant) else Opaque()
+            run.emit(SetMomentum(site, members.model, constant, members.classes))
+        case "training":
+            mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
+            run.emit(ModeChange(site, members.model, mode, target(members), members.classes))
+
+
+def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) -> None:
+    """Follow `requires_grad = value` on the members of a model."""
+    known = truth(value)
+    event = RequiresGrad(
+        run.site(node),
+        members.model,
+        UNKNOWN if known is None else known,
+        target(members),
+        members.classes,
+    )
+    run.emit(event)
+
+
+def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[Value]) -> Value:
+    """Follow `m.name(...)` on the members of a model."""
+    first = arguments[0] if arguments else Constant(True)
+    match name:
+        case "eval" | "train":
+            known = False if name == "eval" else truth(first)
+            mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
+            statement = run.site(run.statement) if run.statement is not None else None
+            run.emit(
+                ModeChange(
+                    run.site(node),
+                    members.model,
+                    mode,
+                    target(members),
+                    members.classes,
+                    statement,
+                )
+            )
+            return members
+        case "requires_grad_":
+            set_gradient(run, node, members, first)
+            return members
+        case "parameters" | "named_parameters" | "modules" | "children" | "named_modules":
+            return replace(members, one=False, parameters="parameters" in name)
+        case "named_children" | "values" | "items":
+            return replace(members, one=False)
+    return Opaque()

@@ -1,0 +1,208 @@
+"""Follows calls of models and of their methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import calls, classes
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers, names_in_order
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Function,
+    Instance,
+    Members,
+    Models,
+    Opaque,
+    Tensor,
+    Value,
+    truth,
+)
+from bncheck.timeline import (
+    DeviceMove,
+    ForwardCall,
+    LoadWeights,
+    Mode,
+    ModeChange,
+    Model,
+    Number,
+    Origin,
+    RequiresGrad,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+_RETURN_SELF = frozenset(
+    """
+    to cuda cpu half float double bfloat16 share_memory type requires_grad_ apply train eval
+    to_empty ipu xpu
+    """.split()  # noqa: SIM905
+)
+_FORWARDS = frozenset({"forward", "__call__", "forward_features", "extract_features"})
+_WITHOUT_EFFECT = frozenset(
+    """
+    state_dict zero_grad register_buffer register_parameter register_forward_hook add_module
+    register_forward_pre_hook register_backward_hook register_full_backward_hook register_module
+    get_submodule get_parameter get_buffer buffers named_buffers extra_repr compile set_extra_state
+    get_extra_state named_children __repr__ save save_pretrained init_weights initialize
+    initialize_weights print_network print_trainable_parameters get_num_params num_parameters
+    count_parameters size dim device parameters_count log info get_classifier reset_classifier
+    no_sync get_optimizer configure_optimizers gradient_checkpointing_enable set_grad_checkpointing
+    load_state_dict_from_url enable_input_require_grads tie_weights resize_token_embeddings
+    """.split()  # noqa: SIM905
+)
+_IN_FORWARD = frozenset({"no_grad", "inference_mode", "checkpoint", "eval", "train"})
+"""Without one of these a network's forward does nothing that the timeline tells of."""
+
+
+def class_of(run: Run, value: Value) -> Class | None:
+    """Return the project class of an object."""
+    match value:
+        case Instance(cls=cls):
+            return cls
+        case Models(models=[model]):
+            return run.classes.get(model)
+        case Class():
+            return value
+    return None
+
+
+def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Value:
+    """Follow a call of a model."""
+    batch_size, made_up = _input(arguments)
+    names = tuple(
+        dict.fromkeys(name for argument in node.args for name in names_in_order(argument.value))
+    )
+    statement = run.site(run.statement) if run.statement is not None else None
+    for model in value.models:
+        run.emit(
+            ForwardCall(
+                run.site(node),
+                model,
+                batch_size,
+                made_up,
+                run.discarded is node,
+                names,
+                statement,
+            )
+        )
+        cls = run.classes.get(model)
+        found = classes.find(run, cls, "forward") if cls is not None else None
+        if isinstance(found, Function) and identifiers(found.node) & _IN_FORWARD:
+            calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
+    return Tensor()
+
+
+def _input(arguments: Arguments) -> tuple[Number, bool]:
+    tensors = [value for value in arguments.all() if isinstance(value, Tensor)]
+    if not tensors:
+        return UNKNOWN, False
+    return tensors[0].batch_size, tensors[0].made_up
+
+
+def method(
+    run: Run,
+    node: cst.Call,
+    model: Model,
+    name: str,
+    arguments: Arguments,
+    inherited: bool = False,
+) -> Value:
+    """Follow `model.name(...)`; `inherited`: what `super()` has."""
+    own = Models((model,))
+    cls = run.classes.get(model)
+    found = classes.find(run, cls, name) if cls is not None and not inherited else None
+    if isinstance(found, Function) and not (
+        name in {"train", "eval"} and _switches_mode(found, arguments)
+    ):
+        if name in _FORWARDS:
+            return forward(run, node, own, arguments)
+        return calls.follow(run, node, classes.bound(found, own), arguments)
+    match name:
+        case "train" | "eval":
+            _change_mode(run, node, model, name, arguments)
+        case "load_state_dict":
+            strict = arguments.get(1, "strict")
+            known = truth(strict) if strict is not None else True
+            run.emit(LoadWeights(run.site(node), model, UNKNOWN if known is None else known))
+        case "requires_grad_":
+            value = arguments.get(0, "requires_grad")
+            on = truth(value) if value is not None else True
+            run.emit(RequiresGrad(run.site(node), model, UNKNOWN if on is None else on))
+        case "to" | "cuda" | "cpu":
+            run.emit(DeviceMove(run.site(node), model, _device(name, arguments)))
+        case "apply":
+            _apply(run, node, model, arguments)
+        case "parameters" | "named_parameters":
+            return Members(model, parameters=True)
+        case "modules" | "named_modules" | "children" | "named_children":
+            return Members(model, parameters=False)
+        case "get_submodule":
+            first = arguments.get(0, "target")
+            label = str(first.value) if isinstance(first, Constant) else "[]"
+            return Models((run.part(model, label),))
+        case _ if name in _FORWARDS:
+            return forward(run, node, own, arguments)
+        case _ if name in _RETURN_SELF:
+            return own
+        case _ if name in _WITHOUT_EFFECT:
+            return Opaque()
+        case _:
+            return _other_method(run, node, model, name, arguments, inherited)
+    return own
+
+
+def _switches_mode(found: Function, arguments: Arguments) -> bool:
+    """Tell `train(mode)` from a training procedure that is called `train`."""
+    assert isinstance(found.node, cst.FunctionDef)
+    return len(found.node.params.params) <= 2 and len(arguments.all()) <= 1
+
+
+def _change_mode(run: Run, node: cst.Call, model: Model, name: str, arguments: Arguments) -> None:
+    mode = Mode.EVAL
+    if name == "train":
+        value = arguments.get(0, "mode")
+        known = truth(value) if value is not None else True
+        mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
+    statement = run.site(run.statement) if run.statement is not None else None
+    run.emit(ModeChange(run.site(node), model, mode, Target.WHOLE, (), statement))
+
+
+def _device(name: str, arguments: Arguments) -> str:
+    if name != "to":
+        return name
+    first = arguments.get(0, "device")
+    return str(first.value) if isinstance(first, Constant) and first.value else ""
+
+
+def _apply(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> None:
+    function = arguments.get(0, "fn")
+    if isinstance(function, Function):
+        members = calls.Arguments([Members(model, parameters=False, one=True)])
+        calls.follow(run, node, function, members)
+    elif function is not None:
+        run.escape(node, [Models((model,))], "apply")
+
+
+def _other_method(
+    run: Run, node: cst.Call, model: Model, name: str, arguments: Arguments, inherited: bool
+) -> Value:
+    part = run.heap.get((model, name))
+    if isinstance(part, Models):
+        return forward(run, node, part, arguments)
+    if isinstance(part, Opaque) and (part.type_name or part.model):
+        if part.model is None:
+            return Tensor()
+        return forward(run, node, run.promote(part), arguments)
+    if inherited or model.origin is Origin.SELF:
+        return Opaque()
+    if model.origin in {Origin.PROJECT, Origin.ZOO} and name.islower() and len(node.args) == 1:
+        return forward(run, node, Models((run.part(model, name),)), arguments)
+    run.escape(node, [Models((model,)), *arguments.all()], name)
+    return Opaque(name)

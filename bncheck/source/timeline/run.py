@@ -1,0 +1,352 @@
+"""The state of one run through a script: names, attributes, and the events so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import libcst as cst
+
+from bncheck.config import Settings as LintSettings
+from bncheck.graph import UNKNOWN, Site
+from bncheck.source.module import Assigned, SourceModule
+from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.timeline.known import BATCH_NORMS
+from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.values import (
+    NONE,
+    Class,
+    Constant,
+    Container,
+    Frame,
+    Function,
+    Instance,
+    Members,
+    Method,
+    Models,
+    Opaque,
+    Outside,
+    Package,
+    Settings,
+    Value,
+    join,
+)
+from bncheck.timeline import (
+    Branch,
+    Escape,
+    Exit,
+    Fact,
+    Leave,
+    Loader,
+    Made,
+    Model,
+    Number,
+    Origin,
+    Step,
+)
+
+_MODEL_NAME = re.compile(
+    r"(?:^|[._])(?:model|net|network|generator|discriminator|encoder|decoder|backbone|classifier|"
+    r"teacher|student|detector|net[A-Z]|[a-z]+(?:Net|Model)|unet|resnet\d*)\d?$"
+)
+
+Key = TypeVar("Key")
+
+MAX_DEPTH = 8
+"""Functions followed into one another."""
+MAX_STATEMENTS = 6000
+"""Statements executed from one entry point; what comes later is not followed."""
+_MAX_REACH = 24
+"""Attributes and elements looked through for models."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One run from one entry point. Fresh for each."""
+
+    project: Project
+    settings: LintSettings
+    frame: Frame
+    steps: list[Step] = field(default_factory=list)
+    heap: dict[tuple[object, str], Value] = field(default_factory=dict)
+    """Attributes of instances and networks."""
+    models: list[Model] = field(default_factory=list)
+    loaders: list[Loader] = field(default_factory=list)
+    parts: dict[tuple[object, str], Model] = field(default_factory=dict)
+    classes: dict[Model, Class] = field(default_factory=dict)
+    """The project's class of a network."""
+    globals: dict[SourceModule, Frame] = field(default_factory=dict)
+    """Names at module level, of modules whose body runs in this timeline."""
+    stack: list[cst.CSTNode] = field(default_factory=list)
+    """The functions that are being followed."""
+    followed: set[cst.CSTNode] = field(default_factory=set)
+    statement: cst.CSTNode | None = None
+    """The simple statement that is being executed."""
+    discarded: cst.CSTNode | None = None
+    """The expression whose value the statement throws away."""
+    every: Number = 1
+    """In `if step % n == 0:`, n."""
+    runs_main: bool = False
+    """Whether `if __name__ == "__main__"` holds."""
+    statements: int = 0
+    dead: bool = False
+    """Whether the current block was left."""
+
+    def site(self, node: cst.CSTNode) -> Site:
+        """Return where a node of the file that runs stands."""
+        return Site(self.frame.module.path, node)
+
+    def emit(self, step: Step) -> None:
+        """Append a step, unless it can't be reached."""
+        if not self.dead:
+            self.steps.append(step)
+
+    def leave(self, node: cst.CSTNode, how: Exit) -> None:
+        """Note that the block is left here."""
+        self.emit(Leave(self.site(node), how))
+        self.dead = True
+
+    @contextmanager
+    def block(self) -> Iterator[list[Step]]:
+        """Collect the steps of a block apart."""
+        outer, self.steps = self.steps, []
+        try:
+            yield self.steps
+        finally:
+            self.steps = outer
+
+    def branch(self, node: cst.CSTNode, ways: list[Callable[[], None]], condition: str) -> None:
+        """Run alternatives from the same state, and join what they leave."""
+        names, heap, was_dead = dict(self.frame.names), dict(self.heap), self.dead
+        alternatives: list[tuple[Step, ...]] = []
+        after: list[tuple[dict[str, Value], dict[tuple[object, str], Value]]] = []
+        for way in ways:
+            self.frame.names, self.heap, self.dead = dict(names), dict(heap), was_dead
+            with self.block() as steps:
+                way()
+            alternatives.append(tuple(steps))
+            if not self.dead:
+                after.append((self.frame.names, self.heap))
+        self.dead = was_dead or not after
+        self.frame.names, self.heap = names, heap
+        if after:
+            self.frame.names = _joined([names for names, _ in after])
+            self.heap = _joined([heap for _, heap in after])
+        if any(alternatives):
+            was_dead, self.dead = self.dead, False
+            self.emit(Branch(self.site(node), tuple(alternatives), condition))
+            self.dead = was_dead
+
+    @contextmanager
+    def accumulating(self, test: cst.BaseExpression) -> Iterator[None]:
+        """Note that what is inside runs once in so many times, if the test counts."""
+        outer = self.every
+        for node in walk(test):
+            if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
+                divisor = self.number(node.right)
+                self.every = divisor if divisor is UNKNOWN or outer is UNKNOWN else divisor * outer
+                break
+        yield
+        self.every = outer
+
+    def number(self, node: cst.BaseExpression) -> Number:
+        """Return the integer that an expression is by its names alone, without running it."""
+        value: Value | None = None
+        match node:
+            case cst.Integer():
+                return node.evaluated_value
+            case cst.Name(value=name):
+                value = self.look_up(name)
+            case cst.Attribute(value=cst.Name(value=name), attr=attr):
+                owner = self.look_up(name)
+                if isinstance(owner, Settings):
+                    value = owner.defaults.get(attr.value)
+                elif isinstance(owner, Instance | Opaque):
+                    value = self.heap.get((owner, attr.value))
+        if isinstance(value, Constant) and isinstance(value.value, int):
+            return value.value
+        return UNKNOWN
+
+    def is_managed(self, function: Function) -> bool:
+        """Tell whether the settings say that a function, or its class, manages modes itself."""
+        managed = self.settings.mode_managed_by
+        if not managed:
+            return False
+        owner = function.owner
+        names = {function.name, f"{function.module.name}.{function.name}"}
+        if owner is not None:
+            names |= {owner.node.name.value, f"{owner.module.name}.{owner.node.name.value}"}
+        return bool(names & set(managed))
+
+    def looks_like_a_model(self, opaque: Opaque) -> bool:
+        """Tell by a name that something is a model."""
+        return opaque.model is not None or bool(_MODEL_NAME.search(opaque.name))
+
+    def module_frame(self, module: SourceModule) -> Frame:
+        """Return the frame of a module's own names."""
+        return self.globals.setdefault(module, Frame(module, ""))
+
+    def make(self, model: Model) -> Models:
+        """Take a new model into the run."""
+        self.models.append(model)
+        self.emit(Made(model.site, model))
+        return Models((model,))
+
+    def promote(self, opaque: Opaque) -> Models:
+        """Return the model that something opaque turns out to be."""
+        if opaque.model is None:
+            site = opaque.site or Site(self.frame.module.path, opaque.name)
+            origin = Origin.PARAMETER if opaque.parameter else Origin.UNKNOWN
+            if opaque.type_name == "torch.load":
+                origin = Origin.LOADED
+            last = opaque.type_name.rpartition(".")[2]
+            looks_like_a_class = last[:1].isupper()
+            opaque.model = Model(
+                opaque.name or "model",
+                origin,
+                opaque.type_name,
+                site,
+                starts_in_eval=False if looks_like_a_class else UNKNOWN,
+                parent=opaque.owner,
+            )
+            if opaque.type_name.startswith("torch.nn."):
+                opaque.model.holds_batch_norm = last in BATCH_NORMS
+                opaque.model.norm_kinds = frozenset({last} & BATCH_NORMS)
+            self.models.append(opaque.model)
+        return Models((opaque.model,))
+
+    def part(self, model: Model, name: str) -> Model:
+        """Return a part of a model, the same one each time."""
+        known = self.parts.get((model, name))
+        if known is None:
+            known = self.parts[model, name] = Model(
+                f"{model.name}.{name}",
+                model.origin,
+                "",
+                model.site,
+                holds_batch_norm=False if model.holds_batch_norm is False else UNKNOWN,
+                pretrained=model.pretrained,
+                starts_in_eval=model.starts_in_eval,
+                parent=model,
+                driven_by=model.driven_by,
+            )
+            cls = self.classes.get(model)
+            if cls is not None and model.holds_batch_norm is not False:
+                known.holds_batch_norm = self.part_holds(cls, name)
+            self.models.append(known)
+        return known
+
+    def part_holds(self, cls: Class, name: str) -> Fact:
+        """Tell whether a part of a network of a class holds BatchNorm."""
+        from bncheck.source.timeline import classes
+
+        return classes.part_holds(self.project, cls, name)
+
+    def escape(self, node: cst.CSTNode, values: Iterable[Value], function: str) -> None:
+        """Note that every model in reach of the values may have been changed."""
+        for model in dict.fromkeys(m for value in values for m in self.reachable(value)):
+            self.emit(Escape(self.site(node), model, function))
+
+    def reachable(self, value: Value) -> list[Model]:
+        """Return the models that code which has this value can get at."""
+        found: dict[Model, None] = {}
+        seen: set[int] = set()
+        stack = [value]
+        while stack and len(seen) < _MAX_REACH:
+            value = stack.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            match value:
+                case Models(models=models):
+                    found.update(dict.fromkeys(models))
+                case Members(model=model, parameters=False):
+                    found[model] = None
+                case Opaque():
+                    found.update(dict.fromkeys(value.holds))
+                    if value.model is not None:
+                        found[value.model] = None
+                case Container(elements=elements):
+                    stack.extend(elements)
+                case Instance():
+                    stack.extend(v for (owner, _), v in self.heap.items() if owner is value)
+                case Method(value=receiver):
+                    stack.append(receiver)
+                case Function(receiver=receiver, outer=outer):
+                    if receiver is not None:
+                        stack.append(receiver)
+                    while outer is not None:
+                        used = identifiers(value.node)
+                        stack.extend(v for name, v in outer.names.items() if name in used)
+                        outer = outer.outer
+        return list(found)
+
+    def look_up(self, name: str) -> Value | None:
+        """Return what a name stands for; None: it is unknown, perhaps a built-in."""
+        frame: Frame | None = self.frame
+        while frame is not None:
+            if name in frame.names:
+                return frame.names[name]
+            frame = frame.outer
+        return self.module_level(name, self.frame.module)
+
+    def module_level(self, name: str, module: SourceModule) -> Value | None:
+        """Return what a dotted name stands for at the top of a module."""
+        frame = self.globals.get(module)
+        if frame is not None and name in frame.names:
+            return frame.names[name]
+        values = [self._value(meaning) for meaning in self.project.resolve(name, module)]
+        known = [value for value in values if value != NONE]
+        if not known:
+            return values[0] if values else None
+        return known[0] if len(known) == 1 else _first_of(known)
+
+    def _value(self, meaning: Meaning) -> Value:
+        match meaning:
+            case External(name=name):
+                return Outside(name)
+            case ModuleObject(module=module):
+                return Package(module)
+            case Defined(module=module, name=name, binding=binding):
+                frame = self.globals.get(module)
+                if frame is not None and name in frame.names:
+                    return frame.names[name]
+                match binding:
+                    case cst.ClassDef():
+                        return Class(binding, module)
+                    case cst.FunctionDef():
+                        return Function(binding, module, name)
+                    case Assigned(value=value):
+                        return module_constant(value)
+        return Opaque()
+
+
+def module_constant(value: cst.BaseExpression) -> Value:
+    """Return a number or string at module level, which someone may edit."""
+    match value:
+        case cst.Integer() | cst.Float() | cst.SimpleString():
+            constant = value.evaluated_value
+            return Constant(constant, fixed=False) if not isinstance(constant, bytes) else Opaque()
+        case cst.Name(value="None"):
+            return NONE
+    return Opaque()
+
+
+def _first_of(values: list[Value]) -> Value:
+    project = [value for value in values if isinstance(value, Function | Class)]
+    return project[0] if project else values[0]
+
+
+def _joined(states: list[dict[Key, Value]]) -> dict[Key, Value]:
+    if len(states) == 1:
+        return states[0]
+    result: dict[Key, Value] = {}
+    for key in dict.fromkeys(key for state in states for key in state):
+        values = [state[key] for state in states if key in state]
+        first = values[0]
+        same = all(value is first for value in values[1:])
+        result[key] = first if same else join(values)
+    return result

@@ -1,0 +1,394 @@
+"""Executes statements while a script is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import dotted, imports
+from bncheck.source.timeline import contexts, expressions, members
+from bncheck.source.timeline.run import MAX_STATEMENTS, Run
+from bncheck.source.timeline.syntax import assigned, identifiers, names_in_order, walk
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Container,
+    Data,
+    Frame,
+    Function,
+    Instance,
+    Members,
+    Models,
+    Opaque,
+    Outside,
+    Package,
+    Tensor,
+    Value,
+    join,
+    truth,
+)
+from bncheck.timeline import Branch, Exit, Loop, Mode, ModeNotCalled
+
+UNROLLED = 8
+"""Loops over at most so many known elements are followed element by element."""
+
+
+def run_body(run: Run, body: Sequence[cst.CSTNode]) -> None:
+    """Execute the statements of a body, in order."""
+    for position, statement in enumerate(body):
+        if run.dead or run.statements > MAX_STATEMENTS:
+            return
+        run.statements += 1
+        rest = contexts.rest_of_body(run, statement)
+        if rest is not None:
+            contexts.within(run, statement, [rest], partial(run_body, run, body[position + 1 :]))
+            return
+        _statement(run, statement)
+
+
+def _statement(run: Run, node: cst.CSTNode) -> None:
+    match node:
+        case cst.SimpleStatementLine(body=small):
+            run.statement = node
+            for part in small:
+                if run.dead:
+                    return
+                _small(run, part)
+        case cst.If():
+            _if(run, node)
+        case cst.For():
+            _for(run, node)
+        case cst.While():
+            _while(run, node)
+        case cst.With():
+            contexts.with_statement(run, node, lambda: run_body(run, node.body.body))
+        case cst.Try() | cst.TryStar():
+            _try(run, node)
+        case cst.FunctionDef(name=cst.Name(value=name)):
+            function = Function(node, run.frame.module, name, outer=_closure(run))
+            _set_name(run, name, function)
+        case cst.ClassDef(name=cst.Name(value=name)):
+            _set_name(run, name, Class(node, run.frame.module))
+        case cst.Match():
+            expressions.evaluate(run, node.subject)
+            ways: list[Callable[[], None]] = [
+                (lambda case=case: run_body(run, case.body.body))  # type: ignore[misc]
+                for case in node.cases
+            ]
+            run.branch(node, ways, " ".join(names_in_order(node.subject)))
+
+
+def _closure(run: Run) -> Frame | None:
+    return run.frame if run.frame.function else None
+
+
+def _small(run: Run, node: cst.CSTNode) -> None:
+    match node:
+        case cst.Expr(value=value):
+            run.discarded = value
+            result = expressions.evaluate(run, value)
+            run.discarded = None
+            if isinstance(value, cst.Attribute):
+                _mode_not_called(run, value, result)
+        case cst.Assign(targets=targets, value=value):
+            result = expressions.evaluate(run, value)
+            for target in targets:
+                bind(run, target.target, result)
+        case cst.AnnAssign(target=target, value=cst.BaseExpression() as value):
+            bind(run, target, expressions.evaluate(run, value))
+        case cst.AugAssign(target=target, value=value):
+            before = expressions.evaluate(run, target)
+            added = expressions.evaluate(run, value)
+            if not isinstance(before, Container | Tensor | Models) or isinstance(before, Constant):
+                bind(run, target, Opaque())
+            elif isinstance(before, Container) and isinstance(added, Container):
+                bind(run, target, Container(before.elements + added.elements))
+        case cst.Return(value=value):
+            run.frame.returned.append(
+                expressions.evaluate(run, value) if value is not None else Constant(None)
+            )
+            run.leave(node, Exit.RETURN)
+        case cst.Raise(exc=exc):
+            if exc is not None:
+                expressions.evaluate(run, exc)
+            run.leave(node, Exit.RAISE)
+        case cst.Break():
+            run.leave(node, Exit.BREAK)
+        case cst.Continue():
+            run.leave(node, Exit.CONTINUE)
+        case cst.Assert(test=test):
+            expressions.evaluate(run, test)
+        case cst.Import() | cst.ImportFrom():
+            module = run.frame.module
+            for name, imported in imports(node, module.name, module.is_package):
+                if name != "*" and run.frame.function:
+                    run.frame.names[name] = _imported(run, imported.module, imported.attribute)
+        case cst.Global(names=names):
+            frame = run.module_frame(run.frame.module)
+            run.frame.outside.update({item.name.value: frame for item in names})
+        case cst.Nonlocal(names=names) if run.frame.outer is not None:
+            outer = run.frame.outer
+            run.frame.outside.update({item.name.value: outer for item in names})
+
+
+def _imported(run: Run, module: str, attribute: str | None) -> Value:
+    found = run.project.find(module, run.frame.module)
+    if found is None:
+        return Outside(f"{module}.{attribute}" if attribute else module)
+    if attribute is None:
+        return Package(found)
+    value = run.module_level(attribute, found)
+    if value is None:
+        submodule = run.project.find(f"{module}.{attribute}", run.frame.module)
+        return Package(submodule) if submodule is not None else Opaque(attribute)
+    return value
+
+
+def _set_name(run: Run, name: str, value: Value) -> None:
+    frame = run.frame.outside.get(name, run.frame)
+    frame.names[name] = value
+
+
+def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
+    """Give a target what it is assigned."""
+    match target:
+        case cst.Name(value=name):
+            _name_it(name, value)
+            _set_name(run, name, value)
+        case cst.Attribute(value=owner, attr=attr):
+            _bind_attribute(run, target, expressions.evaluate(run, owner), attr.value, value)
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            _unpack(run, elements, value)
+        case cst.Subscript(value=base):
+            holder = expressions.evaluate(run, base)
+            if isinstance(holder, Container):
+                holder.elements = (*holder.elements, value)
+                if holder.keys is not None:
+                    holder.keys = (*holder.keys, UNKNOWN)
+
+
+def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None:
+    known = isinstance(value, Container) and value.keys is None
+    for position, element in enumerate(elements):
+        match value:
+            case Container(elements=parts) if known and len(parts) == len(elements):
+                bind(run, element.value, parts[position])
+            case Container(elements=parts):
+                bind(run, element.value, Opaque(holds=tuple(run.reachable(value))))
+            case Tensor() | Data() | Members() | Models():
+                bind(run, element.value, value)
+            case Opaque():
+                name = dotted(element.value) or ""
+                bind(
+                    run,
+                    element.value,
+                    Opaque(name, value.site, f"{value.type_name}[]", holds=value.holds),
+                )
+            case _:
+                bind(run, element.value, Opaque())
+
+
+def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, value: Value) -> None:
+    label = dotted(target) or name
+    _name_it(label, value)
+    match owner:
+        case Models(models=models):
+            if name == "training":
+                for model in models:
+                    mode = {True: Mode.TRAIN, False: Mode.EVAL}.get(truth(value))  # type: ignore[arg-type]
+                    run.emit(
+                        ModeNotCalled(run.site(target), model, mode or Mode.UNKNOWN, True, label)
+                    )
+                return
+            for model in models:
+                run.heap[model, name] = value
+                if isinstance(value, Models):
+                    for part in value.models:
+                        if part.parent is None and not model.within(part):
+                            part.parent = model
+                elif isinstance(value, Opaque):
+                    value.owner = model
+                    if value.model is not None and not model.within(value.model):
+                        value.model.parent = value.model.parent or model
+        case Members():
+            members.assign(run, target, owner, name, value)
+        case Instance() | Opaque():
+            if isinstance(value, Constant):
+                value = Constant(value.value, fixed=False)
+            run.heap[owner, name] = value
+
+
+def _name_it(name: str, value: Value) -> None:
+    """Call a value by the first name that it is given."""
+    match value:
+        case Models(models=models):
+            for model in models:
+                if model.name in {"", model.type_name.rpartition(".")[2]}:
+                    model.name = name
+        case Data(loader=loader) if not loader.name:
+            loader.name = name
+        case Opaque(model=None, parameter=False):
+            value.name = name
+
+
+def _mode_not_called(run: Run, node: cst.Attribute, result: Value) -> None:
+    owner = dotted(node.value)
+    if node.attr.value not in {"eval", "train"} or owner is None:
+        return
+    receiver = expressions.evaluate(run, node.value)
+    if isinstance(receiver, Opaque) and run.looks_like_a_model(receiver):
+        receiver = run.promote(receiver)
+    if isinstance(receiver, Models):
+        mode = Mode.EVAL if node.attr.value == "eval" else Mode.TRAIN
+        for model in receiver.models:
+            text = f"{owner}.{node.attr.value}"
+            run.emit(ModeNotCalled(run.site(node), model, mode, False, text))
+
+
+def _if(run: Run, node: cst.If) -> None:
+    if "__name__" in identifiers(node.test):
+        if run.runs_main:
+            run_body(run, node.body.body)
+        return
+    refined = members.tested(run, node.test)
+    value = expressions.evaluate(run, node.test)
+    orelse = node.orelse
+    if refined is not None:
+        _if_on_members(run, node, refined)
+        return
+    known = truth(value)
+
+    def then() -> None:
+        with run.accumulating(node.test):
+            run_body(run, node.body.body)
+
+    def otherwise() -> None:
+        if isinstance(orelse, cst.If):
+            _if(run, orelse)
+        elif orelse is not None:
+            run_body(run, orelse.body.body)
+
+    if known is not None:
+        then() if known else otherwise()
+    else:
+        run.branch(node, [then, otherwise], " ".join(names_in_order(node.test)))
+
+
+def _if_on_members(run: Run, node: cst.If, refined: members.Refined) -> None:
+    """Follow both ways: each runs for some members of a model."""
+    before = run.frame.names.get(refined.name)
+    if before is None:
+        return
+    was_dead = run.dead
+    run.frame.names[refined.name] = refined.passed
+    run_body(run, node.body.body)
+    run.dead = was_dead
+    run.frame.names[refined.name] = refined.rest
+    if isinstance(node.orelse, cst.If):
+        _if(run, node.orelse)
+    elif node.orelse is not None:
+        run_body(run, node.orelse.body.body)
+    run.frame.names[refined.name] = before if not refined.leaves else refined.rest
+    run.dead = was_dead
+
+
+def _for(run: Run, node: cst.For) -> None:
+    over = expressions.evaluate(run, node.iter)
+    if isinstance(over, Members) and not over.one:
+        bind(run, node.target, one_of(run, over, node.target))
+        run_body(run, node.body.body)
+        run.dead = False
+        return
+    _forget_constants(run, node.body)
+    if (
+        isinstance(over, Container)
+        and over.keys is None
+        and 0 < len(over.elements) <= UNROLLED
+        and all(isinstance(e, Models | Constant | Instance | Data) for e in over.elements)
+        and not any(isinstance(part, cst.Break | cst.Continue) for part in walk(node.body))
+    ):
+        for element in over.elements:
+            bind(run, node.target, element)
+            run_body(run, node.body.body)
+        return
+    with run.block() as steps:
+        bind(run, node.target, one_of(run, over, node.target))
+        run_body(run, node.body.body)
+    run.dead = False
+    loader = over.loader if isinstance(over, Data) else None
+    _emit_loop(run, node, Loop(run.site(node), tuple(steps), loader, _over(node.iter)))
+    if node.orelse is not None:
+        run_body(run, node.orelse.body.body)
+
+
+def _while(run: Run, node: cst.While) -> None:
+    _forget_constants(run, node.body)
+    with run.block() as steps:
+        expressions.evaluate(run, node.test)
+        run_body(run, node.body.body)
+    run.dead = False
+    _emit_loop(run, node, Loop(run.site(node), tuple(steps), None, _over(node.test)))
+
+
+def _emit_loop(run: Run, node: cst.CSTNode, loop: Loop) -> None:
+    if loop.steps:
+        run.emit(loop)
+
+
+def _over(node: cst.BaseExpression) -> str:
+    return " ".join(names_in_order(node))
+
+
+def _forget_constants(run: Run, body: cst.CSTNode) -> None:
+    """Forget what the loop assigns: it has another value the next time round."""
+    for name in assigned(body):
+        frame = run.frame.outside.get(name, run.frame)
+        if isinstance(frame.names.get(name), Constant):
+            frame.names[name] = Opaque(name)
+
+
+def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
+    """Return what a loop's target is while the loop goes over a value."""
+    match over:
+        case Members():
+            return Members(over.model, over.parameters, over.classes, one=True, part=over.part)
+        case Data(loader=loader):
+            return Tensor(loader.batch_size)
+        case Container(elements=elements) if elements:
+            return join(list(elements))
+        case Models(models=[model]):
+            return Models((run.part(model, "[]"),))
+        case Opaque():
+            return Opaque(dotted(target) or "", holds=over.holds)
+    return Opaque()
+
+
+def _try(run: Run, node: cst.Try | cst.TryStar) -> None:
+    ways: list[Callable[[], None]] = [
+        (lambda handler=handler: run_body(run, handler.body.body))  # type: ignore[misc]
+        for handler in node.handlers
+    ]
+    with run.block() as steps:
+        run_body(run, node.body.body)
+        if node.orelse is not None:
+            run_body(run, node.orelse.body.body)
+    if not run.dead:
+        run.steps.extend(steps)
+        if ways:
+            run.branch(node, [lambda: None, *ways], "")
+    elif ways:
+        run.dead = False
+        with run.block() as handled:
+            run.branch(node, ways, "")
+        leaves, run.dead = run.dead, False
+        run.emit(Branch(run.site(node), (tuple(steps), tuple(handled))))
+        run.dead = leaves
+    else:
+        run.steps.extend(steps)
+    if node.finalbody is not None:
+        leaves, run.dead = run.dead, False
+        run_body(run, node.finalbody.body.body)
+        run.dead = run.dead or leaves

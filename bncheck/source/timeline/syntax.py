@@ -1,0 +1,93 @@
+"""Small questions about syntax, each answered once per node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache, lru_cache
+
+import libcst as cst
+
+_QUIET = (
+    cst.BaseParenthesizableWhitespace,
+    cst.EmptyLine,
+    cst.TrailingWhitespace,
+    cst.Comma,
+    cst.Dot,
+    cst.AssignEqual,
+    cst.Semicolon,
+    cst.LeftParen,
+    cst.RightParen,
+)
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield a node and everything below it but whitespace and punctuation, in no order."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        for name in _fields(type(node)):
+            value = getattr(node, name)
+            if isinstance(value, cst.CSTNode):
+                if not isinstance(value, _QUIET):
+                    stack.append(value)
+            elif isinstance(value, list | tuple):
+                stack.extend(
+                    v for v in value if isinstance(v, cst.CSTNode) and not isinstance(v, _QUIET)
+                )
+
+
+@cache
+def _fields(node_type: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in node_type.__dataclass_fields__
+        if not name.startswith(("whitespace", "leading_", "lpar", "rpar", "header", "footer"))
+        and name not in {"trailing_whitespace", "semicolon", "comma", "equal", "annotation"}
+    )
+
+
+@lru_cache(maxsize=8192)
+def identifiers(node: cst.CSTNode) -> frozenset[str]:
+    """Return every name and attribute name in a node."""
+    return frozenset(n.value for n in walk(node) if isinstance(n, cst.Name))
+
+
+@lru_cache(maxsize=8192)
+def assigned(node: cst.CSTNode) -> frozenset[str]:
+    """Return the simple names that a node's statements bind."""
+    names: set[str] = set()
+    for part in walk(node):
+        match part:
+            case cst.AssignTarget(target=target) | cst.For(target=target):
+                names.update(_targets(target))
+            case cst.AugAssign(target=target) | cst.NamedExpr(target=target):
+                names.update(_targets(target))
+    return frozenset(names)
+
+
+def _targets(target: cst.BaseExpression) -> Iterator[str]:
+    match target:
+        case cst.Name(value=name):
+            yield name
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            for element in elements:
+                yield from _targets(element.value)
+
+
+def source(node: cst.CSTNode) -> str:
+    """Return a node's source."""
+    return cst.Module([]).code_for_node(node)
+
+
+def names_in_order(node: cst.CSTNode) -> tuple[str, ...]:
+    """Return the names in an expression, such as `('test_loader', 'enumerate')`, sorted."""
+    return tuple(sorted(identifiers(node)))
+
+
+def string(node: cst.BaseExpression | None) -> str | None:
+    """Return the value of a string literal."""
+    if isinstance(node, cst.SimpleString | cst.ConcatenatedString):
+        value = node.evaluated_value
+        return value if isinstance(value, str) else None
+    return None

@@ -1,0 +1,232 @@
+"""What a name can stand for while a script is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN, Site
+from bncheck.source.module import SourceModule
+from bncheck.timeline import Loader, Model, Number
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant. One that is not `fixed` is a default that a user may override."""
+
+    value: object
+    fixed: bool = True
+
+
+@dataclass(frozen=True)
+class Models:
+    """One model; several where branches bind a name to different ones."""
+
+    models: tuple[Model, ...]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The modules or parameters of a model, or one of them while a loop goes over them."""
+
+    model: Model
+    parameters: bool
+    classes: tuple[str, ...] = ()
+    """Those that an `isinstance` test has let through; empty: all."""
+    one: bool = False
+    part: bool = False
+    """Only some of them: a test on names, a slice."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data loader, or something that iterates over it."""
+
+    loader: Loader
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor whose batch size may be known."""
+
+    batch_size: Number = UNKNOWN
+    made_up: bool = False
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A name from outside the project, such as `torch.nn.Linear`, not called yet."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A module of the project."""
+
+    module: SourceModule
+
+
+@dataclass(eq=False)
+class Frame:
+    """The names of a function that runs, or of a module."""
+
+    module: SourceModule
+    function: str
+    names: dict[str, Value] = field(default_factory=dict)
+    outer: Frame | None = None
+    """Where a nested function's free names are looked up; None: in the module."""
+    returned: list[Value] = field(default_factory=list)
+    owner: Class | None = None
+    """The class whose method this is, for `super()`."""
+    receiver: Value | None = None
+    outside: dict[str, Frame] = field(default_factory=dict)
+    """Names that `global` or `nonlocal` says belong to another frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function of the project; `receiver` is what it is bound to."""
+
+    node: cst.FunctionDef | cst.Lambda
+    module: SourceModule
+    name: str
+    outer: Frame | None = None
+    receiver: Value | None = None
+    owner: Class | None = None
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of the project."""
+
+    node: cst.ClassDef
+    module: SourceModule
+
+
+@dataclass(eq=False)
+class Instance:
+    """An object of a project class that is no network; its attributes are on the heap."""
+
+    cls: Class
+
+
+@dataclass(eq=False)
+class Container:
+    """A list, tuple or dict whose elements are known."""
+
+    elements: tuple[Value, ...]
+    keys: tuple[object, ...] | None = None
+    """For a dict: constants, or UNKNOWN."""
+
+
+@dataclass(eq=False)
+class Settings:
+    """A parsed command line or a configuration: attribute to default."""
+
+    defaults: Mapping[str, Value]
+
+
+@dataclass(eq=False)
+class Parser:
+    """An `argparse.ArgumentParser`, with the defaults given so far."""
+
+    defaults: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModeOf:
+    """`model.training`, read."""
+
+    model: Model
+
+
+@dataclass(eq=False)
+class Opaque:
+    """Something that is not understood.
+
+    It becomes a model when it is used as only models are: then `model` is set.
+    """
+
+    name: str = ""
+    site: Site | None = None
+    type_name: str = ""
+    parameter: bool = False
+    holds: tuple[Model, ...] = ()
+    """Models that were given to what made it, and that its methods may change."""
+    model: Model | None = None
+    owner: Model | None = None
+    """The network that it is an attribute of."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """`value.name`, about to be called."""
+
+    value: Value
+    name: str
+
+
+Value = (
+    Constant
+    | Models
+    | Members
+    | Data
+    | Tensor
+    | Optimizer
+    | Outside
+    | Package
+    | Function
+    | Class
+    | Instance
+    | Container
+    | Settings
+    | Parser
+    | ModeOf
+    | Opaque
+    | Method
+)
+
+NONE = Constant(None)
+
+
+def join(values: list[Value]) -> Value:
+    """Return what a name stands for that is bound to one of these on different paths."""
+    first = values[0]
+    if all(value == first for value in values[1:]):
+        return first
+    models = [value for value in values if isinstance(value, Models)]
+    if models:
+        together = dict.fromkeys(model for value in models for model in value.models)
+        return Models(tuple(together))
+    informative = [v for v in values if not isinstance(v, Constant) or v.value is not None]
+    for value in informative:
+        if not isinstance(value, Constant | Tensor | Opaque):
+            return value
+    if informative and all(isinstance(value, Tensor) for value in informative):
+        return Tensor()
+    if informative and all(value == informative[0] for value in informative):
+        return informative[0] if not isinstance(informative[0], Constant) else Opaque()
+    opaque = [value for value in informative if isinstance(value, Opaque)]
+    holds = dict.fromkeys(model for value in opaque for model in value.holds)
+    named = next((value for value in opaque if value.parameter or value.type_name), None)
+    if named is not None and len(opaque) == 1:
+        return named
+    return Opaque(holds=tuple(holds), name=opaque[0].name if opaque else "")
+
+
+def truth(value: Value) -> bool | None:
+    """Tell whether a value is true; None: unknown, or a default that a user may override."""
+    match value:
+        case Constant(value=constant, fixed=True):
+            return bool(constant)
+        case Models() | Function() | Class() | Instance():
+            return True
+    return None
