@@ -17,8 +17,9 @@ from bncheck.source.timeline import (
     networks,
     statements,
 )
+from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import walk
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -40,15 +41,6 @@ from bncheck.source.timeline.values import (
     join,
 )
 from bncheck.timeline import BackwardCall, Call, Model, OptimizerStep, Origin, matters
-
-_INTERESTING = frozenset(
-    """
-    eval train no_grad inference_mode set_grad_enabled DataLoader load_state_dict backward step
-    parse_args add_argument ArgumentParser requires_grad requires_grad_ DataParallel
-    DistributedDataParallel convert_sync_batchnorm update_bn deepcopy checkpoint momentum
-    """.split()  # noqa: SIM905
-)
-"""Names without which a function that is given no model does nothing to one."""
 
 _TENSOR_METHODS = frozenset(
     """
@@ -327,20 +319,9 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
 
 
 def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
-    if any(isinstance(v, Models | Members | Data | Optimizer | Function) for v in given):
+    if any(isinstance(value, Members) or run.reachable(value) for value in given):
         return True
-    if any(isinstance(v, Instance) or run.reachable(v) for v in given):
-        return True
-    if any(isinstance(v, Opaque) and (v.parameter or v.type_name) for v in given):
-        return True
-    names = identifiers(function.node)
-    if names & _INTERESTING:
-        return True
-    return any(
-        name in function.module.bindings and isinstance(binding, cst.FunctionDef | cst.ClassDef)
-        for name in names
-        for binding in function.module.bindings.get(name, ())
-    ) or any(name.lower().endswith(("model", "net")) for name in names)
+    return relevant(run.project, function.module, function.node)
 
 
 def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:

@@ -12,9 +12,9 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
 from bncheck.source.timeline import calls, classes, facts, known
+from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
-from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     Class,
     Data,
@@ -63,22 +63,13 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
         for name, node, owner in _candidates(module):
             if node in followed or (not again and _called(module, name, node)):
                 continue
-            if not _RELEVANT_NAMES & identifiers(node):
+            if not relevant(project, module, node):
                 continue
             timeline = _from_function(module, project, settings, followed, node, owner)
             timeline.shows_batch_norm = shows
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
     return found
-
-
-_RELEVANT_NAMES = frozenset(
-    """
-    eval train no_grad inference_mode set_grad_enabled backward load_state_dict DataLoader
-    requires_grad requires_grad_ convert_sync_batchnorm DataParallel DistributedDataParallel trace
-    export checkpoint AveragedModel momentum main step model net
-    """.split()  # noqa: SIM905
-)
 
 
 def _start(
