@@ -54,6 +54,8 @@ class Project:
     batch_norm_holders: dict[int, bool | Unknown] = field(default_factory=dict)
     """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity."""
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
+    _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
+    _roots: dict[Path, list[Path]] = field(default_factory=dict)
 
     def module(self, path: str) -> SourceModule:
         """Parse the file at `path`; raise OSError or UnparsableError."""
@@ -69,12 +71,22 @@ class Project:
 
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
+        folder = Path(seen_from.path).parent
+        if (dotted_name, folder) not in self._found:
+            self._found[dotted_name, folder] = self._search(dotted_name, seen_from, folder)
+        return self._found[dotted_name, folder]
+
+    def _search(
+        self, dotted_name: str, seen_from: SourceModule, folder: Path
+    ) -> SourceModule | None:
         top = dotted_name.partition(".")[0]
         own_package = top == seen_from.name.partition(".")[0]
         if top in _ALWAYS_EXTERNAL and not own_package:
             return None
         relative = Path(*dotted_name.split(".")) if dotted_name else Path()
-        for root in _import_roots(Path(seen_from.path)):
+        if folder not in self._roots:
+            self._roots[folder] = _import_roots(Path(seen_from.path))
+        for root in self._roots[folder]:
             if root.name in _INSTALLED and not own_package:
                 continue
             for candidate in (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -58,18 +60,64 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             freeze_tests=tuple(facts.freeze_tests(module)),
         )
     ]
+    before = _Before.of(module, project, settings)
     driver = _driver(module)
+    names = Counter(_WORD.findall(module.text))
     for again in (False, True):
         for name, node, owner in _candidates(module):
-            if node in followed or (not again and _called(module, name, node)):
+            if node in followed or (not again and names[name] > 1):
                 continue
-            if not relevant(project, module, node):
+            if not relevant(project, module, node, hops=2):
                 continue
-            timeline = _from_function(module, project, settings, followed, node, owner)
+            timeline = _from_function(before, followed, node, owner)
             timeline.shows_batch_norm = shows
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
     return found
+
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a file's body, but for its main part, leaves for its functions."""
+
+    run: Run
+    distrusted: frozenset[str]
+    """Names at module level whose models other functions may change first."""
+
+    @classmethod
+    def of(cls, module: SourceModule, project: Project, settings: Settings) -> _Before:
+        """Run a file's body."""
+        run = _start(module, project, settings, set())
+        run_body(run, module.tree.body)
+        changed = frozenset(_CHANGED.findall(module.text))
+        return cls(run, changed & set(run.frame.names))
+
+    def start(self, followed: set[cst.CSTNode]) -> Run:
+        """Return a run that goes on from there."""
+        before = self.run
+        frame = Frame(before.frame.module, "", dict(before.frame.names))
+        run = Run(
+            before.project,
+            before.settings,
+            frame,
+            list(before.steps),
+            dict(before.heap),
+            list(before.models),
+            list(before.loaders),
+            dict(before.parts),
+            dict(before.classes),
+            {frame.module: frame},
+            followed=followed,
+        )
+        for name in self.distrusted:
+            run.escape(frame.module.tree, [frame.names[name]], "")
+        return run
+
+
+_CHANGED = re.compile(r"\b(\w+)(?:\.module)?\.(?:eval|train)\(")
 
 
 def _start(
@@ -94,27 +142,20 @@ def _candidates(
                         yield name, member, statement
 
 
-def _called(module: SourceModule, name: str, node: cst.FunctionDef) -> bool:
-    return len(re.findall(rf"\b{re.escape(name)}\b", module.text)) > 1
-
-
 def _from_function(
-    module: SourceModule,
-    project: Project,
-    settings: Settings,
+    before: _Before,
     followed: set[cst.CSTNode],
     node: cst.FunctionDef,
     owner: cst.ClassDef | None,
 ) -> Timeline:
-    run = _start(module, project, settings, followed)
-    run_body(run, module.tree.body)
-    _distrust_globals(run, module)
+    run = before.start(followed)
+    module = run.frame.module
     site_node = cst.Call(func=node.name)
     driver = ""
     function = Function(node, module, node.name.value)
     if owner is not None:
         own_class = Class(owner, module)
-        driver = classes.framework(project, own_class)
+        driver = classes.framework(run.project, own_class)
         receiver = _receiver(run, own_class, owner)
         name = f"{owner.name.value}.{node.name.value}"
         function = classes.bound(Function(node, module, name, owner=own_class), receiver)
@@ -134,7 +175,7 @@ def _from_function(
         tuple(run.models),
         tuple(run.loaders),
         driven_by=driver,
-        managed=frozenset(settings.mode_managed_by),
+        managed=frozenset(run.settings.mode_managed_by),
     )
 
 
@@ -168,22 +209,13 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
         calls.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")
-    text = cls.module.text
+    changed = set(_CHANGED.findall(cls.module.text))
     for (holder, name), value in list(run.heap.items()):
-        if holder is made and not isinstance(value, Data):
-            changed = re.search(rf"\.{re.escape(name)}(?:\.module)?\.(?:eval|train)\(", text)
-            if changed or classes.ancestry(run.project, cls).unknown:
-                run.escape(owner.name, [value], "")
+        if holder is not made or isinstance(value, Data):
+            continue
+        if name in changed or classes.ancestry(run.project, cls).unknown:
+            run.escape(owner.name, [value], "")
     return made
-
-
-def _distrust_globals(run: Run, module: SourceModule) -> None:
-    """Other functions may change the models at module level before this one runs."""
-    for name, value in list(run.frame.names.items()):
-        if isinstance(value, Models | Opaque) and re.search(
-            rf"\b{re.escape(name)}(?:\.module)?\.(?:eval|train)\(", module.text
-        ):
-            run.escape(module.tree, [value], "")
 
 
 def _shows_batch_norm(module: SourceModule) -> bool:

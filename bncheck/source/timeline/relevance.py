@@ -22,9 +22,11 @@ WORDS = frozenset(
 _MAX_HOPS = 5
 
 
-def relevant(project: Project, module: SourceModule, node: cst.CSTNode) -> bool:
+def relevant(
+    project: Project, module: SourceModule, node: cst.CSTNode, hops: int = _MAX_HOPS
+) -> bool:
     """Tell whether a function or class, or what it uses of the project, names what matters."""
-    return _relevant(project, module, node, _MAX_HOPS)
+    return _relevant(project, module, node, hops)
 
 
 @lru_cache(maxsize=16384)

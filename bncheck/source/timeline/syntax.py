@@ -23,18 +23,23 @@ _QUIET = (
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Yield a node and everything below it but whitespace and punctuation, in no order."""
     stack = [node]
+    pop, push = stack.pop, stack.append
     while stack:
-        node = stack.pop()
+        node = pop()
         yield node
         for name in _fields(type(node)):
             value = getattr(node, name)
-            if isinstance(value, cst.CSTNode):
-                if not isinstance(value, _QUIET):
-                    stack.append(value)
-            elif isinstance(value, list | tuple):
-                stack.extend(
-                    v for v in value if isinstance(v, cst.CSTNode) and not isinstance(v, _QUIET)
-                )
+            if value.__class__ is list or value.__class__ is tuple:
+                for item in value:
+                    if _is_walked(item.__class__):
+                        push(item)
+            elif _is_walked(value.__class__):
+                push(value)
+
+
+@cache
+def _is_walked(value_type: type) -> bool:
+    return issubclass(value_type, cst.CSTNode) and not issubclass(value_type, _QUIET)
 
 
 @cache
