@@ -55,6 +55,8 @@ class Model:
     """Whether its class has a `train` method of its own."""
     driven_by: str = ""
     """The framework that calls `train()` and `eval()` on it, such as `lightning`; empty: none."""
+    one_value_norm: Fact = UNKNOWN
+    """Whether a BatchNorm in it sees one value per channel and sample: it fails on one sample."""
 
     def within(self, other: Model) -> bool:
         """Tell whether this is `other` or a part of it."""
@@ -192,6 +194,8 @@ class Wrap(ModelEvent):
     """Whether the result is used."""
     result: Model | None = None
     """The averaged copy, for AVERAGED; otherwise the model stays the same."""
+    function: str = ""
+    """Qualified name of what is called, for AVERAGED."""
 
 
 class ExportKind(Enum):
@@ -256,6 +260,8 @@ class CheckpointCall(ModelEvent):
     """`torch.utils.checkpoint.checkpoint(model, ...)` or one of its parts."""
 
     function: str = ""
+    compensated: Fact = False
+    """Whether the momentum of its layers may be that of two half updates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -463,6 +469,8 @@ class FreezeTest:
     stops_gradients: bool
     function: str
     """The function it stands in; empty at module level."""
+    class_name: str = ""
+    """The class whose method that is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -523,6 +531,8 @@ class Timeline:
     """The framework that calls this entry point and manages modes; empty: none."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
+    minimum_batch_size: int = 8
+    """Training batches below this are tiny; from the settings."""
     classes: tuple[ModuleClass, ...] = ()
     """For MODULE: the network classes of the file."""
     freeze_tests: tuple[FreezeTest, ...] = ()

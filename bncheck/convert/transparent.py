@@ -216,9 +216,9 @@ def _factor(call: TracedCall) -> float:
 def _require_positive(labels: torch.Tensor, table: LabelTable, name: str) -> None:
     present = distinct(labels)
     if bool((table.shifts(present) != 0).any()):
-        raise Blocked(f"meets {name}, which a shift cannot pass")
+        raise Blocked(f"would have to shift through {name}")
     if bool((table.scales(present) < 0).any()):
-        raise Blocked(f"meets {name}, which a negative scale cannot pass")
+        raise Blocked(f"would have to pass a negative scale through {name}")
 
 
 def _spatial(node: Node, call: TracedCall) -> tuple[int, ...]:
@@ -259,15 +259,13 @@ def _pooled(
     present = distinct(reduced)
     if "max" in call.call.name:
         if bool((table.scales(present) < 0).any()):
-            raise Blocked("meets max pooling, which a negative scale cannot pass")
+            raise Blocked("would have to pass a negative scale through max pooling")
     elif call.call.name.startswith("avg_pool") and bool((table.shifts(present) != 0).any()):
         padding = call.arguments.get("padding", 0)
         padded = any(padding) if isinstance(padding, tuple | list) else bool(padding)
         counts = call.arguments.get("count_include_pad", True)
         if (padded and counts) or call.arguments.get("divisor_override"):
-            raise Blocked(
-                "meets average pooling that counts zero padding, which a shift cannot pass"
-            )
+            raise Blocked("would have to shift through average pooling that counts zero padding")
     return reduced
 
 
@@ -305,7 +303,7 @@ def _pull_padding(
     places = functional.pad(torch.arange(size).view(shape), padding, value=-1)
     border = distinct(labels[places == -1])
     if bool((table.scales(border) * value + table.shifts(border) != value).any()):
-        raise Blocked("meets constant padding, whose border has no shift")
+        raise Blocked("would have to shift the border that padding adds")
     inside = places != -1
     return _scatter(places[inside], labels[inside], size).view(shape)
 
@@ -319,7 +317,7 @@ def _push_padding(
     present = distinct(labels)
     kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
     if not kept:
-        raise Blocked("meets constant padding, whose border has no shift")
+        return functional.pad(labels, padding, value=IDENTITY)
     spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
     try:
         return uniform(labels, spatial).expand(_shape(node))

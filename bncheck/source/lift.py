@@ -105,6 +105,15 @@ def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
     return answers[key]
 
 
+def graph_of(definition: Defined, project: Project) -> LayerGraph | None:
+    """Return the graph of what one class or factory constructs; None where it is not understood.
+
+    Parameters without a default are symbols.
+    """
+    with _deep_stack():
+        return _Reader(project, Understanding()).one(definition)
+
+
 @contextmanager
 def _deep_stack() -> Iterator[None]:
     limit = sys.getrecursionlimit()
@@ -186,6 +195,20 @@ class _Reader:
         finally:
             for doubt, count in machine.doubts.items():
                 self._count(self.understanding.doubts, doubt, count)
+
+    def one(self, definition: Defined) -> LayerGraph | None:
+        """Read the network of one class or factory."""
+        machine = Machine(self.names, limit=20_000)
+        try:
+            value = self.names.look_up(definition.name, machine, definition.module)
+            initialiser = find(value, "__init__") if isinstance(value, Class) else value
+            skip = 1 if isinstance(value, Class) else 0
+            made = call(machine, value, _symbols(initialiser, skip), None)
+            if isinstance(made, Instance) and made.is_module:
+                return self._applied(machine, made, definition.name)
+        except (PathEndsError, GiveUpError, RecursionError):
+            pass
+        return None
 
     def holds(self, definition: Defined) -> bool | Unknown:
         """Construct a network and look for a BatchNorm in it."""

@@ -53,6 +53,8 @@ class Project:
     """Sources given as text, by path: they stand before the file of that path."""
     batch_norm_holders: dict[int, bool | Unknown] = field(default_factory=dict)
     """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity."""
+    one_value_norms: dict[int, bool] = field(default_factory=dict)
+    """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
     _roots: dict[Path, list[Path]] = field(default_factory=dict)

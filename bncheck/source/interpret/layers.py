@@ -67,6 +67,11 @@ _SIGNATURES: Final[dict[str, tuple[Kind, str]]] = {
     "GroupNorm": (Kind.GROUP_NORM, f"num_groups, num_channels, eps=1e-05, affine=True, {_TAIL}"),
     "LocalResponseNorm": (Kind.OPERATION, "size, alpha=0.0001, beta=0.75, k=1.0"),
     **dict.fromkeys(_DROPOUTS.split(), (Kind.DROPOUT, "p=0.5, inplace=False")),
+    **{
+        f"Adaptive{how}Pool{d}d": (Kind.POOLING, "output_size")
+        for how in ("Avg", "Max")
+        for d in (1, 2, 3)
+    },
 }
 
 _NAMED: Final[dict[Kind, str]] = {

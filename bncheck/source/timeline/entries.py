@@ -14,6 +14,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
 from bncheck.source.timeline import calls, classes, facts, known
+from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
@@ -32,7 +33,7 @@ from bncheck.timeline import Entry, Model, Origin, Timeline
 _RELEVANT = re.compile(
     r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"
     r"requires_grad_?|convert_sync_batchnorm|DataParallel|DistributedDataParallel|trace|export|"
-    r"checkpoint|AveragedModel|momentum)\b"
+    r"checkpoint|AveragedModel|momentum|parameters)\b"
 )
 """A file without any of these words does nothing to a model."""
 
@@ -46,6 +47,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     body = _start(module, project, settings, followed)
     body.runs_main = True
     run_body(body, module.tree.body)
+    note_one_value_norms(body)
     found = [
         Timeline(
             module.name,
@@ -56,6 +58,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             tuple(body.loaders),
             shows,
             managed=frozenset(settings.mode_managed_by),
+            minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)),
             freeze_tests=tuple(facts.freeze_tests(module)),
         )
@@ -167,6 +170,7 @@ def _from_function(
         arguments.keywords[name] = Opaque(name, run.site(parameter.name), parameter=True)
     calls.follow(run, site_node, function, arguments)
     followed.add(node)
+    note_one_value_norms(run)
     return Timeline(
         function.name,
         module.path,
@@ -176,6 +180,7 @@ def _from_function(
         tuple(run.loaders),
         driven_by=driver,
         managed=frozenset(run.settings.mode_managed_by),
+        minimum_batch_size=run.settings.minimum_batch_size,
     )
 
 

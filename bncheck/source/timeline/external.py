@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -97,6 +98,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _optimizer(run, node, arguments)
     if name in _SEQUENTIAL:
         return _sequential(run, node, name, arguments)
+    if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
+        return Opaque(last, run.site(node), name, length=first.batch_size)
     if name.startswith("torch.nn.") and last[:1].isupper():
         return Opaque(last, run.site(node), name)
     if name in known.HARMLESS or name.startswith(known.HARMLESS_PREFIXES):
@@ -119,12 +122,16 @@ def _on_a_model(
         return Opaque()
     if name in known.CHECKPOINTS:
         for model in run.reachable(first) if first is not None else ():
-            run.emit(CheckpointCall(site, model, name))
+            run.emit(CheckpointCall(site, model, name, _compensated(run, model)))
         return Tensor()
     kind = known.WRAPPERS.get(name)
     averages = known.AVERAGES.search(name)
     wraps = kind or averages or name in known.EXPORTERS
-    if wraps and isinstance(first, Opaque) and run.looks_like_a_model(first):
+    if (
+        wraps
+        and isinstance(first, Opaque)
+        and (run.looks_like_a_model(first) or first.type_name.startswith("torch.nn."))
+    ):
         first = run.promote(first)
     if not isinstance(first, Models):
         return None
@@ -139,15 +146,30 @@ def _on_a_model(
             run.emit(Wrap(site, model, kind, keywords, run.discarded is not node))
         return first
     if averages:
-        copies = [_copy(run, node, model, wrapped=keywords) for model in first.models]
+        copies = [_copy(run, node, model, keywords, name) for model in first.models]
         return Models(tuple(copies))
     if name == "copy.deepcopy":
         return Models(tuple(_copy(run, node, model) for model in first.models))
     return first if name in known.EXPORTERS else None
 
 
+_HALF_MOMENTUM = re.compile(r"momentum[^\n]*(?:sqrt|\*\*\s*\(?\s*(?:0?\.5|1\s*/\s*2))")
+
+
+def _compensated(run: Run, model: Model) -> Fact:
+    """Look for a square root in a momentum, where the network is or where it is checkpointed."""
+    texts = [run.frame.module.text]
+    if model in run.classes:
+        texts.append(run.classes[model].module.text)
+    return UNKNOWN if any(_HALF_MOMENTUM.search(text) for text in texts) else False
+
+
 def _copy(
-    run: Run, node: cst.Call, model: Model, wrapped: dict[str, object] | None = None
+    run: Run,
+    node: cst.Call,
+    model: Model,
+    wrapped: dict[str, object] | None = None,
+    name: str = "",
 ) -> Model:
     site = run.site(node)
     copied = Model(
@@ -167,7 +189,7 @@ def _copy(
     run.models.append(copied)
     run.emit(Copied(site, copied, model))
     if wrapped is not None:
-        run.emit(Wrap(site, model, WrapKind.AVERAGED, wrapped, result=copied))
+        run.emit(Wrap(site, model, WrapKind.AVERAGED, wrapped, True, copied, name))
     return copied
 
 
@@ -285,8 +307,11 @@ def _sequential(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Va
     holds: Fact = True if kinds else UNKNOWN
     parts = [value for value in arguments.all() if isinstance(value, Models)]
     facts = [model.holds_batch_norm for value in parts for model in value.models]
+    children = [value for value in arguments.all() if isinstance(value, Members)]
+    facts += [value.model.holds_batch_norm for value in children]
     if any(fact is True for fact in facts):
         holds = True
+        kinds |= {kind for value in children for kind in value.model.norm_kinds}
     simple = all(
         isinstance(v, Opaque) and v.type_name.startswith("torch.nn.") for v in arguments.all()
     )
@@ -297,6 +322,20 @@ def _sequential(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Va
     for value in parts:
         for inner in value.models:
             inner.parent = inner.parent or model
+    blocks = [
+        m
+        for value in arguments.all()
+        if isinstance(value, Container)
+        for part in value.elements
+        if isinstance(part, Models)
+        for m in part.models
+    ]
+    for block in blocks:
+        block.parent = block.parent or model
+    if len({block.type_name for block in blocks}) == 1:
+        run.parts[model, "[]"] = blocks[0]
+        model.holds_batch_norm = blocks[0].holds_batch_norm
+        model.norm_kinds = blocks[0].norm_kinds
     return made
 
 

@@ -104,19 +104,23 @@ def _calls_super(method: cst.FunctionDef) -> Fact:
 
 def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
     """Yield the `isinstance` tests of a file whose body freezes what passes them."""
-    stack: list[tuple[cst.CSTNode, str]] = [(module.tree, "")]
+    stack: list[tuple[cst.CSTNode, str, str]] = [(module.tree, "", "")]
     while stack:
-        node, function = stack.pop()
+        node, function, owner = stack.pop()
+        if isinstance(node, cst.ClassDef):
+            owner = node.name.value
         if isinstance(node, cst.FunctionDef):
             function = node.name.value
         if isinstance(node, cst.If):
-            yield from _freeze_test(module, node, function)
+            yield from _freeze_test(module, node, function, owner)
         for child in node.children:
             if isinstance(child, cst.BaseCompoundStatement | cst.BaseSuite | cst.Else):
-                stack.append((child, function))
+                stack.append((child, function, owner))
 
 
-def _freeze_test(module: SourceModule, node: cst.If, function: str) -> Iterator[FreezeTest]:
+def _freeze_test(
+    module: SourceModule, node: cst.If, function: str, owner: str
+) -> Iterator[FreezeTest]:
     calls_eval = any(
         isinstance(part, cst.Call)
         and isinstance(part.func, cst.Attribute)
@@ -136,6 +140,7 @@ def _freeze_test(module: SourceModule, node: cst.If, function: str) -> Iterator[
                     calls_eval,
                     stops,
                     function,
+                    owner,
                 )
 
 

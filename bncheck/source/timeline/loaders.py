@@ -56,6 +56,8 @@ def _flag(value: Value | None, arguments: Arguments) -> Fact:
 def _length(dataset: Value | None) -> Number:
     if isinstance(dataset, Container) and dataset.keys is None:
         return len(dataset.elements)
+    if isinstance(dataset, Opaque) and isinstance(dataset.length, int):
+        return dataset.length
     return UNKNOWN
 
 

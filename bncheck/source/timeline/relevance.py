@@ -14,7 +14,7 @@ WORDS = frozenset(
     """
     eval train no_grad inference_mode set_grad_enabled DataLoader load_state_dict backward
     requires_grad_ requires_grad DataParallel DistributedDataParallel convert_sync_batchnorm
-    update_bn trace script export checkpoint AveragedModel parse_args
+    update_bn trace script export checkpoint AveragedModel parse_args momentum
     """.split()  # noqa: SIM905
 )
 """What a function that matters names, or what it calls names."""
@@ -32,7 +32,7 @@ def relevant(
 @lru_cache(maxsize=16384)
 def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = identifiers(node)
-    if names & WORDS:
+    if names & WORDS or {"zip", "parameters"} <= names:
         return True
     if not hops:
         return False

@@ -9,7 +9,7 @@ import libcst as cst
 
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import contexts, expressions, members
+from bncheck.source.timeline import averages, contexts, expressions, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.syntax import assigned, identifiers, names_in_order, walk
 from bncheck.source.timeline.values import (
@@ -296,6 +296,11 @@ def _if_on_members(run: Run, node: cst.If, refined: members.Refined) -> None:
 
 
 def _for(run: Run, node: cst.For) -> None:
+    pair = averages.paired(run, node)
+    if pair is not None:
+        averages.run_pair(run, node, pair, lambda: run_body(run, node.body.body))
+        run.dead = False
+        return
     over = expressions.evaluate(run, node.iter)
     if isinstance(over, Members) and not over.one:
         bind(run, node.target, one_of(run, over, node.target))

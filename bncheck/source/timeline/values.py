@@ -164,6 +164,8 @@ class Opaque:
     model: Model | None = None
     owner: Model | None = None
     """The network that it is an attribute of."""
+    length: Number = UNKNOWN
+    """How many samples it holds, for a dataset."""
 
 
 @dataclass(frozen=True)

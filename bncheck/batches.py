@@ -1,0 +1,94 @@
+"""What a batch size means for BatchNorm, and which training loaders feed it tiny batches.
+
+This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+from bncheck.graph import Kind, LayerGraph, Node, Unknown
+from bncheck.paths import Moment, training_forwards
+from bncheck.timeline import ForwardCall, Loader, Loop, Mode, Model, Timeline, WrapKind
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """A training loop over a loader whose batches go into a model with BatchNorm."""
+
+    loader: Loader
+    loop: Loop
+    forward: ForwardCall
+    moment: Moment
+
+    @property
+    def model(self) -> Model:
+        """The model that is fed."""
+        return self.forward.model
+
+    @property
+    def batch_size(self) -> int | Unknown:
+        """Samples per batch and process."""
+        return self.loader.batch_size
+
+    def tiny(self, minimum: int) -> bool:
+        """Tell whether its batches are known to be smaller than `minimum`."""
+        size = self.batch_size
+        return isinstance(size, int) and 0 < size < minimum and not self.loader.custom_batches
+
+    @property
+    def normalises_by_batch(self) -> bool:
+        """Whether the BatchNorm layers are in train mode on every path that leads here."""
+        return self.moment.modes(self.model) == {Mode.TRAIN}
+
+    def wrapped(self, kind: WrapKind) -> bool:
+        """Tell whether the wrapper may be around the model."""
+        return self.moment.wrapped(self.model, kind) is not False
+
+
+def feedings(timeline: Timeline) -> Iterator[Feeding]:
+    """Yield each training forward call in a loop over a known loader, nothing managing it."""
+    if timeline.driven_by:
+        return
+    for moment, forward in training_forwards(timeline):
+        loop = moment.occurrence.loader_loop
+        if loop is not None and loop.loader is not None and not forward.model.driven_by:
+            yield Feeding(loop.loader, loop, forward, moment)
+
+
+def variance_error(samples: int) -> float:
+    """Return the relative error (root mean square) of a batch's variance.
+
+    For `samples` independent Gaussian values and the biased estimate that BatchNorm uses:
+    its variance is 2 (n - 1) / n^2 and its bias -1 / n, hence sqrt(2 n - 1) / n.
+    """
+    return sqrt(2 * samples - 1) / samples
+
+
+_KEEPS_SIZE = frozenset(
+    {Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY, Kind.CONVOLUTION, Kind.BATCH_NORM}
+)
+
+
+def fails_on_one_sample(graph: LayerGraph) -> bool:
+    """Tell whether a BatchNorm of the network surely sees one value per channel and sample.
+
+    That is a BatchNorm1d behind a linear layer, or one behind global pooling.
+    """
+    return any(_one_value(norm) for norm in graph.of_kind(Kind.BATCH_NORM))
+
+
+def _one_value(norm: Node) -> bool:
+    source = norm.inputs[0] if norm.inputs else None
+    while source is not None:
+        if source.kind is Kind.LINEAR:
+            return norm.get("dimensions") == 1
+        if source.kind is Kind.POOLING:
+            size = source.get("output_size")
+            return size == 1 or (isinstance(size, tuple | list) and set(size) == {1})
+        if source.kind not in _KEEPS_SIZE:
+            return False
+        source = source.inputs[0] if source.inputs else None
+    return False

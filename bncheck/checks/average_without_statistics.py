@@ -1,0 +1,99 @@
+"""BN501: averaged weights with BatchNorm statistics of another model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
+from bncheck.paths import Moment, assurance, moments
+from bncheck.timeline import (
+    AverageUpdate,
+    Copied,
+    Escape,
+    Event,
+    ForwardCall,
+    LoadWeights,
+    Mode,
+    Model,
+    Timeline,
+    UpdateStatistics,
+    Wrap,
+    WrapKind,
+)
+
+_HINT = (
+    "average or copy the buffers too, or compute the statistics anew with "
+    "torch.optim.swa_utils.update_bn before evaluating"
+)
+_EXPONENTIAL = ("avg_fn", "multi_avg_fn")
+"""With these an AveragedModel follows the model so closely that its latest buffers fit."""
+
+
+@check("BN501", Timeline)
+def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
+    """Yield each average of weights that is evaluated with statistics that are not its own."""
+    reached = moments(timeline)
+    events = [moment.event for moment in reached]
+    seen: set[Site] = set()
+    for event in events:
+        if event.site in seen:
+            continue
+        subject: Model
+        unseen = False
+        match event:
+            case Wrap(kind=WrapKind.AVERAGED, model=source, result=averaged, keywords=keywords):
+                if not event.function.endswith("swa_utils.AveragedModel"):
+                    continue
+                if keywords.get("use_buffers", False) is not False:
+                    continue
+                if any(name in keywords for name in _EXPONENTIAL):
+                    continue
+                if any(_mends(later, averaged or source) for later in events):
+                    continue
+                subject = source
+                message = (
+                    f"the average of `{source.name}` takes over the running statistics of the "
+                    "last model that it saw, which are not those of its averaged weights"
+                )
+            case AverageUpdate(model=averaged, source=source, buffers=False):
+                if any(_mends(later, averaged) for later in events):
+                    continue
+                modes = _modes_of_forwards(reached, averaged)
+                if modes - {Mode.EVAL}:
+                    continue  # It has statistics of its own.
+                unseen = not modes
+                subject = source or averaged
+                message = (
+                    f"only parameters are averaged into `{averaged.name}`: its BatchNorm layers "
+                    "keep running statistics that its weights never saw"
+                )
+            case _:
+                continue
+        sure = assurance(subject)
+        if sure is not None:
+            seen.add(event.site)
+            yield Match(event.site, message, _HINT, Confidence.POSSIBLE if unseen else sure)
+
+
+def _mends(event: Event, averaged: Model) -> bool:
+    """Tell whether an event may give the averaged model statistics of its own."""
+    match event:
+        case UpdateStatistics(model=model) | Escape(model=model) | LoadWeights(model=model):
+            return averaged.within(model) or model.within(averaged)
+        case AverageUpdate(model=model, buffers=buffers):
+            return model is averaged and buffers is not False
+        case Copied(source=model):
+            return model is averaged
+    return False
+
+
+def _modes_of_forwards(reached: list[Moment], averaged: Model) -> set[Mode]:
+    """Return the modes in which the averaged model runs."""
+    return {
+        mode
+        for moment in reached
+        if isinstance(moment.event, ForwardCall) and moment.event.model is averaged
+        for mode in moment.modes(averaged)
+    }

@@ -1,0 +1,38 @@
+"""BN405: each process keeps running statistics of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Match
+from bncheck.graph import Site
+from bncheck.paths import assurance, moments
+from bncheck.timeline import Timeline, Wrap, WrapKind
+
+
+@check("BN405", Timeline)
+def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
+    """Yield each `broadcast_buffers=False` around BatchNorm that is not synchronised."""
+    seen: set[Site] = set()
+    for moment in moments(timeline):
+        wrap = moment.event
+        if (
+            not isinstance(wrap, Wrap)
+            or wrap.kind is not WrapKind.DISTRIBUTED
+            or wrap.keywords.get("broadcast_buffers") is not False
+            or moment.wrapped(wrap.model, WrapKind.SYNC_BATCH_NORM) is not False
+            or wrap.site in seen
+        ):
+            continue
+        sure = assurance(wrap.model)
+        if sure is not None:
+            seen.add(wrap.site)
+            yield Match(
+                wrap.site,
+                f"with broadcast_buffers=False each process keeps BatchNorm statistics of its own "
+                f"for `{wrap.model.name}`: what is evaluated or saved depends on the rank",
+                "convert to SyncBatchNorm, average the buffers before evaluation, "
+                "or leave broadcast_buffers on",
+                sure,
+            )

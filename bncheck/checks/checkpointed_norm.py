@@ -1,0 +1,38 @@
+"""BN502: activation checkpointing runs BatchNorm twice per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Match
+from bncheck.graph import Site
+from bncheck.paths import assurance, moments
+from bncheck.timeline import CheckpointCall, Mode, Timeline
+
+
+@check("BN502", Timeline)
+def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
+    """Yield each checkpointed module with BatchNorm, unless it is in eval mode."""
+    seen: set[Site] = set()
+    for moment in moments(timeline):
+        call = moment.event
+        if (
+            not isinstance(call, CheckpointCall)
+            or call.site in seen
+            or call.compensated is not False
+            or moment.occurrence.gradient is False
+            or Mode.EVAL in moment.modes(call.model)
+        ):
+            continue
+        sure = assurance(call.model)
+        if sure is not None:
+            seen.add(call.site)
+            yield Match(
+                call.site,
+                f"`{call.model.name}` holds BatchNorm and runs twice per training step when it is "
+                "checkpointed: its running statistics are updated twice with the same batch",
+                "set the momentum of these layers to 1 - sqrt(1 - momentum), or checkpoint parts "
+                "without BatchNorm",
+                sure,
+            )

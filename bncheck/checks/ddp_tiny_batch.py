@@ -1,0 +1,52 @@
+"""BN401: tiny batches in each process of DistributedDataParallel, BatchNorm not synchronised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.batches import feedings, variance_error
+from bncheck.checks import check
+from bncheck.findings import Match
+from bncheck.graph import Site
+from bncheck.paths import assurance
+from bncheck.timeline import Model, Timeline, Wrap, WrapKind, occurrences
+
+
+@check("BN401", Timeline)
+def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
+    """Yield each DistributedDataParallel whose processes train BatchNorm on tiny batches."""
+    seen: set[Site] = set()
+    for feeding in feedings(timeline):
+        size = feeding.batch_size
+        sure = assurance(feeding.model)
+        if (
+            sure is None
+            or not isinstance(size, int)
+            or not feeding.tiny(timeline.minimum_batch_size)
+            or not feeding.normalises_by_batch
+            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
+        ):
+            continue
+        for wrap in _distributed(timeline, feeding.model):
+            if wrap.site in seen:
+                continue
+            seen.add(wrap.site)
+            yield Match(
+                wrap.site,
+                f"each process trains the BatchNorm of `{feeding.model.name}` on {size} samples "
+                "and keeps its statistics to itself: the variance of as many independent samples "
+                f"is off by {variance_error(size):.0%} (root mean square)",
+                "convert with torch.nn.SyncBatchNorm.convert_sync_batchnorm before wrapping",
+                sure,
+            )
+
+
+def _distributed(timeline: Timeline, model: Model) -> Iterator[Wrap]:
+    for occurrence in occurrences(timeline.steps):
+        event = occurrence.event
+        if (
+            isinstance(event, Wrap)
+            and event.kind is WrapKind.DISTRIBUTED
+            and model.within(event.model)
+        ):
+            yield event

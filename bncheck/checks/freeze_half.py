@@ -1,0 +1,90 @@
+"""BN212: parameters that take no gradient around BatchNorm whose statistics still move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.paths import Moment, assurance, keeps_own_mode, training_forwards
+from bncheck.timeline import (
+    AverageUpdate,
+    Mode,
+    ModeChange,
+    Model,
+    RequiresGrad,
+    Target,
+    Timeline,
+    occurrences,
+)
+
+
+@check("BN212", Timeline)
+def freeze_half(timeline: Timeline) -> Iterator[Match]:
+    """Yield each stop of gradients over BatchNorm that then trains its statistics on."""
+    if timeline.driven_by:
+        return
+    averaged = [
+        event.model
+        for event in (occurrence.event for occurrence in occurrences(timeline.steps))
+        if isinstance(event, AverageUpdate)
+    ]
+    seen: set[RequiresGrad | ModeChange] = set()
+    for moment, forward in training_forwards(timeline):
+        for part in _related(moment, forward.model):
+            if any(_same(part, model) for model in averaged) or keeps_own_mode(part):
+                continue
+            for stopped in _without_gradient(moment, part) - seen:
+                seen.add(stopped)
+                sure = assurance(part)
+                if sure is not None:
+                    yield Match(
+                        stopped.site,
+                        f"`{part.name}` takes no gradient from here on, but its BatchNorm layers "
+                        "are in train mode at the next training step: their running statistics "
+                        "still move and the batch still normalises",
+                        "put these layers in eval mode as well, after every train(); "
+                        "`bncheck freeze` makes them constants",
+                        sure if stopped.target is not Target.PART else Confidence.POSSIBLE,
+                    )
+            for frozen in _statistics_only(moment, part) - seen:
+                seen.add(frozen)
+                yield Match(
+                    frozen.site,
+                    f"the statistics of the BatchNorm layers of `{part.name}` are frozen here, "
+                    "their weight and bias still train",
+                    "set requires_grad = False on them as well if all of the layer shall stay",
+                    Confidence.POSSIBLE,
+                )
+
+
+def _related(moment: Moment, model: Model) -> list[Model]:
+    """Return the model that is called, what it is a part of, and its parts, as far as known."""
+    parts = [part for part in moment.states if _same(part, model)]
+    return list(dict.fromkeys([model, *parts]))
+
+
+def _same(one: Model, other: Model) -> bool:
+    return one.within(other) or other.within(one)
+
+
+def _without_gradient(moment: Moment, part: Model) -> set[RequiresGrad]:
+    states = moment.of(part)
+    if any(state.undone_by is not None for state in states):
+        return set()  # BN211's case.
+    stopped = {s.without_gradient for s in states if s.without_gradient is not None}
+    if moment.modes(part) != {Mode.TRAIN}:
+        return set()
+    return {event for event in stopped if event.model is part}
+
+
+def _statistics_only(moment: Moment, part: Model) -> set[ModeChange]:
+    return {
+        state.frozen_by
+        for state in moment.of(part)
+        if state.frozen_by is not None
+        and state.mode is Mode.EVAL
+        and state.frozen_by.target is Target.NORMS
+        and state.frozen_by.model is part
+        and state.without_gradient is None
+    }

@@ -1,0 +1,64 @@
+"""BN213: a freeze that tests for one BatchNorm class and passes over the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Fix, Match, Replace
+from bncheck.timeline import FreezeTest, Timeline
+
+_KINDS = frozenset(
+    f"torch.nn.{package}{name}"
+    for package in ("", "modules.", "modules.batchnorm.")
+    for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
+)
+_BASE = "torch.nn.modules.batchnorm._BatchNorm"
+
+
+@check("BN213", Timeline)
+def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
+    """Yield each freezing `isinstance` test that lets other kinds of BatchNorm through."""
+    by_function: dict[tuple[str, str], list[FreezeTest]] = defaultdict(list)
+    for test in timeline.freeze_tests:
+        by_function[test.class_name, test.function].append(test)
+    for tests in by_function.values():
+        named = {name for test in tests for name in test.classes if "BatchNorm" in name}
+        kinds = {name.rpartition(".")[2] for name in named & _KINDS}
+        if not kinds or not named <= _KINDS:
+            continue
+        for test in tests:
+            if not kinds & {name.rpartition(".")[2] for name in test.classes}:
+                continue
+            if _all_there(timeline, test, kinds):
+                continue
+            missed = sorted({name.rpartition(".")[2] for name in _KINDS} - kinds)
+            yield Match(
+                test.site,
+                f"this freezes {', '.join(sorted(kinds))} only: {', '.join(missed)} "
+                "would train on unnoticed",
+                f"test for {_BASE}, the base class of them all",
+                Confidence.LIKELY if len(kinds) == 1 else Confidence.POSSIBLE,
+                fix=_widened(test),
+            )
+
+
+def _widened(test: FreezeTest) -> Fix | None:
+    """Write the base class as the file writes the class: `nn.X` becomes `nn.modules...`."""
+    prefix, _, _ = test.text.rpartition(".")
+    if not prefix or len(test.classes) != 1:
+        return None
+    root = prefix.removesuffix(".batchnorm").removesuffix(".modules")
+    base = f"{root}.modules.batchnorm._BatchNorm"
+    return Fix("Test for every kind of BatchNorm", (Replace(test.site, base),), safe=False)
+
+
+def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
+    """Tell whether the class that the test stands in holds just the kinds that are tested."""
+    return any(
+        known.name == test.class_name
+        and known.holds_batch_norm is True
+        and known.norm_kinds == kinds
+        for known in timeline.classes
+    )

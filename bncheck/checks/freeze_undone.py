@@ -1,0 +1,85 @@
+"""BN211: BatchNorm layers put in eval mode once, and back by the next `train()`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.paths import Moment, State, assurance, keeps_own_mode, training_forwards
+from bncheck.timeline import Entry, Mode, ModeChange, Model, Origin, Target, Timeline, occurrences
+
+_HINT = (
+    "freeze again after every train(), or override train() in the network so that it keeps these "
+    "layers in eval mode; `bncheck freeze` makes them constants"
+)
+
+
+@check("BN211", Timeline)
+def freeze_undone(timeline: Timeline) -> Iterator[Match]:
+    """Yield each freeze of a training step's BatchNorm that a later `train()` has undone."""
+    if timeline.driven_by:
+        return
+    seen: set[ModeChange] = set()
+    for moment, forward in training_forwards(timeline):
+        for part, state in _undone(moment, forward.model):
+            freeze = state.frozen_by
+            sure = _sure(part, freeze)
+            if freeze is None or freeze in seen or sure is None:
+                continue
+            seen.add(freeze)
+            yield Match(
+                freeze.site,
+                f"this puts BatchNorm layers of `{part.name}` in eval mode, but a later train() "
+                "puts them back before the next training step",
+                _HINT,
+                sure,
+            )
+    yield from _constructor(timeline)
+
+
+def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
+    parts = [part for part in moment.states if part.within(model) or model.within(part)]
+    for part in dict.fromkeys([model, *parts]):
+        for state in moment.of(part):
+            undone = state.undone_by
+            if (
+                state.mode is Mode.TRAIN
+                and undone is not None
+                and undone.target is Target.WHOLE
+                and not keeps_own_mode(part, undone.model)
+            ):
+                yield part, state
+
+
+def _sure(part: Model, freeze: ModeChange | None) -> Confidence | None:
+    names_norms = freeze is not None and any("BatchNorm" in name for name in freeze.classes)
+    sure = assurance(part)
+    if sure is Confidence.POSSIBLE and names_norms:
+        return Confidence.LIKELY
+    return sure
+
+
+def _constructor(timeline: Timeline) -> Iterator[Match]:
+    """Yield a freeze in a network's own constructor: any `train()` undoes it."""
+    if timeline.entry is not Entry.METHOD:
+        return
+    for occurrence in occurrences(timeline.steps):
+        event = occurrence.event
+        if (
+            isinstance(event, ModeChange)
+            and event.mode is Mode.EVAL
+            and event.target is Target.NORMS
+            and event.model.origin is Origin.SELF
+            and event.model.parent is None
+            and any(name.endswith(".__init__") for name in occurrence.functions[:1])
+            and not keeps_own_mode(event.model)
+            and event.model.holds_batch_norm is not False
+        ):
+            yield Match(
+                event.site,
+                "this puts BatchNorm layers in eval mode while the network is made; the first "
+                "train() puts them back, since its class does not override train()",
+                _HINT,
+                Confidence.LIKELY,
+            )

@@ -1,0 +1,49 @@
+"""BN302: a last batch of one sample, on which BatchNorm fails in train mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.batches import Feeding, feedings
+from bncheck.checks import check
+from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
+from bncheck.graph import Site
+from bncheck.timeline import Timeline
+
+
+@check("BN302", Timeline)
+def last_batch(timeline: Timeline) -> Iterator[Match]:
+    """Yield each training loader whose last batch holds, or can hold, a single sample."""
+    seen: set[Site] = set()
+    for feeding in feedings(timeline):
+        loader = feeding.loader
+        if (
+            loader.site in seen
+            or loader.drop_last is not False
+            or loader.custom_batches is not False
+            or feeding.batch_size == 1
+            or feeding.model.one_value_norm is not True
+            or not feeding.normalises_by_batch
+        ):
+            continue
+        certain = _certain(feeding)
+        if certain is False:
+            continue
+        seen.add(loader.site)
+        yield Match(
+            loader.site,
+            f"the last batch {'holds' if certain else 'can hold'} one sample, and a BatchNorm of "
+            f"`{feeding.model.name}` then sees one value per channel and raises ValueError",
+            "pass drop_last=True for training",
+            Confidence.PROVEN if certain else Confidence.LIKELY,
+            fix=Fix("Set drop_last=True", (SetKeyword(loader.site, "drop_last", "True"),), False),
+            severity=Severity.ERROR if certain else Severity.NOTE,
+        )
+
+
+def _certain(feeding: Feeding) -> bool | None:
+    """Tell whether the last batch holds one sample; None where it is not known."""
+    size, length = feeding.batch_size, feeding.loader.dataset_length
+    if not isinstance(size, int) or not isinstance(length, int) or feeding.loader.distributed:
+        return None
+    return length % size == 1

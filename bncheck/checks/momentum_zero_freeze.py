@@ -1,0 +1,48 @@
+"""BN214: momentum 0 taken for a freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.paths import assurance
+from bncheck.timeline import (
+    Mode,
+    ModeChange,
+    SetMomentum,
+    Target,
+    Timeline,
+    UpdateStatistics,
+    occurrences,
+)
+
+
+@check("BN214", Timeline)
+def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
+    """Yield each `momentum = 0` over BatchNorm layers that nothing puts in eval mode."""
+    events = [occurrence.event for occurrence in occurrences(timeline.steps)]
+    frozen = {
+        event.model
+        for event in events
+        if isinstance(event, ModeChange)
+        and event.mode is Mode.EVAL
+        and event.target is Target.NORMS
+    }
+    recalibrated = {event.model for event in events if isinstance(event, UpdateStatistics)}
+    for event in events:
+        if not isinstance(event, SetMomentum) or event.model in frozen | recalibrated:
+            continue
+        if isinstance(event.value, bool) or event.value != 0:
+            continue
+        sure = assurance(event.model)
+        if any("BatchNorm" in name for name in event.classes):
+            sure = Confidence.LIKELY
+        if sure is not None:
+            yield Match(
+                event.site,
+                "momentum 0 stops the running statistics, but in train mode BatchNorm still "
+                "normalises by the batch: training and evaluation then differ",
+                "call eval() on these layers after every train() instead",
+                sure,
+            )

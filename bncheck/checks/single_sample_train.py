@@ -1,0 +1,53 @@
+"""BN304: one sample through BatchNorm in train mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match, Severity
+from bncheck.graph import Site
+from bncheck.paths import assurance, moments, training_step
+from bncheck.timeline import ForwardCall, Mode, Timeline
+
+
+@check("BN304", Timeline)
+def single_sample_train(timeline: Timeline) -> Iterator[Match]:
+    """Yield each forward call on a batch of one whose BatchNorm is in train mode."""
+    if timeline.driven_by:
+        return
+    seen: set[Site] = set()
+    for moment in moments(timeline):
+        forward = moment.event
+        if (
+            not isinstance(forward, ForwardCall)
+            or forward.batch_size != 1
+            or forward.site in seen
+            or forward.model.driven_by
+            or moment.modes(forward.model) != {Mode.TRAIN}
+        ):
+            continue
+        loop = moment.occurrence.loader_loop
+        if loop is not None and loop.loader is not None and loop.loader.batch_size == 1:
+            continue  # BN301's case.
+        if forward.model.one_value_norm is True:
+            seen.add(forward.site)
+            yield Match(
+                forward.site,
+                f"one sample goes into `{forward.model.name}` in train mode: a BatchNorm in it "
+                "sees one value per channel and raises ValueError",
+                "call eval() first, or pass a batch of at least two",
+                Confidence.PROVEN,
+                severity=Severity.ERROR,
+            )
+            continue
+        sure = assurance(forward.model)
+        if sure is not None and training_step(moment.occurrence, timeline):
+            seen.add(forward.site)
+            yield Match(
+                forward.site,
+                f"`{forward.model.name}` is trained on one sample at a time: its BatchNorm "
+                "normalises each by its own statistics alone",
+                "train on batches, freeze the statistics, or use GroupNorm",
+                sure,
+            )

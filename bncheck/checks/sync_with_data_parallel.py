@@ -1,0 +1,51 @@
+"""BN404: SyncBatchNorm below DataParallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
+from bncheck.paths import Moment, moments
+from bncheck.timeline import Model, Timeline, Wrap, WrapKind
+
+_BOTH = {
+    WrapKind.DATA_PARALLEL: WrapKind.SYNC_BATCH_NORM,
+    WrapKind.SYNC_BATCH_NORM: WrapKind.DATA_PARALLEL,
+}
+
+
+@check("BN404", Timeline)
+def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
+    """Yield each call that puts SyncBatchNorm and DataParallel on the same model."""
+    seen: set[Site] = set()
+    for moment in moments(timeline):
+        wrap = moment.event
+        if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
+            continue
+        sure = _together(moment, wrap.model, _BOTH[wrap.kind])
+        if sure is None:
+            continue
+        seen.add(wrap.site)
+        yield Match(
+            wrap.site,
+            f"`{wrap.model.name}` has SyncBatchNorm layers below DataParallel, whose copies are "
+            "threads of one process: nothing is synchronised, and without a process group "
+            "training on several GPUs fails or falls back to BatchNorm",
+            "use DistributedDataParallel, or keep BatchNorm",
+            sure,
+        )
+
+
+def _together(moment: Moment, model: Model, other: WrapKind) -> Confidence | None:
+    if model.holds_batch_norm is False:
+        return None
+    if other is WrapKind.SYNC_BATCH_NORM and "SyncBatchNorm" in model.norm_kinds:
+        return Confidence.LIKELY
+    match moment.wrapped(model, other):
+        case True:
+            return Confidence.PROVEN
+        case None:
+            return Confidence.POSSIBLE
+    return None

@@ -1,0 +1,55 @@
+"""BN301: a training loader whose batches are too small for BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.batches import feedings, variance_error
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match, Severity
+from bncheck.graph import Site
+from bncheck.paths import assurance
+from bncheck.timeline import Timeline, WrapKind
+
+_HINT = (
+    "raise the batch size, freeze the statistics of a pretrained network, or use GroupNorm; "
+    "accumulating gradients does not help"
+)
+
+
+@check("BN301", Timeline)
+def tiny_batch(timeline: Timeline) -> Iterator[Match]:
+    """Yield each loader with a tiny constant batch that trains BatchNorm in train mode."""
+    seen: set[Site] = set()
+    for feeding in feedings(timeline):
+        size = feeding.batch_size
+        sure = assurance(feeding.model)
+        if (
+            sure is None
+            or not isinstance(size, int)
+            or not feeding.tiny(timeline.minimum_batch_size)
+            or not feeding.normalises_by_batch
+            or feeding.loader.site in seen
+            # Statistics over all processes, or BN401's case.
+            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
+            or feeding.wrapped(WrapKind.DISTRIBUTED)
+        ):
+            continue
+        seen.add(feeding.loader.site)
+        if size == 1 and feeding.model.one_value_norm is True:
+            yield Match(
+                feeding.loader.site,
+                f"batches of one go into `{feeding.model.name}` in train mode: a BatchNorm in it "
+                "sees one value per channel and raises ValueError",
+                _HINT,
+                Confidence.PROVEN,
+                severity=Severity.ERROR,
+            )
+            continue
+        yield Match(
+            feeding.loader.site,
+            f"batches of {size} train the BatchNorm of `{feeding.model.name}`: the variance of "
+            f"{size} independent samples is off by {variance_error(size):.0%} (root mean square)",
+            _HINT,
+            sure,
+        )

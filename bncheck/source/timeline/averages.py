@@ -1,0 +1,115 @@
+"""Loops over the parameters of two models at once: averages of weights kept by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import dotted
+from bncheck.source.timeline import expressions
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.values import Members, Value
+from bncheck.timeline import AverageUpdate, Fact, Model
+
+_IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
+_AVERAGING = frozenset({"mul_", "mul", "lerp_", "lerp"})
+_BUFFERS = frozenset({"buffers", "named_buffers", "running_mean", "update_bn"})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The names that a loop over `zip(a.parameters(), b.parameters())` binds, and their models."""
+
+    members: dict[str, Members]
+
+    def averaged(self, body: cst.BaseSuite) -> tuple[cst.CSTNode, Model, Model] | None:
+        """Return where the body averages, the model it averages into, and the other."""
+        changes = [(part, name) for name in self.members for part in _changes(body, name)]
+        if len({name for _, name in changes}) != 1 or not _averages(body):
+            return None
+        part, name = changes[-1]
+        others = [member.model for other, member in self.members.items() if other != name]
+        return part, self.members[name].model, others[0]
+
+
+def paired(run: Run, node: cst.For) -> Pair | None:
+    """Return what a loop over the parameters of several models binds; None: it is another loop."""
+    loop = node.iter
+    if not isinstance(loop, cst.Call) or dotted(loop.func) != "zip":
+        return None
+    values = [expressions.evaluate(run, argument.value) for argument in loop.args]
+    if not isinstance(node.target, cst.Tuple) or len(node.target.elements) != len(values):
+        return None
+    members = {}
+    for element, value in zip(node.target.elements, values, strict=True):
+        name = _last_name(element.value)
+        if not isinstance(value, Members) or not value.parameters or name is None:
+            return None
+        members[name] = Members(value.model, True, value.classes, one=True, part=value.part)
+    return Pair(members) if len({m.model for m in members.values()}) > 1 else None
+
+
+def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> None:
+    """Follow the body once, each name bound to a parameter of its model."""
+    names: dict[str, Value] = {**pair.members}
+    run.frame.names.update(names)
+    body()
+    found = pair.averaged(node.body)
+    if found is not None:
+        part, model, source = found
+        run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
+
+
+def _last_name(target: cst.BaseExpression) -> str | None:
+    """Return `p` of `p` and of `(name, p)`."""
+    if isinstance(target, cst.Tuple) and target.elements:
+        target = target.elements[-1].value
+    return target.value if isinstance(target, cst.Name) else None
+
+
+def _changes(body: cst.BaseSuite, name: str) -> Iterator[cst.CSTNode]:
+    return (part for part in walk(body) if _is_change(part, name))
+
+
+def _is_change(part: cst.CSTNode, name: str) -> bool:
+    match part:
+        case cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="data")) as target):
+            return _root(target) == name
+        case cst.AugAssign(target=target):
+            return _root(target) == name
+        case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=method))):
+            return method in _IN_PLACE and _root(owner) == name
+    return False
+
+
+def _root(node: cst.BaseExpression) -> str | None:
+    while True:
+        match node:
+            case cst.Attribute(value=inner) | cst.Call(func=inner):
+                node = inner
+            case cst.Name(value=name):
+                return name
+            case _:
+                return None
+
+
+def _averages(body: cst.BaseSuite) -> bool:
+    for part in walk(body):
+        match part:
+            case cst.BinaryOperation(operator=cst.Multiply()):
+                return True
+            case cst.Attribute(attr=cst.Name(value=name)) if name in _AVERAGING:
+                return True
+    return False
+
+
+def _buffers(run: Run, node: cst.For) -> Fact:
+    """Tell whether the code around the loop sees to buffers too; UNKNOWN where it may."""
+    around: list[cst.CSTNode] = [node, *run.stack[-1:]]
+    if run.frame.owner is not None:
+        around.append(run.frame.owner.node)
+    return UNKNOWN if any(identifiers(code) & _BUFFERS for code in around) else False

@@ -1,0 +1,67 @@
+"""Tells whether a BatchNorm of a model sees one value per channel, so that one sample fails."""
+
+from __future__ import annotations
+
+import re
+
+import libcst as cst
+
+from bncheck.batches import fails_on_one_sample
+from bncheck.graph import UNKNOWN
+from bncheck.source.lift import graph_of
+from bncheck.source.module import dotted
+from bncheck.source.project import Defined, Project
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import Class
+from bncheck.timeline import Fact, ForwardCall, Model, Origin, occurrences
+
+_ZOO = re.compile(r"deeplabv3|DeepLabV3|inception_v3")
+"""Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""
+
+_KEEPS_ONE = re.compile(r"(?:ReLU6?|LeakyReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Dropout|Identity)$")
+
+
+def note_one_value_norms(run: Run) -> None:
+    """Set `one_value_norm` on the models that are called and whose network is known."""
+    for occurrence in occurrences(tuple(run.steps)):
+        event = occurrence.event
+        if isinstance(event, ForwardCall) and event.model.one_value_norm is UNKNOWN:
+            event.model.one_value_norm = _fact(event.model, run.classes, run.project)
+
+
+def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
+    if model.holds_batch_norm is not True:
+        return UNKNOWN
+    if model.origin is Origin.ZOO:
+        return True if _ZOO.search(model.type_name) else UNKNOWN
+    if model in classes:
+        return _of_class(classes[model], project)
+    if isinstance(model.site.mark, cst.Call):
+        return _of_sequential(model.site.mark)
+    return UNKNOWN
+
+
+def _of_class(cls: Class, project: Project) -> Fact:
+    key = id(cls.node)
+    if key not in project.one_value_norms:
+        definition = Defined(cls.module, cls.node.name.value, cls.node)
+        graph = graph_of(definition, project)
+        project.one_value_norms[key] = graph is not None and fails_on_one_sample(graph)
+    return project.one_value_norms[key] or UNKNOWN
+
+
+def _of_sequential(call: cst.Call) -> Fact:
+    """Look for a BatchNorm1d behind a linear layer in `nn.Sequential(...)`."""
+    behind_linear = False
+    for argument in call.args:
+        if not isinstance(argument.value, cst.Call):
+            behind_linear = False
+            continue
+        name = (dotted(argument.value.func) or "").rpartition(".")[2]
+        if name in {"Linear", "LazyLinear"}:
+            behind_linear = True
+        elif behind_linear and name in {"BatchNorm1d", "LazyBatchNorm1d"}:
+            return True
+        elif not _KEEPS_ONE.search(name):
+            behind_linear = False
+    return UNKNOWN
