@@ -95,17 +95,28 @@ def verify(
 
     Raises BNCheckError where the original does not run on the inputs or returns no tensor.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     arguments = (as_arguments(example_inputs), dict(example_kwargs or {}))
     with (
         torch.random.fork_rng(devices=range(torch.cuda.device_count())),
         torch.no_grad(),
         full_precision(),
-        _in_eval(original) as first,
-        _in_eval(converted) as second,
+        ready(original, converted, device) as (first, second, target),
     ):
-        first, second, target = _placed(first, second, target)
         return _verdict(first, second, arguments, target, seed)
+
+
+@contextmanager
+def ready(
+    original: Any, converted: Any, device: str | torch.device | None = None
+) -> Iterator[tuple[Any, Any, torch.device]]:
+    """Give both models, callable, in eval mode and on one device, and the device.
+
+    That is the first CUDA device when there is one, else the CPU. Models elsewhere are copied
+    there; all are left as they were.
+    """
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with _in_eval(original) as first, _in_eval(converted) as second:
+        yield _placed(first, second, target)
 
 
 def as_arguments(example_inputs: Any) -> tuple[Any, ...]:
