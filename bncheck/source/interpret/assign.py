@@ -61,7 +61,7 @@ def _unpacked(frame: Frame, value: object, node: Any, parts: list[tuple[Bind, bo
     stars = [place for place, (_, starred) in enumerate(parts) if starred]
     count = len(parts)
     if isinstance(value, Either):
-        columns = [_unpacked(frame, option, node, parts) for option in value.options if option]
+        columns = [_unpacked(frame, o, node, parts) for o in value.options if o is not None]
         if columns:
             return [frame.machine.join_all(list(column)) for column in zip(*columns, strict=True)]
     if isinstance(value, Tensor):

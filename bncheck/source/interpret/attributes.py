@@ -209,7 +209,7 @@ def item(machine: Machine, value: object, place: object, site: Site | None) -> o
     if isinstance(value, Parameter):
         return value
     if isinstance(value, Either):
-        found = [item(machine, option, place, site) for option in value.options if option]
+        found = [item(machine, o, place, site) for o in value.options if o is not None]
         return machine.join_all(found) if found else UNKNOWN
     if isinstance(place, Either) and not isinstance(value, External):
         found = [element(machine, value, option) for option in place.options]
