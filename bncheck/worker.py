@@ -63,8 +63,10 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
 
     report = Report()
     modules: list[SourceModule] = []
+    in_run = set(project.texts)
     for path in paths:
         report.files += 1
+        in_run.add(Path(path))
         try:
             modules.append(project.module(path))
         except UnparsableError:
@@ -76,7 +78,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
     ):
         by_path[match.site.path].append((code, match))
     for path, matches in by_path.items():
-        if Path(path) in project.texts:
+        if Path(path) in in_run:
             report.findings += _findings(matches, project.module(path), settings)
     report.findings.sort(key=lambda finding: finding.sort_key)
     return report
