@@ -59,27 +59,28 @@ def scale_output(layer: Weights, scale: torch.Tensor, shift: torch.Tensor) -> We
 def scale_input(layer: Weights, scale: torch.Tensor, shift: torch.Tensor) -> Weights:
     """Return the layer that computes `layer(scale * x + shift)`, both per input channel.
 
-    The shift is exact only where every output sees every tap of the kernel: no zero padding, and
-    for a transposed convolution a shift of zero.
+    The shift is exact only where every output sees every tap of the kernel: without zero padding,
+    or, for a transposed convolution, with stride 1 and the border cut off.
     """
     outputs, per_group = layer.weight.shape[:2]
     if layer.layout == "transposed":
+        weight = layer.weight * _spread(scale, layer.weight)
+        taps = (layer.weight.flatten(2).sum(2) * shift.unsqueeze(1)).view(
+            layer.groups, -1, per_group
+        )
         return Weights(
-            layer.weight * _spread(scale, layer.weight), layer.bias, layer.layout, layer.groups
+            weight, _add(layer.bias, taps.sum(1).reshape(-1), shift), layer.layout, layer.groups
         )
     by_output = scale.view(layer.groups, 1, per_group).expand(
         layer.groups, outputs // layer.groups, per_group
     )
     weight = layer.weight * _spread(by_output.reshape(outputs, per_group), layer.weight)
-    bias = layer.bias
-    if bool((shift != 0).any()):
-        shifts = shift.view(layer.groups, 1, per_group).expand(
-            layer.groups, outputs // layer.groups, per_group
-        )
-        taps = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
-        added = (taps * shifts.reshape(outputs, per_group)).sum(1)
-        bias = added if bias is None else bias + added
-    return Weights(weight, bias, layer.layout, layer.groups)
+    shifts = shift.view(layer.groups, 1, per_group).expand(
+        layer.groups, outputs // layer.groups, per_group
+    )
+    taps = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
+    added = (taps * shifts.reshape(outputs, per_group)).sum(1)
+    return Weights(weight, _add(layer.bias, added, shift), layer.layout, layer.groups)
 
 
 def add_identity(
@@ -109,25 +110,39 @@ def compose(
     return outer[0] * inner[0], outer[0] * inner[1] + outer[1]
 
 
-def rounding_problem(exact: torch.Tensor, dtype: torch.dtype, axis: int) -> tuple[int, str] | None:
-    """Return the first channel of `exact` that `dtype` cannot hold as well as it rounds, and why.
+def rounding_problem(layer: Weights, dtype: torch.dtype) -> tuple[int, str] | None:
+    """Return the first output channel that `dtype` cannot hold as well as it rounds, and why.
 
-    A channel is good when its largest error is at most half a unit in the last place of its
-    largest magnitude: then casting costs no more than rounding does anywhere else.
+    What casting changes of a channel's weights, summed, may be at most the rounding of what they
+    and the bias add up to for inputs of magnitude 1: a channel that is far smaller than its own
+    shift may well lose digits.
     """
-    if not exact.numel():
+    weight = layer.weight
+    if layer.layout == "transposed":
+        inputs, per_group = weight.shape[:2]
+        weight = weight.view(layer.groups, inputs // layer.groups, per_group, -1).transpose(1, 2)
+        weight = weight.reshape(layer.groups * per_group, -1)
+    if not weight.numel():
         return None
-    rounded = exact.to(dtype).double()
-    channels = exact.movedim(axis, 0).flatten(1) if exact.dim() > 1 else exact.view(-1, 1)
-    cast = rounded.movedim(axis, 0).flatten(1) if exact.dim() > 1 else rounded.view(-1, 1)
+    exact = weight.flatten(1)
+    if layer.bias is not None:
+        exact = torch.cat([exact, layer.bias.unsqueeze(1)], 1)
+    cast = exact.to(dtype).double()
     overflow = ~torch.isfinite(cast).all(1)
     if bool(overflow.any()):
         return int(overflow.nonzero()[0]), "overflows"
-    top = channels.abs().amax(1)
-    lost = (channels - cast).abs().amax(1) > torch.finfo(dtype).eps * top
+    lost = (exact - cast).abs().sum(1) > torch.finfo(dtype).eps * exact.abs().sum(1)
     if bool(lost.any()):
         return int(lost.nonzero()[0]), "loses more than rounding"
     return None
+
+
+def _add(
+    bias: torch.Tensor | None, added: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor | None:
+    if not bool((shift != 0).any()):
+        return bias
+    return added if bias is None else bias + added
 
 
 def _spread(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

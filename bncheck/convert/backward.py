@@ -8,6 +8,7 @@ layers and BatchNorms, or are blocked; the set that they reach goes together.
 from __future__ import annotations
 
 from collections import deque
+from itertools import product
 
 import torch
 
@@ -22,9 +23,10 @@ from bncheck.graph import PRODUCERS, Kind, Node
 def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the removal of a BatchNorm and of those that must go with it; Blocked if impossible."""
     reasons = []
-    for shift_to in (0, -1):
+    copying = (False, True) if plan.options.duplicate_shared else (False,)
+    for copies, shift_to in product(copying, (0, -1)):
         try:
-            _Demands(plan, shift_to).satisfy(batch_norm)
+            _Demands(plan, shift_to, copies).satisfy(batch_norm)
         except Blocked as reason:
             reasons.append(reason)
         else:
@@ -33,9 +35,11 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
 
 
 class _Demands:
-    def __init__(self, plan: Plan, shift_to: int) -> None:
+    def __init__(self, plan: Plan, shift_to: int, copies: bool) -> None:
         self.plan = plan
         self.shift_to = shift_to
+        self.copies = copies
+        self.shared: dict[Node, str] = {}
         self.wanted: dict[Node, torch.Tensor] = {}
         self.gone: list[BatchNorm] = []
         self.takers: dict[Node, torch.Tensor] = {}
@@ -45,9 +49,9 @@ class _Demands:
         self._remove(batch_norm)
         while self.queue:
             node = self.queue.popleft()
-            self._write(node)
             for reader in dict.fromkeys(node.consumers):
                 self._read(node, reader)
+            self._write(node)
         changes: dict[Node, Absorption] = {}
         maps: dict[str, Map] = {}
         table = self.plan.table
@@ -61,7 +65,13 @@ class _Demands:
             else:
                 assert below.map is not None
                 maps[below.name] = compose((scale, shift), below.map)
-        self.plan.take(_one_per_layer(self.plan, changes), maps, self.gone, "backward")
+        if not self.copies:
+            changes = _one_per_layer(self.plan, changes)
+        own = frozenset(n for n in changes if self.copies and self._is_shared(n))
+        self.plan.take(changes, maps, self.gone, "backward", own)
+
+    def _is_shared(self, node: Node) -> bool:
+        return next(self.plan.producers.other_users(node), None) is not None
 
     def _remove(self, batch_norm: BatchNorm) -> None:
         if batch_norm in self.gone:
@@ -115,7 +125,15 @@ class _Demands:
                 f"has channels that are not the output channels of {display_name(node)}"
             ) from None
         self.takers[node] = channels
+        own, uses = self.plan.own_copy, [node, *producers.other_users(node)]
+        if len(uses) > 1:
+            folded = [use for use in uses if use in self.plan.absorptions]
+            if any((use in own) != self.copies for use in folded):
+                raise Blocked(f"shares {display_name(node)} with a use that was folded before")
+        if self.copies:
+            return
         for other in producers.other_users(node):
+            self.shared[other] = display_name(node)
             producers.require_same_layer(node, other)
             assert other.shape is not None
             self._want(other, per_channel(channels, other.shape, producers.output_axis(other)))
@@ -133,9 +151,7 @@ class _Demands:
             try:
                 self._remove(batch_norm)
             except Blocked:
-                raise Blocked(
-                    f"follows {describe_node(node)}, which {describe_node(reader)} reads too"
-                ) from None
+                raise Blocked(self._read_too(node, reader)) from None
             return
         call = self.plan.traced.calls[reader]
         if reader in self.plan.removed:
@@ -144,11 +160,19 @@ class _Demands:
         if reader.kind is Kind.ADD and reader in self.wanted and is_transparent(reader, call):
             return  # `_write` of the sum has asked for this, or will
         if reader.kind is Kind.ADD or not is_transparent(reader, call):
-            raise Blocked(f"follows {describe_node(node)}, which {describe_node(reader)} reads too")
+            raise Blocked(self._read_too(node, reader))
         inputs = [self.wanted.get(source) for source in reader.inputs]
         labels = push(reader, call, inputs, self.plan.table)
         if bool((labels != UNDETERMINED).any()):
             self._want(reader, labels)
+
+    def _read_too(self, node: Node, reader: Node) -> str:
+        if node in self.shared:
+            return (
+                f"follows {self.shared[node]}, whose parameters are used more than once, with "
+                f"{describe_node(reader)} after another use"
+            )
+        return f"follows {describe_node(node)}, which {describe_node(reader)} also reads"
 
 
 def _one_per_layer(plan: Plan, changes: dict[Node, Absorption]) -> dict[Node, Absorption]:

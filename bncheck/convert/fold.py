@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,15 +15,17 @@ from torch import nn
 from bncheck.convert.backward import push_backward
 from bncheck.convert.forward import push_forward
 from bncheck.convert.labels import Blocked
-from bncheck.convert.plan import Plan, Refusal, Step, find_batch_norms, unfinished
+from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step, find_batch_norms, unfinished
 from bncheck.convert.producers import Producers
+from bncheck.convert.replacements import SurgeryFails
+from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
 from bncheck.convert.sideways import merge_sideways
 from bncheck.errors import BNCheckError
-from bncheck.model.trace import TracedModel, trace
+from bncheck.model.trace import TracedModel, same_results, trace
 from bncheck.verification.compare import Verification, as_arguments
 from bncheck.verification.compare import verify as compare
-from bncheck.verification.inputs import draw
+from bncheck.verification.inputs import draw, map_tensors
 
 
 @dataclass(frozen=True)
@@ -45,42 +50,137 @@ def fold(
     example_kwargs: Mapping[str, Any] | None = None,
     *,
     verify: bool = True,
+    partial: bool = False,
+    bake_parametrizations: bool = False,
+    duplicate_shared: bool = False,
+    keep_class: bool = False,
 ) -> FoldResult:
     """Return a copy of `model` without every BatchNorm that can be folded exactly.
 
     `example_inputs` is a tensor or a sequence of positional arguments of the model; shapes are
-    what matters. The model given is left as it was.
+    what matters. The options are those of `FoldOptions`. The model given is left as it was.
 
-    Raises BNCheckError for a model with no BatchNorm, one that no tracer can read, or inputs that
-    it does not run on.
+    Raises BNCheckError for a model with no BatchNorm, one in train mode or not initialised, one
+    that no tracer can read, or inputs that it does not run on.
     """
-    if not any(_may_hold_batch_norm(module) for module in model.modules()):
-        raise BNCheckError(
-            f"{type(model).__name__} holds no BatchNorm, so there is nothing to fold"
-        )
+    require_foldable(model)
+    options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial)
     inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
     keywords = draw(dict(example_kwargs or {}), torch.Generator().manual_seed(1))
-    traced = trace(model, inputs, keywords)
-    plan = make_plan(traced)
-    if not plan.batch_norms:
-        raise BNCheckError(
-            f"{type(model).__name__} holds no BatchNorm, so there is nothing to fold"
-        )
-    folded = rewrite_module(plan)
-    verification = compare(model, folded, inputs, keywords) if verify else None
+    inputs, keywords = map_tensors((inputs, keywords), _with_samples)
+    with left_as_it_was(model):
+        traced = trace(model, inputs, keywords)
+        plan = make_plan(traced, options)
+        if not plan.batch_norms:
+            raise BNCheckError(
+                f"{type(model).__name__} holds no BatchNorm, so there is nothing to fold"
+            )
+        plan, folded = _carry_out(plan, inputs, keywords)
+        verification = compare(model, folded, inputs, keywords) if verify else None
     return FoldResult(
-        folded, tuple(plan.steps), tuple(plan.refusals), verification, traced.how, True,
+        folded,
+        tuple(plan.steps),
+        tuple(plan.refusals),
+        verification,
+        traced.how,
+        type(folded) is type(model),
         traced.notes,
-    )  # fmt: skip
+    )
 
 
-def make_plan(traced: TracedModel) -> Plan:
-    """Plan the removal of as many BatchNorms as can be removed exactly."""
-    plan = Plan(traced, Producers(traced))
+def _with_samples(value: Any) -> Any:
+    """Return an example with two samples for one with none, which would show nothing."""
+    if isinstance(value, torch.Tensor) and value.dim() and not value.shape[0]:
+        return value.new_zeros((2, *value.shape[1:]))
+    return value
+
+
+def require_foldable(model: nn.Module) -> None:
+    """Raise BNCheckError, before it is run, for a model that cannot be folded at all."""
+    name = type(model).__name__
+    if not any(_may_hold_batch_norm(module) for module in model.modules()):
+        raise BNCheckError(f"{name} holds no BatchNorm, so there is nothing to fold")
+    if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
+        raise BNCheckError(f"{name} has lazy layers that are not initialised yet: run it once")
+    if any(p.device.type == "meta" for p in model.parameters()):
+        raise BNCheckError(f"{name} is on the meta device and has no values to fold")
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if model.training and all(norm.training for norm in norms):
+        raise BNCheckError(
+            f"{name} is in train mode, where BatchNorm cannot be folded: call eval() first"
+        )
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Put the model's buffers and the random state back after it has run."""
+    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    old = before.get(name)
+                    if old is not None and not _same(old, buffer):
+                        buffer.copy_(old)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _carry_out(
+    plan: Plan, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[Plan, nn.Module]:
+    """Rewrite the model itself where that is enough, its traced graph otherwise."""
+    refused: dict[str, str] = {}
+    while True:
+        try:
+            folded = rewrite_module(plan)
+            if _answers_alike(plan, folded, inputs, keywords):
+                return plan, folded
+            problem = SurgeryFails("changes what the model's own code computes")
+        except SurgeryFails as failure:
+            problem = failure
+        options = plan.options
+        if not options.keep_class:
+            return plan, rewrite_graph(plan)
+        if problem.batch_norm is None and not (options.duplicate_shared or plan.baked):
+            raise BNCheckError(f"the class cannot be kept: {problem}")
+        if problem.batch_norm is None:
+            options = replace(options, duplicate_shared=False, bake_parametrizations=False)
+        else:
+            refused[problem.batch_norm] = f"{problem}, which keep_class does not allow"
+        plan = make_plan(plan.traced, options, refused)
+
+
+def _answers_alike(
+    plan: Plan, folded: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> bool:
+    """Tell whether the rewritten model runs, and computes what the traced one did, roughly."""
+    try:
+        with torch.no_grad():
+            output = folded(*copy.deepcopy(inputs), **copy.deepcopy(keywords))
+    except Exception:  # whatever the model's code raises when its parts are changed
+        return False
+    return same_results(plan.traced.output, output, loosely=True)
+
+
+def make_plan(
+    traced: TracedModel,
+    options: FoldOptions | None = None,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """Plan the removal of as many BatchNorms as can be removed exactly.
+
+    `refused` names BatchNorms that must stay, each with the reason.
+    """
+    options = options or FoldOptions()
+    plan = Plan(traced, Producers(traced, options.bake_parametrizations), options)
     plan.batch_norms = find_batch_norms(traced)
-    if traced.model.training:
-        for batch_norm in plan.batch_norms:
-            batch_norm.problem = "is in a model in train mode: call eval() first"
+    for batch_norm in plan.batch_norms:
+        batch_norm.problem = refused.get(batch_norm.name, batch_norm.problem)
     ways = {"backward": push_backward, "forward": push_forward, "sideways": merge_sideways}
     progress = True
     while progress:

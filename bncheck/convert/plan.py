@@ -63,12 +63,27 @@ class Absorption:
     centre: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class FoldOptions:
+    """What a fold may do beyond replacing modules and parameters one for one."""
+
+    bake_parametrizations: bool = False
+    """Replace weights that are computed when the model runs by their values."""
+    duplicate_shared: bool = False
+    """Give each use of shared parameters its own copy where the uses want different values."""
+    keep_class: bool = False
+    """Refuse what would make the model a `torch.fx.GraphModule`."""
+    partial: bool = False
+    """Turn BatchNorms that cannot go into one multiply-add."""
+
+
 @dataclass
 class Plan:
     """What to do to a model: layers with their new parameters, BatchNorms that go or change."""
 
     traced: TracedModel
     producers: Producers
+    options: FoldOptions = FoldOptions()
     table: LabelTable = field(default_factory=LabelTable)
     batch_norms: list[BatchNorm] = field(default_factory=list)
     removed: set[Node] = field(default_factory=set)
@@ -76,6 +91,10 @@ class Plan:
     """By the first node that uses the layer."""
     folded: dict[Node, tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
     """The layer's new weight and bias, in its dtype."""
+    own_copy: set[Node] = field(default_factory=set)
+    """Layers that get parameters of their own, since other uses of them want others."""
+    baked: set[Node] = field(default_factory=set)
+    """Layers whose computed weight becomes a parameter."""
     changed: set[str] = field(default_factory=set)
     """Names of BatchNorms that stay but took up another one."""
     steps: list[Step] = field(default_factory=list)
@@ -95,13 +114,24 @@ class Plan:
         return batch_norm.labels
 
     def take(
-        self, changes: dict[Node, Absorption], maps: dict[str, Map], gone: list[BatchNorm], how: How
+        self,
+        changes: dict[Node, Absorption],
+        maps: dict[str, Map],
+        gone: list[BatchNorm],
+        how: How,
+        own_copy: frozenset[Node] = frozenset(),
     ) -> None:
         """Make these changes together; Blocked, and nothing made, where a layer cannot hold one."""
+        for batch_norm in gone:
+            for node in batch_norm.nodes:
+                require_no_overwriting(self, node)
         folded = {node: self._fold(node, change) for node, change in changes.items()}
         for node, change in changes.items():
             self.absorptions.setdefault(node, []).append(change)
             self.folded[node] = folded[node]
+            if "weight" not in node.parameters:
+                self.baked.add(node)
+        self.own_copy |= own_copy
         targets = [display_name(node) for node in changes]
         for batch_norm in self.batch_norms:
             if batch_norm.name in maps:
@@ -123,22 +153,46 @@ class Plan:
                     layer = algebra.scale_input(layer, one.scale, one.shift)
                 case "identity":
                     layer = algebra.add_identity(layer, one.scale, one.shift, one.centre)
-        original = self.producers.find(node.parameters["weight"])
-        assert original is not None
+        original = self.producers.weight(node)
         name = display_name(node)
-        outputs = 1 if layer.layout == "transposed" else 0
-        for what, exact, axis in (("weight", layer.weight, outputs), ("bias", layer.bias, 0)):
-            if exact is None:
-                continue
-            problem = algebra.rounding_problem(exact, original.dtype, axis)
-            if problem is not None:
-                dtype = str(original.dtype).removeprefix("torch.")
-                raise Blocked(
-                    f"channel {problem[0]} of the {what} of {name} {problem[1]} in {dtype}"
-                )
+        problem = algebra.rounding_problem(layer, original.dtype)
+        if problem is not None:
+            dtype = str(original.dtype).removeprefix("torch.")
+            raise Blocked(
+                f"needs a weight of {name} whose channel {problem[0]} {problem[1]} in {dtype}"
+            )
         weight = torch.empty_like(original).copy_(layer.weight)
         bias = None if layer.bias is None else layer.bias.to(original.dtype)
         return weight, bias
+
+
+def require_no_overwriting(plan: Plan, node: Node) -> None:
+    """Raise Blocked where a tensor that others read would be overwritten without this BatchNorm.
+
+    A BatchNorm makes a new tensor. What comes after it may write over that; what comes before it
+    may have other readers, or be the caller's.
+    """
+    if not _is_overwritten(plan, node):
+        return
+    source = node.inputs[0]
+    while True:
+        call = plan.traced.calls[source]
+        if source.kind is Kind.INPUT or len(source.consumers) > 1 or call.observed:
+            raise Blocked("is followed by an operation that writes over a tensor others read")
+        alias = source.kind in {Kind.IDENTITY, Kind.RESHAPE} or source in plan.removed
+        if not (alias or call.call.in_place) or not source.inputs:
+            return
+        source = source.inputs[0]
+
+
+def _is_overwritten(plan: Plan, node: Node) -> bool:
+    for reader in node.consumers:
+        if plan.traced.calls[reader].call.in_place and reader.inputs[0] is node:
+            return True
+        alias = reader.kind in {Kind.IDENTITY, Kind.RESHAPE} or reader in plan.removed
+        if alias and _is_overwritten(plan, reader):
+            return True
+    return False
 
 
 def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:

@@ -10,6 +10,7 @@ import torch
 from bncheck.convert.algebra import Weights
 from bncheck.convert.labels import Blocked
 from bncheck.graph import PRODUCERS, Kind, Node
+from bncheck.model.normalise import TracedCall, evaluate
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import has_hooks
 
@@ -42,28 +43,36 @@ def spatial_dimensions(node: Node, weight: torch.Tensor) -> int:
 class Producers:
     """The convolutions and linear layers of a traced model and who else uses their parameters."""
 
-    def __init__(self, traced: TracedModel) -> None:
+    def __init__(self, traced: TracedModel, bake: bool = False) -> None:
         self.traced = traced
+        self.bake = bake
         self.modules = dict(traced.model.named_modules(remove_duplicate=False))
         self._users: dict[int, list[Node]] = {}
         for node, call in traced.calls.items():
             names = set(call.reads) | set(node.parameters.values())
-            for key in {storage_key(t) for t in map(self.find, names) if t is not None}:
+            for key in {tensor_key(t) for t in map(self.find, names) if t is not None}:
                 self._users.setdefault(key, []).append(node)
 
     def find(self, name: str) -> torch.Tensor | None:
         """Return a parameter or buffer of the model by name."""
         return self.traced.tensors.get(name)
 
+    def weight(self, node: Node) -> torch.Tensor:
+        """Return the weight of a producer, computed where it is computed from parameters."""
+        weight = self.find(node.parameters.get("weight", ""))
+        if weight is None:
+            computed = self.traced.calls[node].computed["weight"]
+            weight = evaluate(self.traced.fx, computed.source)
+            assert isinstance(weight, torch.Tensor)
+        return weight
+
     def require_plain(self, node: Node) -> None:
         """Raise Blocked where the weight and bias of a producer cannot be replaced."""
         call = self.traced.calls[node]
         name = display_name(node)
         if call.computed:
-            raise Blocked(
-                f"the weight of {name} is computed when the model runs (a parametrization, weight "
-                "standardisation or a mask); allow it to be baked in with bake_parametrizations"
-            )
+            self._require_bakeable(node, call, name)
+            return
         weight = self.find(node.parameters.get("weight", ""))
         if weight is None:
             raise Blocked(f"the weight of {name} is not a parameter of the model")
@@ -81,12 +90,23 @@ class Producers:
         if "bias" in node.parameters and self.find(node.parameters["bias"]) is None:
             raise Blocked(f"the bias of {name} is not a parameter of the model")
 
+    def _require_bakeable(self, node: Node, call: TracedCall, name: str) -> None:
+        if len(node.inputs) > 1 or any(not c.reads for c in call.computed.values()):
+            raise Blocked(f"the weight of {name} is computed from the input")
+        if not self.bake or "bias" in call.computed:
+            raise Blocked(
+                f"the weight of {name} is computed when the model runs (a parametrization, weight "
+                "standardisation or a mask); allow it to be baked in with bake_parametrizations"
+            )
+
     def other_users(self, node: Node) -> Iterator[Node]:
         """Yield the other nodes that read a weight or bias of this producer."""
         seen = {node}
+        if "weight" not in node.parameters:
+            return  # what is baked in is its own
         for name in node.parameters.values():
             tensor = self.find(name)
-            for user in self._users.get(storage_key(tensor), []) if tensor is not None else []:
+            for user in self._users.get(tensor_key(tensor), []) if tensor is not None else []:
                 if user not in seen:
                     seen.add(user)
                     yield user
@@ -95,14 +115,7 @@ class Producers:
         """Raise Blocked unless `other` uses the parameters of `node` in the same way."""
         for role in ("weight", "bias"):
             mine, theirs = (self.find(n.parameters.get(role, "")) for n in (node, other))
-            same = mine is theirs or (
-                mine is not None
-                and theirs is not None
-                and mine.data_ptr() == theirs.data_ptr()
-                and mine.shape == theirs.shape
-                and mine.stride() == theirs.stride()
-            )
-            if not same or node.kind is not other.kind or other.kind not in PRODUCERS:
+            if mine is not theirs or node.kind is not other.kind or other.kind not in PRODUCERS:
                 raise Blocked(
                     f"{display_name(node)} shares its parameters with {describe_node(other)}"
                 )
@@ -120,15 +133,12 @@ class Producers:
         return len(shape) - 1 - self._spatial(node)
 
     def _spatial(self, node: Node) -> int:
-        weight = self.find(node.parameters["weight"])
-        assert weight is not None
-        return spatial_dimensions(node, weight)
+        return spatial_dimensions(node, self.weight(node))
 
     def weights(self, node: Node) -> Weights:
         """Return the weight and bias of a producer in float64."""
-        weight = self.find(node.parameters["weight"])
+        weight = self.weight(node)
         bias = self.find(node.parameters["bias"]) if "bias" in node.parameters else None
-        assert weight is not None
         groups: Any = node.get("groups") if node.kind is not Kind.LINEAR else 1
         return Weights(
             weight.detach().double(),
@@ -141,9 +151,21 @@ class Producers:
         """Raise Blocked where some outputs of a producer do not see its whole kernel."""
         if node.kind is Kind.LINEAR:
             return
-        if node.kind is Kind.TRANSPOSED_CONVOLUTION:
-            raise Blocked(f"would have to shift into the transposed {display_name(node)}")
         padding: Any = node.get("padding")
+        if node.kind is Kind.TRANSPOSED_CONVOLUTION:
+            weight = self.weight(node)
+            stride, around, out, dilation = (
+                each(node.get(name), weight.dim() - 2)
+                for name in ("stride", "padding", "output_padding", "dilation")
+            )
+            spread = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            if (
+                any(s != 1 for s in stride)
+                or any(out)
+                or any(a < b for a, b in zip(around, spread, strict=True))
+            ):
+                raise Blocked(f"would have to shift into the border of {display_name(node)}")
+            return
         mode = self.traced.calls[node].arguments.get("padding_mode", "zeros")
         padded = padding != "valid" if isinstance(padding, str) else _any(padding)
         if padded and mode == "zeros":
@@ -152,12 +174,22 @@ class Producers:
             )
 
 
-def storage_key(tensor: torch.Tensor) -> int:
-    """Return what two tensors have in common exactly when they share memory."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):
-        return id(tensor)
+def tensor_key(tensor: torch.Tensor) -> int:
+    """Return what two names have in common exactly when they stand for one parameter.
+
+    Parameters that merely share memory are not tied: each gets its own new value.
+    """
+    return id(tensor)
+
+
+def each(value: Any, rank: int) -> list[int]:
+    """Return a setting of a convolution for each spatial axis."""
+    if isinstance(value, int):
+        return [value] * rank
+    if isinstance(value, tuple | list):
+        found = [int(v) for v in value]
+        return found * rank if len(found) == 1 else found
+    raise Blocked("has a neighbour with a setting that was not understood")
 
 
 def _any(padding: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import Absorption, BatchNorm, Plan
-from bncheck.convert.producers import describe_node, display_name
+from bncheck.convert.producers import describe_node, display_name, each
 from bncheck.graph import Kind, Node
 
 
@@ -89,25 +89,16 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
     if layer.kind is Kind.LINEAR:
         raise Blocked(f"{display_name(layer)} is no convolution")
     rank = weight.dim() - 2
-    stride, dilation = (_each(layer.get(name), rank) for name in ("stride", "dilation"))
+    stride, dilation = (each(layer.get(name), rank) for name in ("stride", "dilation"))
     padding: Any = layer.get("padding")
     if padding == "same":
         taps = [(d * (k - 1)) // 2 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     elif isinstance(padding, str):
         taps = [0] * rank
     else:
-        taps = _each(padding, rank)
+        taps = each(padding, rank)
     if any(s != 1 for s in stride):
         raise Blocked(f"{display_name(layer)} has a stride")
     if any(p % d or p // d >= k for p, d, k in zip(taps, dilation, weight.shape[2:], strict=True)):
         raise Blocked(f"{display_name(layer)} does not see its input at the output's own place")
     return tuple(p // d for p, d in zip(taps, dilation, strict=True))
-
-
-def _each(value: Any, rank: int) -> list[int]:
-    if isinstance(value, int):
-        return [value] * rank
-    if isinstance(value, tuple | list):
-        found = [int(v) for v in value]
-        return found * rank if len(found) == 1 else found
-    raise Blocked("has a setting that was not understood")

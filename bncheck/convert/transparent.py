@@ -47,6 +47,8 @@ def pull(
     match node.kind:
         case Kind.IDENTITY:
             return [labels]
+        case Kind.CONCAT if isinstance(call.arguments.get("dim", 0), int):
+            return _pull_concatenation(node, call, labels)
         case Kind.ADD:
             return _pull_addition(node, call, labels, table, shift_to)
         case Kind.POOLING:
@@ -123,6 +125,16 @@ def _pull_movement(node: Node, call: TracedCall, labels: torch.Tensor) -> list[t
         part.view(_shape(source))
         for part, source in zip(torch.split(whole, sizes), node.inputs, strict=True)
     ]
+
+
+def _pull_concatenation(node: Node, call: TracedCall, labels: torch.Tensor) -> list[torch.Tensor]:
+    axis: Any = call.arguments.get("dim", 0)
+    found, start = [], 0
+    for source in node.inputs:
+        size = _shape(source)[axis]
+        found.append(labels.narrow(axis, start, size))
+        start += size
+    return found
 
 
 def _scatter(positions: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:
@@ -216,9 +228,9 @@ def _factor(call: TracedCall) -> float:
 def _require_positive(labels: torch.Tensor, table: LabelTable, name: str) -> None:
     present = distinct(labels)
     if bool((table.shifts(present) != 0).any()):
-        raise Blocked(f"would have to shift through {name}")
+        raise Blocked(f"meets {name}, which a shift cannot pass")
     if bool((table.scales(present) < 0).any()):
-        raise Blocked(f"would have to pass a negative scale through {name}")
+        raise Blocked(f"meets {name}, which a negative scale cannot pass")
 
 
 def _spatial(node: Node, call: TracedCall) -> tuple[int, ...]:
@@ -259,13 +271,15 @@ def _pooled(
     present = distinct(reduced)
     if "max" in call.call.name:
         if bool((table.scales(present) < 0).any()):
-            raise Blocked("would have to pass a negative scale through max pooling")
+            raise Blocked("meets max pooling, which a negative scale cannot pass")
     elif call.call.name.startswith("avg_pool") and bool((table.shifts(present) != 0).any()):
         padding = call.arguments.get("padding", 0)
         padded = any(padding) if isinstance(padding, tuple | list) else bool(padding)
         counts = call.arguments.get("count_include_pad", True)
         if (padded and counts) or call.arguments.get("divisor_override"):
-            raise Blocked("would have to shift through average pooling that counts zero padding")
+            raise Blocked(
+                "meets average pooling that counts zero padding, which a shift cannot pass"
+            )
     return reduced
 
 
@@ -303,7 +317,7 @@ def _pull_padding(
     places = functional.pad(torch.arange(size).view(shape), padding, value=-1)
     border = distinct(labels[places == -1])
     if bool((table.scales(border) * value + table.shifts(border) != value).any()):
-        raise Blocked("would have to shift the border that padding adds")
+        raise Blocked("meets constant padding, whose border has no shift")
     inside = places != -1
     return _scatter(places[inside], labels[inside], size).view(shape)
 
@@ -317,7 +331,7 @@ def _push_padding(
     present = distinct(labels)
     kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
     if not kept:
-        return functional.pad(labels, padding, value=IDENTITY)
+        raise Blocked("meets constant padding, whose border has no shift")
     spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
     try:
         return uniform(labels, spatial).expand(_shape(node))

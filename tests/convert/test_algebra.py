@@ -77,7 +77,7 @@ def test_input_side_is_the_map_before_the_layer(kind, groups, bias):
     x = torch.randn(3, 8, *(6,) * rank(kind), dtype=torch.float64)
     scale, shift = torch.randn(8).double(), torch.randn(8).double()
     if "transpose" in kind:
-        shift = torch.zeros_like(shift)
+        shift = torch.zeros_like(shift)  # what lies past the border has no shift
     expected = layer(x * channels(scale, rank(kind)) + channels(shift, rank(kind)))
 
     folded = algebra.scale_input(weights(layer, kind, groups), scale, shift)
@@ -110,7 +110,7 @@ def test_casting_once_rounds_once(dtype):
     folded = algebra.scale_output(
         weights(layer, "conv2d", 1), torch.randn(12).double() * 10, torch.randn(12).double()
     )
-    assert algebra.rounding_problem(folded.weight, dtype, 0) is None
+    assert algebra.rounding_problem(folded, dtype) is None
     error = (folded.weight.to(dtype).double() - folded.weight).abs()
     assert bool((error <= torch.finfo(dtype).eps * folded.weight.abs()).all())
 
@@ -129,8 +129,26 @@ def test_casting_once_rounds_once(dtype):
 def test_what_a_dtype_cannot_hold_is_named_by_channel(value, dtype, problem):
     exact = torch.ones(4, 2, 3, 3, dtype=torch.float64)
     exact[2] = value
-    found = algebra.rounding_problem(exact, dtype, 0)
-    assert found == (None if problem is None else (2, problem))
+    for bias in (None, torch.zeros(4, dtype=torch.float64)):
+        found = algebra.rounding_problem(algebra.Weights(exact, bias), dtype)
+        assert found == (None if problem is None else (2, problem))
+
+
+def test_digits_below_the_rounding_of_the_shift_may_go():
+    exact = torch.full((4, 2, 3, 3), 1e-7, dtype=torch.float64)
+    layer = algebra.Weights(exact, torch.ones(4, dtype=torch.float64))
+    assert algebra.rounding_problem(layer, torch.float16) is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_layer_without_border_takes_a_shift(groups):
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(8, 12, 3, padding=2, groups=groups).double()
+    x = torch.randn(2, 8, 5, 5, dtype=torch.float64)
+    scale, shift = torch.randn(8).double(), torch.randn(8).double()
+    expected = layer(x * channels(scale, 2) + channels(shift, 2))
+    folded = algebra.scale_input(weights(layer, "transpose", groups), scale, shift)
+    torch.testing.assert_close(put(layer, folded, torch.float64)(x), expected)
 
 
 def test_maps_compose():

@@ -1,0 +1,120 @@
+"""Rewrites a copy of the traced graph, where the model's own code would have to change."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import fx, nn
+
+from bncheck.convert.plan import Plan
+from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
+from bncheck.graph import Node
+
+
+def rewrite_graph(plan: Plan) -> fx.GraphModule:
+    """Return a copy of the traced graph with the plan carried out."""
+    traced = plan.traced
+    memo: dict[int, Any] = {}
+    for name, tensor in changed_tensors(plan).items():
+        memo[id(traced.tensors[name])] = tensor
+        memo[id(_attribute(traced.fx, name))] = tensor
+    result = copy.deepcopy(traced.fx, memo)
+    copies = dict(zip(traced.fx.graph.nodes, result.graph.nodes, strict=True))
+    for node, role, parameter in added_tensors(plan):
+        _add_parameter(result, copies[traced.calls[node].source], node, role, parameter)
+    for node in [*plan.own_copy, *plan.baked]:
+        _give_own_copy(plan, result, copies[traced.calls[node].source], node)
+    for node in plan.removed:
+        _bypass(copies[traced.calls[node].source])
+    result.graph.eliminate_dead_code()
+    result.delete_all_unused_submodules()
+    _drop_unused(result)
+    result.recompile()
+    return result.train(traced.model.training)
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    value: Any = module
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def _bypass(call: fx.Node) -> None:
+    """Let the readers of a BatchNorm call read its input."""
+    source = call.args[0] if call.args else call.kwargs["input"]
+    assert isinstance(source, fx.Node)
+    if str(call.target).partition(".")[0] == "_native_batch_norm_legit_no_training" or (
+        "no_training" in str(call.target)
+    ):
+        for member in list(call.users):
+            member.replace_all_uses_with(source)
+            call.graph.erase_node(member)
+    else:
+        call.replace_all_uses_with(source)
+    call.graph.erase_node(call)
+
+
+def _add_parameter(
+    root: fx.GraphModule, call: fx.Node, node: Node, role: str, parameter: nn.Parameter | Any
+) -> None:
+    if call.op == "call_module":
+        setattr(root.get_submodule(str(call.target)), role, parameter)
+        return
+    _set_argument(root, call, role, parameter, f"{call.name}_{role}")
+
+
+def _give_own_copy(plan: Plan, root: fx.GraphModule, call: fx.Node, node: Node) -> None:
+    weight, bias = plan.folded[node]
+    name = node.parameters.get("weight")
+    old = plan.traced.tensors[name] if name is not None else nn.Parameter(weight)
+    new_weight = parameter_like(old, weight)
+    new_bias = None if bias is None else parameter_like(old, bias)
+    if call.op == "call_module":
+        layer = copy.deepcopy(root.get_submodule(str(call.target)))
+        for role, value in (("weight", new_weight), ("bias", new_bias)):
+            layer.register_parameter(
+                role, None if value is None else nn.Parameter(value, old.requires_grad)
+            )
+        target = _free_name(root, f"{call.name}_folded")
+        setattr(root, target, layer)
+        call.target = target
+        return
+    _set_argument(root, call, "weight", new_weight, f"{call.name}_weight")
+    if new_bias is not None:
+        _set_argument(root, call, "bias", new_bias, f"{call.name}_bias")
+
+
+def _set_argument(root: fx.GraphModule, call: fx.Node, role: str, value: Any, name: str) -> None:
+    """Give a functional convolution or linear layer another weight or bias."""
+    name = _free_name(root, name)
+    setattr(root, name, value)
+    with call.graph.inserting_before(call):
+        read = call.graph.get_attr(name)
+    position = {"weight": 1, "bias": 2}[role]
+    if role in call.kwargs or position > len(call.args):
+        call.update_kwarg(role, read)
+    elif position == len(call.args):
+        call.args = (*call.args, read)
+    else:
+        call.update_arg(position, read)
+
+
+def _free_name(root: nn.Module, name: str) -> str:
+    while hasattr(root, name):
+        name += "_"
+    return name
+
+
+def _drop_unused(root: fx.GraphModule) -> None:
+    """Delete the parameters and buffers that no node reads any more."""
+    read = {str(n.target) for n in root.graph.nodes if n.op == "get_attr"}
+    called = [str(n.target) for n in root.graph.nodes if n.op == "call_module"]
+    tensors = [*root.named_parameters(remove_duplicate=False),
+               *root.named_buffers(remove_duplicate=False)]  # fmt: skip
+    for name, _ in tensors:
+        if name in read or any(name.startswith(f"{path}.") for path in called):
+            continue
+        path, _, role = name.rpartition(".")
+        delattr(root.get_submodule(path), role)
