@@ -113,9 +113,8 @@ def compose(
 def rounding_problem(layer: Weights, dtype: torch.dtype) -> tuple[int, str] | None:
     """Return the first output channel that `dtype` cannot hold as well as it rounds, and why.
 
-    What casting changes of a channel's weights, summed, may be at most the rounding of what they
-    and the bias add up to for inputs of magnitude 1: a channel that is far smaller than its own
-    shift may well lose digits.
+    What casting changes of a channel's weights, summed, may be at most a rounding of their sum of
+    magnitudes; what it changes of the bias, a rounding of what bias and weights add up to.
     """
     weight = layer.weight
     if layer.layout == "transposed":
@@ -124,16 +123,20 @@ def rounding_problem(layer: Weights, dtype: torch.dtype) -> tuple[int, str] | No
         weight = weight.reshape(layer.groups * per_group, -1)
     if not weight.numel():
         return None
-    exact = weight.flatten(1)
-    if layer.bias is not None:
-        exact = torch.cat([exact, layer.bias.unsqueeze(1)], 1)
-    cast = exact.to(dtype).double()
-    overflow = ~torch.isfinite(cast).all(1)
-    if bool(overflow.any()):
-        return int(overflow.nonzero()[0]), "overflows"
-    lost = (exact - cast).abs().sum(1) > torch.finfo(dtype).eps * exact.abs().sum(1)
-    if bool(lost.any()):
-        return int(lost.nonzero()[0]), "loses more than rounding"
+    weight = weight.flatten(1)
+    magnitude = weight.abs().sum(1)
+    for exact in (weight, layer.bias):
+        if exact is None:
+            continue
+        exact = exact.view(len(weight), -1)
+        cast = exact.to(dtype).double()
+        overflow = ~torch.isfinite(cast).all(1)
+        if bool(overflow.any()):
+            return int(overflow.nonzero()[0]), "overflows"
+        allowed = torch.finfo(dtype).eps * torch.maximum(magnitude, exact.abs().sum(1))
+        lost = (exact - cast).abs().sum(1) > allowed
+        if bool(lost.any()):
+            return int(lost.nonzero()[0]), "loses more than rounding"
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from bncheck.convert.algebra import compose
-from bncheck.convert.labels import UNDETERMINED, Blocked, channels_of, per_channel
+from bncheck.convert.labels import IDENTITY, Blocked, channels_of, per_channel
 from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
 from bncheck.convert.producers import describe_node, display_name
 from bncheck.convert.transparent import is_transparent, push
@@ -39,15 +39,24 @@ def push_forward(plan: Plan, batch_norm: BatchNorm) -> None:
         elif node.kind in PRODUCERS:
             changes[node] = _into_layer(plan, node, owed)
         elif is_transparent(node, plan.traced.calls[node]):
-            inputs = [owed.get(source) for source in node.inputs]
+            inputs = [_owed_by(source, owed) for source in node.inputs]
             labels = push(node, plan.traced.calls[node], inputs, plan.table)
-            if bool((labels != UNDETERMINED).any()):
+            if bool((labels > IDENTITY).any()):
                 owed[node] = labels
         else:
             raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
     if not changes and not maps:
         raise Blocked("has an output that no layer reads")
     plan.take(changes, maps, [batch_norm], "forward")
+
+
+def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:
+    """Return the labels of a tensor, which is what it was where nothing is owed."""
+    if source in owed:
+        return owed[source]
+    if source.shape is None:
+        raise Blocked(f"meets {describe_node(source)}, whose shape is not known")
+    return torch.full((1,), IDENTITY).expand(source.shape)
 
 
 def _into_batch_norm(

@@ -154,6 +154,10 @@ def _pull_addition(
 ) -> list[torch.Tensor]:
     if len(node.inputs) == 1:
         return [_shift_by_constant(call, labels, table, pulling=True)]
+    weight = float(call.arguments.get("alpha", 1)) * (-1 if call.call.name == "sub" else 1)
+    if node.inputs[0] is node.inputs[1] and weight != -1:
+        half = table.variant(labels, ("share", weight), lambda s, t: (s, t / (1 + weight)))
+        return [half, half]
     chosen = shift_to % len(node.inputs)
     second_negative = call.call.name == "sub" and chosen == 1
     if second_negative or call.arguments.get("alpha", 1) != 1:

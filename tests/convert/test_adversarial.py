@@ -21,21 +21,9 @@ judged by these in float32 and below that float64 does not judge first."""
 
 
 NOT_YET = {
-    "shared convolution, BatchNorm on one path, copies allowed",
-    "one convolution, two BatchNorms, copies allowed",
     "control flow on values",
-    "BatchNorm subclass that activates",
-    "functional BatchNorm subclass that activates",
-    "convolution subclass that scales its weight, baked",
-    "weight norm, baked",
-    "spectral norm, baked",
-    "functional BatchNorm with another module's buffers",
     "frozen look-alike",
-    "train mode",
-    "one BatchNorm in train mode",
     "complex",
-    "lazy module",
-    "batch of 0",
 }
 """What fold falls short of; a case that passes shows up as XPASS and is taken off."""
 

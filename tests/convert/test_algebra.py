@@ -134,9 +134,9 @@ def test_what_a_dtype_cannot_hold_is_named_by_channel(value, dtype, problem):
         assert found == (None if problem is None else (2, problem))
 
 
-def test_digits_below_the_rounding_of_the_shift_may_go():
-    exact = torch.full((4, 2, 3, 3), 1e-7, dtype=torch.float64)
-    layer = algebra.Weights(exact, torch.ones(4, dtype=torch.float64))
+def test_digits_of_the_bias_below_the_rounding_of_the_weights_may_go():
+    bias = torch.full((4,), 1e-7, dtype=torch.float64)
+    layer = algebra.Weights(torch.ones(4, 2, 3, 3, dtype=torch.float64), bias)
     assert algebra.rounding_problem(layer, torch.float16) is None
 
 
