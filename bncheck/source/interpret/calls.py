@@ -30,10 +30,11 @@ from bncheck.source.interpret.values import (
     Partial,
     PathEndsError,
     Unknown,
+    births,
 )
 
 _DEEPEST: Final = 70
-_RECURSIONS: Final = 12
+_RECURSIONS: Final = 25
 _UNCERTAIN_RECURSIONS: Final = 2
 
 
@@ -135,6 +136,7 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     if isinstance(function.node, cst.Lambda):
         return _lambda_body(function.node)(frame)
     machine.open_journal()
+    began = next(births)
     try:
         status = _function_body(function.node)(frame)
     finally:
@@ -142,7 +144,7 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     returned = frame.returned if status == "return" else None
     for value, states in frame.left:
         returned = machine.join(returned, value)
-        machine.join_states(old, [states])
+        machine.join_states(old, states, began)
     if frame.yields is not None:
         return List(frame.yields)
     return returned

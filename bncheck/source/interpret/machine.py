@@ -20,6 +20,7 @@ from bncheck.source.interpret.values import (
     PathEndsError,
     Tensor,
     Unknown,
+    births,
     same,
     tensors_in,
 )
@@ -174,16 +175,18 @@ class Machine:
             top.setdefault(value, state)
         return closed
 
-    def join_states(self, old: States, others: Sequence[States]) -> None:
-        """Join the heap's present states with those of other paths.
+    def join_states(self, old: States, other: States, parted: int) -> None:
+        """Join the heap's present states with those of another path.
 
-        `old` has the states at the point where the paths parted, of whatever changed since.
+        `old` has the states at the point where the paths parted, of whatever changed since. What
+        was born after that and is not in `other` belongs to the present path alone.
         """
-        for value in {value: None for states in (old, *others) for value in states}:
-            for states in others:
-                before = states.get(value, old.get(value, MISSING))
-                if before is not MISSING:
-                    value.state = self.join_state(value, before, value.state)
+        for value in {**old, **other}:
+            before = other.get(value, MISSING)
+            if before is MISSING and value.born < parted:
+                before = old[value]
+            if before is not MISSING:
+                value.state = self.join_state(value, before, value.state)
 
     def join_state(self, value: Heap, one: Any, other: Any) -> Any:
         """Join two states of one heap value."""
@@ -254,6 +257,7 @@ def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | 
     ends: list[tuple[str | None, dict[str, object], object, States]] = []
     union: States = {}
     machine.uncertain += 1
+    parted = next(births)
     for path in paths:
         frame.names = dict(names)
         frame.returned = None
@@ -267,11 +271,12 @@ def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | 
             raise
         old = machine.close_journal()
         if status != "raise":
-            states = {value: value.snapshot() for value in old}
+            states = {value: value.snapshot() for value in old if value.born < parted}
             ends.append((status, frame.names, frame.returned, states))
         for value, state in old.items():
-            value.state = state if state is None else state.copy()
-            union.setdefault(value, state)
+            if value.born < parted:
+                value.state = state if state is None else state.copy()
+                union.setdefault(value, state)
     machine.uncertain -= 1
     if not ends:
         frame.names = names
@@ -290,7 +295,7 @@ def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | 
         frame.names = machine.join_names(frame.names, other_names)
         if going == "return":
             frame.returned = machine.join(frame.returned, other_returned)
-        machine.join_states(union, [other_states])
+        machine.join_states(union, other_states, parted)
     return going
 
 

@@ -31,6 +31,7 @@ from bncheck.source.interpret.values import (
     Partial,
     Tensor,
     Unknown,
+    births,
 )
 
 if TYPE_CHECKING:
@@ -295,17 +296,17 @@ def _record(
     )
     tensors = [(value, value.node) for value in given.values() if isinstance(value, Tensor)]
     machine.open_journal()
+    began = next(births)
     try:
         result = run(recipe.original, given)
     finally:
         recorded, noted = machine.graph, machine.doubts
         machine.graph, machine.doubts = graph, doubts
         old = machine.close_journal()
-    changed = any(isinstance(value, Instance) for value in old)
-    if changed:
-        for value, state in old.items():
-            if isinstance(value, Instance):
-                value.state = state
+    changed = False
+    for value, state in old.items():
+        if isinstance(value, Instance) and value.born < began:
+            value.state, changed = state, True
     in_place = any(value.node is not node for value, node in tensors)
     known = {id(node) for node in (*recorded.nodes, *inputs)}
     closed = all(id(source) in known for node in recorded.nodes for source in node.inputs)

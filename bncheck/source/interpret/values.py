@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import libcst as cst
@@ -154,11 +155,16 @@ class Arguments:
         yield from self.keywords.values()
 
 
+births = count(1)
+
+
 class Heap:
     """A value that can change. `state` is None when its content is not known."""
 
-    __slots__ = ("state",)
+    __slots__ = ("born", "state")
     state: Any
+    born: int
+    """Later values have greater numbers: what a path made itself, another cannot know."""
 
     def snapshot(self) -> Any:
         """Return a copy of the state that later changes leave alone."""
@@ -172,6 +178,7 @@ class List(Heap):
     state: list[object] | None
 
     def __init__(self, items: list[object] | None) -> None:
+        self.born = next(births)
         self.state = items
 
 
@@ -182,6 +189,7 @@ class Dictionary(Heap):
     state: dict[object, object] | None
 
     def __init__(self, items: dict[object, object] | None) -> None:
+        self.born = next(births)
         self.state = items
 
 
@@ -197,6 +205,7 @@ class Instance(Heap):
     layer: Layer | None
 
     def __init__(self, cls: Class | None, base: str | None, site: Site | None) -> None:
+        self.born = next(births)
         self.cls = cls
         self.base = base
         """Name below `torch.nn` of the nearest torch ancestor, such as `Sequential`."""
@@ -219,6 +228,7 @@ class Instance(Heap):
     ) -> Instance:
         """Return a copy of `template` that gets its `state` and `layer` when they are read."""
         made = cls.__new__(cls)
+        made.born = next(births)
         made.cls = template.cls
         made.base = template.base
         made.site = site
