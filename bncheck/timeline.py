@@ -487,6 +487,8 @@ class TrainOverride:
     returns_self: Fact
     calls_super: Fact
     """Whether it calls `super().train(...)`, or goes over its children itself."""
+    forces_training: bool
+    """Whether it calls `super().train()` with no mode, or with True."""
     trains_a_model: bool
     """Whether it is a training procedure: backward passes, optimizer steps, loops over data."""
 

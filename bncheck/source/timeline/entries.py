@@ -112,7 +112,7 @@ class _Before:
             list(before.loaders),
             dict(before.parts),
             dict(before.classes),
-            {frame.module: frame},
+            globals={frame.module: frame},
             followed=followed,
         )
         for name in self.distrusted:

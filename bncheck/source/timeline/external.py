@@ -124,6 +124,10 @@ def _on_a_model(
         for model in run.reachable(first) if first is not None else ():
             run.emit(CheckpointCall(site, model, name, _compensated(run, model)))
         return Tensor()
+    if name == "torch.jit.save" and isinstance(first, Models):
+        for model in first.models:
+            save_script(run, model)
+        return Opaque()
     kind = known.WRAPPERS.get(name)
     averages = known.AVERAGES.search(name)
     wraps = kind or averages or name in known.EXPORTERS
@@ -138,6 +142,8 @@ def _on_a_model(
     keywords = _keywords(arguments)
     if name in known.EXPORTERS:
         for model in first.models:
+            if name == "torch.jit.script":
+                run.scripted[model] = site
             run.emit(Export(site, model, known.EXPORTERS[name], keywords, name))
         if known.EXPORTERS[name] in {ExportKind.TRACE, ExportKind.PROGRAM, ExportKind.ONNX}:
             return Opaque("exported")
@@ -162,6 +168,13 @@ def _compensated(run: Run, model: Model) -> Fact:
     if model in run.classes:
         texts.append(run.classes[model].module.text)
     return UNKNOWN if any(_HALF_MOMENTUM.search(text) for text in texts) else False
+
+
+def save_script(run: Run, model: Model) -> None:
+    """Follow the saving of what may be a scripted model: its mode is saved too."""
+    site = run.scripted.get(model)
+    if site is not None:
+        run.emit(Export(site, model, ExportKind.SCRIPT, {}, "torch.jit.script", saved=True))
 
 
 def _copy(

@@ -32,7 +32,7 @@ def module_classes(module: SourceModule, project: Project) -> Iterator[ModuleCla
                 holds,
                 kinds,
                 _train_override(module, binding, method)
-                if isinstance(method, cst.FunctionDef)
+                if isinstance(method, cst.FunctionDef) and "eval" not in classes.members(binding)
                 else None,
                 classes.framework(project, cls),
             )
@@ -59,6 +59,7 @@ def _train_override(
         passes_mode=_uses(method, mode, star),
         returns_self=_returns_self(method),
         calls_super=calls_super,
+        forces_training=_forces_training(method),
         trains_a_model=trains,
     )
 
@@ -100,6 +101,19 @@ def _calls_super(method: cst.FunctionDef) -> Fact:
         if "train" in names
         else False
     )
+
+
+def _forces_training(method: cst.FunctionDef) -> bool:
+    for node in walk(method.body):
+        match node:
+            case cst.Call(
+                func=cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=attr),
+                args=arguments,
+            ) if attr.value == "train":
+                values = [source(argument.value) for argument in arguments]
+                if not values or values == ["True"]:
+                    return True
+    return False
 
 
 def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:

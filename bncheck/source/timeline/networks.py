@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, classes
+from bncheck.source.timeline import calls, classes, external
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers, names_in_order
 from bncheck.source.timeline.values import (
@@ -147,6 +147,9 @@ def method(
             first = arguments.get(0, "target")
             label = str(first.value) if isinstance(first, Constant) else "[]"
             return Models((run.part(model, label),))
+        case "save":
+            external.save_script(run, model)
+            return Opaque()
         case _ if name in _FORWARDS:
             return forward(run, node, own, arguments)
         case _ if name in _RETURN_SELF:

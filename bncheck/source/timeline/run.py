@@ -78,6 +78,8 @@ class Run:
     parts: dict[tuple[object, str], Model] = field(default_factory=dict)
     classes: dict[Model, Class] = field(default_factory=dict)
     """The project's class of a network."""
+    scripted: dict[Model, Site] = field(default_factory=dict)
+    """Models that torch.jit.script was called on, and where."""
     globals: dict[SourceModule, Frame] = field(default_factory=dict)
     """Names at module level, of modules whose body runs in this timeline."""
     stack: list[cst.CSTNode] = field(default_factory=list)

@@ -1,0 +1,67 @@
+"""BN202: evaluation inside the training loop that leaves the model in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.mode_flow import mode_flow
+from bncheck.timeline import (
+    ForwardCall,
+    Loop,
+    Mode,
+    ModeChange,
+    ModelEvent,
+    Occurrence,
+    OptimizerBuilt,
+    Target,
+    Timeline,
+)
+from bncheck.usage import confidence, in_training_loop, is_optimized, managed
+
+
+@check("BN202", Timeline)
+def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
+    """Yield each `eval()` in a training loop that is still in force at a later training step."""
+    flow = mode_flow(timeline)
+    occurrences = timeline.occurrences()
+    loops = {o.event: o.loops for o in occurrences if isinstance(o.event, ModelEvent)}
+    optimizers = any(isinstance(o.event, OptimizerBuilt) for o in occurrences)
+    for occurrence in occurrences:
+        event = occurrence.event
+        if not isinstance(event, ForwardCall) or not _is_training_step(occurrence):
+            continue
+        model = event.model
+        if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
+            continue
+        facts = flow.before(event)
+        if not any(fact.mode is Mode.TRAIN for fact in facts):
+            continue
+        known = confidence(timeline, model, Confidence.PROVEN)
+        for fact in facts if known is not None else ():
+            since = fact.since
+            if (
+                isinstance(since, ModeChange)
+                and fact.mode is Mode.EVAL
+                and fact.carried
+                and not fact.doubtful
+                and since.target is Target.WHOLE
+                and _share_a_loop(loops.get(since, ()), occurrence.loops)
+            ):
+                assert known is not None
+                yield Match(
+                    since.site,
+                    f"`{since.model.name}.eval()` inside the training loop is never undone: the "
+                    "next training step runs in eval mode, and BatchNorm stops learning",
+                    "call `train()` again before the next training step",
+                    confidence=known,
+                )
+
+
+def _is_training_step(occurrence: Occurrence) -> bool:
+    return occurrence.gradient is not False and in_training_loop(occurrence)
+
+
+def _share_a_loop(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> bool:
+    return any(loop in other for loop in one)

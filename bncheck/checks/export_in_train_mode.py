@@ -1,0 +1,52 @@
+"""BN204: a model captured for deployment while it is in train mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.mode_flow import mode_flow
+from bncheck.timeline import Export, ExportKind, Mode, ModeChange, Timeline
+from bncheck.usage import confidence, has_weights, managed
+
+_HARM = {
+    ExportKind.TRACE: "the trace keeps batch statistics, even after `.eval()`",
+    ExportKind.PROGRAM: "the program keeps batch statistics, and has no `eval()`",
+    ExportKind.SCRIPT: "the saved module is in train mode for whoever loads it",
+    ExportKind.QUANTIZATION: "calibration moves BatchNorm's statistics and can't fuse it",
+}
+"""What goes wrong, measured with torch 2.13. torch.onnx.export exports BatchNorm as in eval mode
+by itself, and torch.compile compiles again when the mode changes: they are not here."""
+
+
+@check("BN204", Timeline)
+def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
+    """Yield each export that captures a model in train mode on every path."""
+    flow = mode_flow(timeline)
+    for occurrence in timeline.occurrences():
+        event = occurrence.event
+        if not isinstance(event, Export) or event.kind not in _HARM:
+            continue
+        if event.kind is ExportKind.SCRIPT and event.saved is not True:
+            continue
+        if managed(timeline, event.model):
+            continue
+        facts = flow.before(event)
+        if not facts or not all(
+            fact.mode is Mode.TRAIN and (not isinstance(fact.since, ModeChange) or fact.trained)
+            for fact in facts
+        ):
+            continue
+        known = confidence(timeline, event.model, Confidence.PROVEN)
+        trained = any(fact.trained for fact in facts)
+        if known is not None and not trained and not has_weights(timeline, event.model):
+            known = Confidence.POSSIBLE
+        if known is not None:
+            yield Match(
+                event.site,
+                f"`{event.model.name}` is in train mode when {event.kind.value} captures it: "
+                f"{_HARM[event.kind]}",
+                f"call `{event.model.name}.eval()` first",
+                confidence=known,
+            )

@@ -1,0 +1,56 @@
+"""BN206: `train()` on a whole model to keep dropout on at prediction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Match
+from bncheck.mode_flow import mode_flow
+from bncheck.timeline import ForwardCall, Mode, ModeChange, Occurrence, Target, Timeline
+from bncheck.usage import confidence, in_training_loop, managed
+
+_DROPOUT = re.compile(
+    r"(?:^|[_\W])mc(?:[_\W]|$)|mcd|monte|dropout|bayes|uncertain|stochastic|epistemic|"
+    r"n_?samples|num_?samples|n_?passes|forward_?passes|n_?mc",
+    re.IGNORECASE,
+)
+
+
+@check("BN206", Timeline)
+def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
+    """Yield each `train()` that is there for the dropout of a prediction."""
+    flow = mode_flow(timeline)
+    for occurrence in timeline.occurrences():
+        event = occurrence.event
+        if not isinstance(event, ForwardCall) or managed(timeline, event.model):
+            continue
+        if occurrence.gradient is not False or in_training_loop(occurrence) or event.discarded:
+            continue
+        facts = flow.before(event)
+        if not facts or not _speaks_of_dropout(timeline, occurrence):
+            continue
+        for fact in facts:
+            since = fact.since
+            if (
+                isinstance(since, ModeChange)
+                and fact.mode is Mode.TRAIN
+                and since.target is Target.WHOLE
+                and not fact.trained
+            ):
+                known = confidence(timeline, event.model, Confidence.LIKELY)
+                if known is not None:
+                    yield Match(
+                        since.site,
+                        f"`{since.model.name}.train()` keeps dropout on for the prediction, but "
+                        "switches BatchNorm to batch statistics too, and they move",
+                        "call eval() on the model, then train() on its dropout modules only",
+                        confidence=known,
+                    )
+
+
+def _speaks_of_dropout(timeline: Timeline, occurrence: Occurrence) -> bool:
+    names = [timeline.name, timeline.path.rpartition("/")[2], *occurrence.functions]
+    names += [loop.over for loop in occurrence.loops]
+    return any(_DROPOUT.search(name) for name in names)

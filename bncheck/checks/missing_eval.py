@@ -1,0 +1,118 @@
+"""BN201: inference with a model that is in train mode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Fix, InsertLine, Match
+from bncheck.mode_flow import Facts, mode_flow
+from bncheck.timeline import (
+    ForwardCall,
+    LoadWeights,
+    Mode,
+    ModeChange,
+    Occurrence,
+    Origin,
+    Timeline,
+)
+from bncheck.usage import (
+    confidence,
+    has_weights,
+    in_test_file,
+    in_training_loop,
+    is_evaluation_loop,
+    managed,
+    speaks_of_evaluation,
+    trains_at_all,
+)
+
+_RECALIBRATION = re.compile(
+    r"(?:recal|calib|precise|warm_?up|update_?bn|bn_?update|_bn\b|bn_?stat|norm_?stat|reset_)",
+    re.IGNORECASE,
+)
+_LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
+
+
+@check("BN201", Timeline)
+def missing_eval(timeline: Timeline) -> Iterator[Match]:
+    """Yield each forward call for inference on a model that is in train mode on every path."""
+    flow = mode_flow(timeline)
+    for occurrence in timeline.occurrences():
+        event = occurrence.event
+        if not isinstance(event, ForwardCall) or event.discarded or managed(timeline, event.model):
+            continue
+        facts = flow.before(event)
+        sure = _never_in_eval(facts)
+        if not sure and not _loaded_here(timeline, event, facts):
+            continue
+        how = _inference(timeline, occurrence, event)
+        if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
+            continue
+        known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
+        if known is Confidence.POSSIBLE and _loaded_here(timeline, event, facts):
+            known = Confidence.LIKELY
+        if known is not None:
+            yield Match(
+                event.site,
+                f"`{event.model.name}` runs {how} but is in train mode: its BatchNorm normalises "
+                "by this batch, and moves its running statistics",
+                f"call `{event.model.name}.eval()` first",
+                confidence=known,
+                fix=_fix(event),
+            )
+
+
+def _never_in_eval(facts: Facts) -> bool:
+    """Tell whether no path sets eval mode, and none calls `train()` for this very purpose."""
+    return bool(facts) and all(
+        fact.mode is Mode.TRAIN and (not isinstance(fact.since, ModeChange) or fact.trained)
+        for fact in facts
+    )
+
+
+def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
+    """Tell whether an unknown factory's model is given weights and used in the same chain."""
+    model = event.model
+    if model.origin is not Origin.UNKNOWN or not timeline.shows_batch_norm:
+        return False
+    if model.holds_batch_norm is False or in_test_file(timeline):
+        return False
+    loads = any(
+        isinstance(o.event, LoadWeights) and o.event.model is model for o in timeline.occurrences()
+    )
+    return (
+        loads
+        and bool(facts)
+        and all(fact.mode is not Mode.EVAL and fact.since is None for fact in facts)
+    )
+
+
+def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> str | None:
+    """Return how a forward call shows that it is inference; None: it may be training."""
+    names = event.arguments
+    if any(_LATENT.match(name) for name in names):
+        return None
+    weights = has_weights(timeline, event.model)
+    if event.made_up_input and not weights:
+        return None
+    if occurrence.gradient is False:
+        if in_training_loop(occurrence) and not speaks_of_evaluation(names):
+            return None
+        return "without gradients"
+    if occurrence.gradient is True:
+        if is_evaluation_loop(occurrence):
+            return "over evaluation data"
+        if weights and not trains_at_all(timeline) and not event.made_up_input:
+            return "on loaded weights"
+    return None
+
+
+def _fix(event: ForwardCall) -> Fix | None:
+    name = event.model.name
+    if event.statement is None or not re.fullmatch(r"[\w.]+", name):
+        return None
+    return Fix(
+        f"Call {name}.eval() before", (InsertLine(event.statement, f"{name}.eval()"),), safe=False
+    )

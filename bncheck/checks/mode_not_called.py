@@ -1,0 +1,43 @@
+"""BN203: `model.eval` without parentheses, or `model.training = False`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bncheck.checks import check
+from bncheck.findings import Confidence, Fix, Match, Replace
+from bncheck.timeline import Mode, ModeNotCalled, Origin, Timeline
+from bncheck.usage import confidence
+
+
+@check("BN203", Timeline)
+def mode_not_called(timeline: Timeline) -> Iterator[Match]:
+    """Yield each statement that was meant to switch a model's mode and does not."""
+    for occurrence in timeline.occurrences():
+        event = occurrence.event
+        if not isinstance(event, ModeNotCalled):
+            continue
+        if event.assigned and event.model.origin is Origin.SELF:
+            continue
+        known = confidence(timeline, event.model, Confidence.PROVEN)
+        if known is Confidence.POSSIBLE and timeline.shows_batch_norm and not event.assigned:
+            known = Confidence.LIKELY
+        if known is None:
+            continue
+        if event.assigned:
+            call = "eval()" if event.mode is Mode.EVAL else "train()"
+            yield Match(
+                event.site,
+                f"assigning `{event.text}` reaches the root module only: the BatchNorm layers "
+                "inside keep their mode",
+                f"call `{event.model.name}.{call}`, which goes through all modules",
+                confidence=known,
+            )
+        else:
+            yield Match(
+                event.site,
+                f"`{event.text}` is only named, not called: the mode does not change",
+                "add the parentheses",
+                confidence=known,
+                fix=Fix("Add the parentheses", (Replace(event.site, f"{event.text}()"),), True),
+            )

@@ -1,0 +1,215 @@
+"""In which mode a model may be at each event of a timeline, and what put it there.
+
+A forward dataflow over the timeline's tree: branches join, loop bodies run again with what they
+left behind, early exits go where they lead. This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from bncheck.graph import UNKNOWN
+from bncheck.timeline import (
+    BackwardCall,
+    Block,
+    Branch,
+    Call,
+    Copied,
+    Escape,
+    Event,
+    Exit,
+    Leave,
+    Loop,
+    Made,
+    Mode,
+    ModeChange,
+    Model,
+    ModelEvent,
+    OptimizerStep,
+    Origin,
+    Step,
+    Target,
+    Timeline,
+)
+
+_ROUNDS = 2
+"""Times that a loop's body is run: once as it begins, once as it left itself behind."""
+
+
+@dataclass(frozen=True)
+class ModeFact:
+    """One mode that a model may be in."""
+
+    mode: Mode
+    since: Event | None = None
+    """What put it there; None: it was made so."""
+    trained: bool = False
+    """Whether a backward pass or an optimizer step came after that."""
+    carried: bool = False
+    """Whether it comes from an earlier round of a loop."""
+    doubtful: bool = False
+    """Whether a branch that was passed by calls `train()`: the paths may be correlated."""
+
+
+Facts = frozenset[ModeFact]
+State = dict[Model, Facts]
+Exits = dict[Exit, list[State]]
+
+
+def initial(model: Model) -> Facts:
+    """Return the mode of a model that nothing has happened to yet."""
+    if model.starts_in_eval is True:
+        return frozenset({ModeFact(Mode.EVAL)})
+    if model.starts_in_eval is UNKNOWN or model.origin in {Origin.PARAMETER, Origin.SELF}:
+        return frozenset({ModeFact(Mode.UNKNOWN)})
+    return frozenset({ModeFact(Mode.TRAIN)})
+
+
+@dataclass(eq=False)
+class ModeFlow:
+    """The modes before each event of a timeline."""
+
+    timeline: Timeline
+    _before: dict[ModelEvent, set[ModeFact]] = field(default_factory=lambda: defaultdict(set))
+
+    def before(self, event: ModelEvent) -> Facts:
+        """Return the modes that the event's model may be in; empty: it is never reached."""
+        return frozenset(self._before.get(event, ()))
+
+    def run(self) -> None:
+        """Follow the whole timeline."""
+        self._steps(self.timeline.steps, {})
+
+    def _steps(self, steps: tuple[Step, ...], start: State) -> tuple[State | None, Exits]:
+        state: State | None = start
+        exits: Exits = defaultdict(list)
+        for step in steps:
+            if state is None:
+                break
+            if isinstance(step, Leave):
+                exits[step.exit].append(state)
+                state = None
+            elif isinstance(step, Event):
+                self._event(step, state)
+            else:
+                state, left = self._block(step, state)
+                for how, states in left.items():
+                    exits[how] += states
+        return state, exits
+
+    def _block(self, block: Block, state: State) -> tuple[State | None, Exits]:
+        if isinstance(block, Branch):
+            return self._branch(block, state)
+        if isinstance(block, Loop):
+            return self._loop(block, state)
+        after, exits = self._steps(block.steps, state)
+        if isinstance(block, Call):
+            return self._join([after, *exits[Exit.RETURN]]), {}
+        return after, exits
+
+    def _branch(self, block: Branch, state: State) -> tuple[State | None, Exits]:
+        exits: Exits = defaultdict(list)
+        ends: list[State | None] = []
+        for steps in block.alternatives:
+            after, left = self._steps(steps, dict(state))
+            ends.append(after)
+            for how, states in left.items():
+                exits[how] += states
+        alive = [end for end in ends if end is not None]
+        joined = self._join(ends)
+        if joined is not None and len(alive) > 1:
+            for model, facts in joined.items():
+                before = self._get(state, model)
+                trains = any(f.mode is Mode.TRAIN and f not in before for f in facts)
+                if trains:
+                    joined[model] = frozenset(
+                        replace(f, doubtful=True) if f in before else f for f in facts
+                    )
+        return joined, exits
+
+    def _loop(self, block: Loop, state: State) -> tuple[State | None, Exits]:
+        head, breaks, returns = state, list[State](), list[State]()
+        for _ in range(_ROUNDS):
+            end, exits = self._steps(block.steps, dict(head))
+            breaks, returns = exits[Exit.BREAK], exits[Exit.RETURN]
+            again = self._join([end, *exits[Exit.CONTINUE]])
+            if again is None:
+                break
+            carried = {
+                model: frozenset(replace(fact, carried=True) for fact in facts)
+                for model, facts in again.items()
+            }
+            after = self._join([head, carried])
+            assert after is not None
+            if after == head:
+                break
+            head = after
+        return self._join([head, *breaks]), {Exit.RETURN: returns}
+
+    def _join(self, states: list[State | None]) -> State | None:
+        alive = [state for state in states if state is not None]
+        if len(alive) < 2:
+            return alive[0] if alive else None
+        models = dict.fromkeys(model for state in alive for model in state)
+        return {
+            model: frozenset().union(*(self._get(state, model) for state in alive))
+            for model in models
+        }
+
+    def _get(self, state: State, model: Model) -> Facts:
+        current: Model | None = model
+        while current is not None:
+            if current in state:
+                return state[current]
+            if current.parent is None:
+                return initial(current)
+            current = current.parent
+        raise AssertionError("unreachable")
+
+    def _set(self, state: State, model: Model, facts: Facts) -> None:
+        for other in [m for m in state if m is not model and m.within(model)]:
+            del state[other]
+        state[model] = facts
+
+    def _event(self, event: Event, state: State) -> None:
+        if isinstance(event, ModelEvent):
+            self._before[event] |= self._get(state, event.model)
+        match event:
+            case Made(model=model):
+                state[model] = initial(model)
+            case ModeChange():
+                self._change(event, state)
+            case Copied(model=model, source=source):
+                state[model] = self._get(state, source)
+            case Escape(model=model):
+                self._set(state, model, frozenset({ModeFact(Mode.UNKNOWN, event)}))
+            case BackwardCall() | OptimizerStep():
+                for model in self.timeline.models:
+                    if model.parent is None:
+                        state.setdefault(model, initial(model))
+                for model, facts in state.items():
+                    state[model] = frozenset(replace(f, trained=True) for f in facts)
+
+    def _change(self, event: ModeChange, state: State) -> None:
+        fact = ModeFact(event.mode, event)
+        match event.target:
+            case Target.DROPOUTS:
+                return
+            case Target.PART:
+                facts = self._get(state, event.model) | {ModeFact(Mode.UNKNOWN, event)}
+                self._set(state, event.model, facts)
+            case _:
+                facts = frozenset({fact})
+                if event.mode is Mode.TRAIN and event.model.overrides_train is not False:
+                    facts |= {ModeFact(Mode.UNKNOWN, event)}
+                self._set(state, event.model, facts)
+
+
+@lru_cache(maxsize=4)
+def mode_flow(timeline: Timeline) -> ModeFlow:
+    """Return the modes before each event of a timeline."""
+    flow = ModeFlow(timeline)
+    flow.run()
+    return flow

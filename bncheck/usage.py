@@ -1,0 +1,118 @@
+"""What the models of a timeline are used for, in terms that several checks share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bncheck.findings import Confidence
+from bncheck.graph import UNKNOWN
+from bncheck.timeline import (
+    BackwardCall,
+    LoadWeights,
+    Model,
+    ModelEvent,
+    Occurrence,
+    OptimizerBuilt,
+    OptimizerStep,
+    Timeline,
+    trains,
+)
+
+_EVALUATION = re.compile(
+    r"(?:^|_|\b)(?:val|valid|validation|test|testing|eval|evaluation|dev|infer|inference|predict|"
+    r"prediction|demo|query|gallery)(?:_|\b|$|loader|set|iter|data|dl|dataloader)",
+    re.IGNORECASE,
+)
+_TEST_FILE = re.compile(
+    r"(?:^|/)(?:tests?|testing|benchmarks?)/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$"
+)
+
+
+def root(model: Model) -> Model:
+    """Return the model that this is a part of, itself perhaps."""
+    while model.parent is not None:
+        model = model.parent
+    return model
+
+
+def managed(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a framework drives the mode of a model here."""
+    return bool(timeline.driven_by or model.driven_by or root(model).driven_by)
+
+
+def speaks_of_evaluation(names: str | tuple[str, ...]) -> bool:
+    """Tell whether names such as `val_loader` say that something is for evaluation."""
+    words = names.split() if isinstance(names, str) else names
+    return any(_EVALUATION.search(_snake(word)) for word in words)
+
+
+def _snake(word: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word)
+
+
+def in_training_loop(occurrence: Occurrence) -> bool:
+    """Tell whether the innermost loop around it makes training steps."""
+    loops = occurrence.loops
+    return bool(loops) and trains(loops[-1].steps)
+
+
+def is_evaluation_loop(occurrence: Occurrence) -> bool:
+    """Tell whether the innermost loop goes over evaluation data and makes no training step."""
+    loops = occurrence.loops
+    if not loops or trains(loops[-1].steps):
+        return False
+    loader = loops[-1].loader
+    if loader is not None and loader.training is not UNKNOWN:
+        return loader.training is False
+    return speaks_of_evaluation(loops[-1].over)
+
+
+def trains_at_all(timeline: Timeline) -> bool:
+    """Tell whether anything is trained in the timeline."""
+    return any(
+        isinstance(o.event, BackwardCall | OptimizerStep | OptimizerBuilt)
+        for o in timeline.occurrences()
+    )
+
+
+def events_on(timeline: Timeline, model: Model) -> Iterator[ModelEvent]:
+    """Yield the events on a model, on what it is a part of, and on its parts."""
+    for occurrence in timeline.occurrences():
+        event = occurrence.event
+        if isinstance(event, ModelEvent) and (
+            event.model.within(model) or model.within(event.model)
+        ):
+            yield event
+
+
+def has_weights(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model is made with trained weights, or is given some."""
+    current: Model | None = model
+    while current is not None:
+        if current.pretrained is True:
+            return True
+        current = current.parent
+    return any(isinstance(event, LoadWeights) for event in events_on(timeline, model))
+
+
+def is_optimized(timeline: Timeline, model: Model) -> bool:
+    """Tell whether an optimizer is given any of the model's parameters."""
+    return any(isinstance(event, OptimizerBuilt) for event in events_on(timeline, model))
+
+
+def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidence | None:
+    """Return how sure a finding on a model is; None: it holds no BatchNorm.
+
+    A model of which nothing is known gives no more than `POSSIBLE`.
+    """
+    if model.holds_batch_norm is False or root(model).holds_batch_norm is False:
+        return None
+    if model.holds_batch_norm is True and not _TEST_FILE.search(timeline.path):
+        return known
+    return Confidence.POSSIBLE
+
+
+def in_test_file(timeline: Timeline) -> bool:
+    """Tell whether a timeline starts in a test or a benchmark, where weights mean nothing."""
+    return bool(_TEST_FILE.search(timeline.path))
