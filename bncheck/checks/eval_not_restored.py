@@ -23,7 +23,7 @@ from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 
 @check("BN202", Timeline)
 def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
-    """Yield each `eval()` in a training loop that is still in force at a later training step."""
+    """Yield each training step that an `eval()` earlier in its loop is still in force at."""
     flow = mode_flow(timeline)
     occurrences = timeline.occurrences()
     loops = {o.event: o.loops for o in occurrences if isinstance(o.event, ModelEvent)}
@@ -39,24 +39,24 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         if not any(fact.mode is Mode.TRAIN for fact in facts):
             continue
         known = confidence(timeline, model, Confidence.PROVEN)
-        for fact in facts if known is not None else ():
-            since = fact.since
-            if (
-                isinstance(since, ModeChange)
-                and fact.mode is Mode.EVAL
-                and fact.carried
-                and not fact.doubtful
-                and since.target is Target.WHOLE
-                and _share_a_loop(loops.get(since, ()), occurrence.loops)
-            ):
-                assert known is not None
-                yield Match(
-                    since.site,
-                    f"`{since.model.name}.eval()` inside the training loop is never undone: the "
-                    "next training step runs in eval mode, and BatchNorm stops learning",
-                    "call `train()` again before the next training step",
-                    confidence=known,
-                )
+        undone = [
+            fact
+            for fact in facts
+            if isinstance(fact.since, ModeChange)
+            and fact.mode is Mode.EVAL
+            and fact.carried
+            and not fact.doubtful
+            and fact.since.target is Target.WHOLE
+            and _share_a_loop(loops.get(fact.since, ()), occurrence.loops)
+        ]
+        if undone and known is not None:
+            yield Match(
+                event.site,
+                f"`{model.name}` trains in eval mode after the first evaluation: an `eval()` in "
+                "the training loop is never undone, and BatchNorm stops learning",
+                f"call `{model.name}.train()` before the next training step",
+                confidence=known,
+            )
 
 
 def _is_training_step(occurrence: Occurrence) -> bool:

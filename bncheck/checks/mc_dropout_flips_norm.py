@@ -20,7 +20,7 @@ _DROPOUT = re.compile(
 
 @check("BN206", Timeline)
 def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
-    """Yield each `train()` that is there for the dropout of a prediction."""
+    """Yield each prediction in train mode that is so for its dropout."""
     flow = mode_flow(timeline)
     for occurrence in timeline.occurrences():
         event = occurrence.event
@@ -31,23 +31,22 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
         facts = flow.before(event)
         if not facts or not _speaks_of_dropout(timeline, occurrence):
             continue
-        for fact in facts:
-            since = fact.since
-            if (
-                isinstance(since, ModeChange)
-                and fact.mode is Mode.TRAIN
-                and since.target is Target.WHOLE
-                and not fact.trained
-            ):
-                known = confidence(timeline, event.model, Confidence.LIKELY)
-                if known is not None:
-                    yield Match(
-                        since.site,
-                        f"`{since.model.name}.train()` keeps dropout on for the prediction, but "
-                        "switches BatchNorm to batch statistics too, and they move",
-                        "call eval() on the model, then train() on its dropout modules only",
-                        confidence=known,
-                    )
+        switched = any(
+            isinstance(fact.since, ModeChange)
+            and fact.mode is Mode.TRAIN
+            and fact.since.target is Target.WHOLE
+            and not fact.trained
+            for fact in facts
+        )
+        known = confidence(timeline, event.model, Confidence.LIKELY)
+        if switched and known is not None:
+            yield Match(
+                event.site,
+                f"`{event.model.name}` predicts in train mode, to keep dropout on; but BatchNorm "
+                "then uses batch statistics too, and they move",
+                "call eval() on the model, then train() on its dropout modules only",
+                confidence=known,
+            )
 
 
 def _speaks_of_dropout(timeline: Timeline, occurrence: Occurrence) -> bool:

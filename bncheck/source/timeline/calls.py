@@ -17,7 +17,7 @@ from bncheck.source.timeline import (
     networks,
     statements,
 )
-from bncheck.source.timeline.relevance import relevant
+from bncheck.source.timeline.relevance import makes_models, relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.syntax import walk
 from bncheck.source.timeline.values import (
@@ -321,7 +321,8 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
 def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     if any(isinstance(value, Members) or run.reachable(value) for value in given):
         return True
-    return relevant(run.project, function.module, function.node)
+    project, module, code = run.project, function.module, function.node
+    return relevant(project, module, code) or makes_models(project, module, code)
 
 
 def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:

@@ -7,7 +7,8 @@ from functools import lru_cache
 import libcst as cst
 
 from bncheck.source.module import SourceModule
-from bncheck.source.project import Defined, Project
+from bncheck.source.project import Defined, External, Project
+from bncheck.source.timeline.known import ZOOS
 from bncheck.source.timeline.syntax import identifiers
 
 WORDS = frozenset(
@@ -20,6 +21,7 @@ WORDS = frozenset(
 """What a function that matters names, or what it calls names."""
 
 _MAX_HOPS = 5
+_FACTORY_HOPS = 3
 
 
 def relevant(
@@ -43,5 +45,28 @@ def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: i
             match meaning:
                 case Defined(module=origin, binding=(cst.FunctionDef() | cst.ClassDef()) as found):
                     if found is not node and _relevant(project, origin, found, hops - 1):
+                        return True
+    return False
+
+
+def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> bool:
+    """Tell whether a function may return a model: it names a network, or what makes one."""
+    return _makes_models(project, module, node, _FACTORY_HOPS)
+
+
+@lru_cache(maxsize=16384)
+def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
+    names = identifiers(node)
+    if names & {"Sequential", "create_model", "get_model", "from_pretrained"}:
+        return True
+    for name in names:
+        for meaning in project.resolve(name, module) if name in module.bindings else ():
+            match meaning:
+                case External(name=outside) if outside.startswith(ZOOS):
+                    return True
+                case Defined(binding=cst.ClassDef(bases=bases)) if bases:
+                    return True
+                case Defined(module=origin, binding=cst.FunctionDef() as found) if hops:
+                    if found is not node and _makes_models(project, origin, found, hops - 1):
                         return True
     return False
