@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from bncheck.errors import BNCheckError
 
 if TYPE_CHECKING:
+    from bncheck.convert.debias import debias as debias
+    from bncheck.convert.debias_state import debias_state_dict as debias_state_dict
     from bncheck.convert.fold import FoldResult as FoldResult
     from bncheck.convert.fold import fold as fold
     from bncheck.findings import Finding as Finding
@@ -24,6 +26,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Finding": "bncheck.findings",
     "FoldResult": "bncheck.convert.fold",
+    "debias": "bncheck.convert.debias",
+    "debias_state_dict": "bncheck.convert.debias_state",
     "fold": "bncheck.convert.fold",
     "Verification": "bncheck.verification.compare",
     "lint_source": "bncheck.worker",
@@ -36,6 +40,8 @@ __all__ = [
     "FoldResult",
     "Verification",
     "__version__",
+    "debias",
+    "debias_state_dict",
     "fold",
     "lint_source",
     "verify",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Fix, Match, SetKeyword
-from bncheck.graph import BATCH_STATISTICS, PRODUCERS, LayerGraph, only_consumer
+from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, LayerGraph, Node, only_consumer
 
 
 @check("BN101", LayerGraph)
@@ -16,6 +16,8 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
         layer = node.layer
         if layer is None or layer.site is None or node.get("bias") is not True:
             continue
+        if any(_of_sequences(use) for use in graph.uses(layer)):
+            continue
         consumers = [only_consumer(use) for use in graph.uses(layer)]
         norms = [c for c in consumers if c is not None and c.kind in BATCH_STATISTICS]
         if len(norms) != len(consumers) or graph.uses(layer)[0] is not node:
@@ -24,8 +26,13 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
         yield Match(
             layer.site,
             f"{layer.type_name.rpartition('.')[2]} has a bias, but its output goes straight into "
-            f"{norm.kind.value.replace(' norm', 'Norm').title().replace(' ', '')}, "
+            f"{'BatchNorm' if norm.kind is Kind.BATCH_NORM else 'InstanceNorm'}, "
             "which subtracts it again",
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=Fix("Set bias=False", (SetKeyword(layer.site, "bias", "False"),), safe=False),
         )
+
+
+def _of_sequences(node: Node) -> bool:
+    """Tell whether a linear layer's channels are known to be last, and so not those of the norm."""
+    return node.kind is Kind.LINEAR and node.shape is not None and len(node.shape) != 2

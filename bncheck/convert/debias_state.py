@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bncheck.convert.files import Outcome
+from bncheck.convert.outcome import Conversion, Step
 from bncheck.errors import BNCheckError
+from bncheck.model.checkpoints import PREFIXES, open_checkpoint
+from bncheck.model.kinds import Kind, container_kind
+from bncheck.model.load import Loaded, storage_device
+from bncheck.model.save import save_state_dict
 
-
-@dataclass(frozen=True)
-class Debiased:
-    """One bias that is gone."""
-
-    layer: str
-    batch_norms: tuple[str, ...]
-    """The BatchNorms whose running mean is less by it; none where they keep no statistics."""
-    largest: float
-    """The largest magnitude in the bias."""
+MOVED = "its running mean is less by the bias"
+"""What is said of a BatchNorm that took up a bias."""
 
 
 def reduced_mean(running_mean: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -35,17 +34,18 @@ def reduced_mean(running_mean: torch.Tensor, bias: torch.Tensor) -> torch.Tensor
 
 def debias_state_dict(
     state: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
-) -> tuple[dict[str, Any], tuple[Debiased, ...]]:
+) -> tuple[Any, tuple[Step, ...]]:
     """Return a state dict without the biases of the layers named, and what was done.
 
     Each pair names a layer and the BatchNorm that alone reads its output, as the state dict does
     (`layer1.0.conv1`, `layer1.0.bn1`). A layer applied several times has a pair for each of its
-    BatchNorms. Tensors that do not change are those of `state`, which is left as it was.
+    BatchNorms. The result is of the type of `state`, which is left as it was, and shares the
+    tensors that do not change.
 
     Raises BNCheckError where a name is not in the state dict, where a layer has no bias or a
     BatchNorm no running mean, where their channels differ, and where a BatchNorm is named twice.
     """
-    changed = dict(state)
+    changed: Any = copy.copy(state)  # with the `_metadata` that torch gives a state dict
     by_layer: dict[str, list[str]] = {}
     used: set[str] = set()
     for layer, batch_norm in pairs:
@@ -72,8 +72,7 @@ def debias_state_dict(
                 )
             changed[f"{batch_norm}.running_mean"] = reduced_mean(mean, bias)
         del changed[f"{layer}.bias"]
-        largest = float(bias.detach().abs().max()) if bias.numel() else 0.0
-        steps.append(Debiased(layer, tuple(batch_norms), largest))
+        steps += [Step(batch_norm, layer, MOVED) for batch_norm in batch_norms]
     return changed, tuple(steps)
 
 
@@ -88,3 +87,57 @@ def _tensor(state: Mapping[str, Any], owner: str, role: str) -> torch.Tensor:
     if not bool(torch.isfinite(value).all()):
         raise BNCheckError(f"the {role} of {owner} holds NaN or infinity; mend it first")
     return value
+
+
+def debias_state_file(
+    path: Path, output: Path | None, pairs: Sequence[tuple[str, str]], trust: Sequence[str] = ()
+) -> Outcome:
+    """Do the same to a file; with `output` None nothing is written.
+
+    The state dict may be an entry of a checkpoint, whose other content is kept. Names may leave
+    out the `module.` that a wrapper put before all of them.
+
+    Raises BNCheckError for a file that is missing, damaged or not a state dict, too.
+    """
+    if not path.exists():
+        raise BNCheckError(f"{path} does not exist")
+    kind = container_kind(path)
+    if kind not in (None, Kind.SAFETENSORS):
+        raise BNCheckError(f"{path} is a {kind.value}; pairs can be given for a state dict only")
+    checkpoint = open_checkpoint(path, kind, trust, storage_device())
+    state = checkpoint.content
+    if isinstance(state, torch.nn.Module):
+        raise BNCheckError(f"{path} is a {Kind.MODULE.value}; its pairs are found without --pairs")
+    changed, steps = debias_state_dict(state, _prefixed(state, pairs))
+    loaded = Loaded(path, kind or Kind.STATE_DICT, None, checkpoint=checkpoint)
+    if output is not None:
+        save_state_dict(changed, loaded, output)
+    note = "nothing was verified, since there is no model to run; give --arch for that"
+    return Outcome(
+        loaded=loaded,
+        result=Conversion(None, steps, (), None),
+        notes=(note,),
+        written=output,
+        parameters=(_count(state), _count(changed)),
+        file_sizes=(path.stat().st_size, output.stat().st_size if output else None),
+        seconds=None,
+    )
+
+
+def _prefixed(
+    state: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+) -> Sequence[tuple[str, str]]:
+    for prefix in ("", *PREFIXES):
+        names = [(prefix + layer, prefix + batch_norm) for layer, batch_norm in pairs]
+        if all(f"{layer}.bias" in state for layer, _ in names):
+            return names
+    return pairs
+
+
+def _count(state: Mapping[str, Any]) -> int:
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(
+        value.numel()
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor) and not name.endswith(statistics)
+    )

@@ -55,12 +55,12 @@ def load(
         case Kind.TORCHSCRIPT:
             from bncheck.model.scripted import load_torchscript
 
-            return Loaded(file, kind, *load_torchscript(file, _device()))
+            return Loaded(file, kind, *load_torchscript(file, storage_device()))
         case Kind.EXPORTED:
             from bncheck.model.exported import load_exported
 
             return Loaded(file, kind, *load_exported(file))
-    checkpoint = open_checkpoint(file, kind, trust, _device())
+    checkpoint = open_checkpoint(file, kind, trust, storage_device())
     if isinstance(checkpoint.content, nn.Module):
         if architecture is not None:
             raise BNCheckError(f"{file} is a {_named(Kind.MODULE)}; leave --arch out")
@@ -108,7 +108,7 @@ def build(architecture: str) -> nn.Module:
     return model
 
 
-def _device() -> str | None:
+def storage_device() -> str | None:
     """Return where tensors go that were saved on a GPU; None keeps them where they were."""
     return None if torch.cuda.is_available() else "cpu"
 

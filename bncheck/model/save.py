@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 
 from bncheck.errors import BNCheckError
-from bncheck.model.checkpoints import state_to_save
+from bncheck.model.checkpoints import Checkpoint, state_to_save
 from bncheck.model.kinds import Kind
 from bncheck.model.load import Loaded
 
@@ -29,10 +29,23 @@ def save(
     Raises BNCheckError where the folder does not exist or the model cannot be stored so.
     """
     kind = Kind.MODULE if as_module else loaded.kind
+    with _storing(path, kind) as file:
+        _write(model, loaded, kind, file)
+
+
+def save_state_dict(state: Mapping[str, Any], loaded: Loaded, path: str | os.PathLike[str]) -> None:
+    """Write a state dict in the place of the one in `loaded`, whole or not at all, as `save`."""
+    assert loaded.checkpoint is not None
+    with _storing(path, loaded.kind) as file:
+        _write_state(loaded.checkpoint.wrapped(state), loaded.checkpoint, loaded.kind, file)
+
+
+@contextmanager
+def _storing(path: str | os.PathLike[str], kind: Kind) -> Iterator[IO[bytes]]:
     with replacing(Path(path)) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _write(model, loaded, kind, file)
+            yield file
         except OSError:
             raise
         except Exception as problem:
@@ -48,20 +61,23 @@ def _write(model: Any, loaded: Loaded, kind: Kind, file: IO[bytes]) -> None:
         case Kind.MODULE:
             wrapped = kind is loaded.kind and checkpoint is not None
             torch.save(checkpoint.wrapped(model) if wrapped and checkpoint else model, file)
-        case Kind.STATE_DICT:
+        case Kind.STATE_DICT | Kind.SAFETENSORS:
             assert checkpoint is not None
-            torch.save(state_to_save(model, checkpoint), file)
-        case Kind.SAFETENSORS:
-            from safetensors.torch import save as to_bytes
-
-            assert checkpoint is not None
-            tensors = state_to_save(model, checkpoint)
-            plain = {name: value.contiguous() for name, value in tensors.items()}
-            file.write(to_bytes(_unshared(plain), dict(checkpoint.metadata) or None))
+            _write_state(state_to_save(model, checkpoint), checkpoint, kind, file)
         case Kind.TORCHSCRIPT:
             file.write(model.save_to_buffer(_extra_files=dict(loaded.extra_files)))
         case Kind.EXPORTED:
             torch.export.save(model, file, extra_files=dict(loaded.extra_files) or None)
+
+
+def _write_state(state: Any, checkpoint: Checkpoint, kind: Kind, file: IO[bytes]) -> None:
+    if kind is not Kind.SAFETENSORS:
+        torch.save(state, file)
+        return
+    from safetensors.torch import save as to_bytes
+
+    plain = {name: value.contiguous() for name, value in state.items()}
+    file.write(to_bytes(_unshared(plain), dict(checkpoint.metadata) or None))
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Removes biases that a BatchNorm subtracts again, and keeps what the model computes in eval mode.
+
+BN101 finds them on the traced graph, by the same check that finds them in source. The bias goes
+into the BatchNorm's running mean: the statistics that BatchNorm would have gathered without it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from bncheck.checks import all_checks
+from bncheck.convert.debias_state import MOVED, reduced_mean
+from bncheck.convert.labels import Blocked
+from bncheck.convert.outcome import Conversion, Refusal, Step
+from bncheck.graph import Kind, LayerGraph, Node, only_consumer
+from bncheck.model.trace import TracedModel, trace
+from bncheck.model.trace_fx import has_hooks
+from bncheck.verification.compare import as_arguments
+from bncheck.verification.compare import verify as compare
+from bncheck.verification.inputs import draw
+
+DROPPED = "it keeps no running mean, so the bias is gone with nothing to change"
+
+
+def debias(
+    model: nn.Module,
+    example_inputs: Any = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    verify: bool = True,
+) -> Conversion:
+    """Return a copy of `model` whose layers straight before a BatchNorm have no bias.
+
+    The copy computes the same in eval mode, up to rounding, and its state dict fits the source
+    that BN101's fix makes. `example_inputs` is a tensor or a sequence of positional arguments;
+    shapes are what matters. The model given is left as it was.
+
+    Raises BNCheckError for a model that no tracer can read or inputs that it does not run on.
+    """
+    inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
+    keywords = draw(dict(example_kwargs or {}), torch.Generator().manual_seed(1))
+    traced = trace(model, inputs, keywords)
+    changed = copy.deepcopy(model)
+    steps: list[Step] = []
+    refusals: list[Refusal] = []
+    for layer in redundant_biases(traced.graph):
+        uses = [n for n in traced.graph.nodes if n.layer is not None and n.layer.name == layer]
+        norms = list(dict.fromkeys(_norm_name(use) for use in uses))
+        try:
+            means = _running_means(traced, layer, uses)
+        except Blocked as reason:
+            refusals += [Refusal(norm, f"the bias of {layer} stays: {reason}") for norm in norms]
+            continue
+        _move(changed, layer, means)
+        moved = {name.rpartition(".")[0] for name in means}
+        steps += [Step(norm, layer, MOVED if norm in moved else DROPPED) for norm in norms]
+    verification = compare(model, changed, inputs, keywords) if verify and steps else None
+    notes = () if steps else ("no bias that a BatchNorm subtracts again was removed",)
+    return Conversion(changed, tuple(steps), tuple(refusals), verification, notes)
+
+
+def redundant_biases(graph: LayerGraph) -> Iterator[str]:
+    """Yield the module path of each layer that BN101 objects to."""
+    for match in all_checks()["BN101"].function(graph):
+        yield str(match.site.mark)
+
+
+def _norm_name(use: Node) -> str:
+    norm = only_consumer(use)
+    assert norm is not None
+    return norm.layer.name if norm.layer is not None else norm.name
+
+
+def _running_means(traced: TracedModel, layer: str, uses: list[Node]) -> list[str]:
+    """Return the names of the running means of what a layer computes, or refuse.
+
+    There are none where InstanceNorm, or BatchNorm with track_running_stats=False, subtracts the
+    mean of what it is given: the bias is gone with nothing else to change.
+    """
+    if has_hooks(traced.model.get_submodule(layer)):
+        raise Blocked("it has hooks or parametrizations")
+    found: dict[str, None] = {}
+    for use in uses:
+        _require_plain(traced, use)
+        norm = only_consumer(use)
+        assert norm is not None
+        if "running_mean" in norm.parameters:
+            _require_plain_norm(traced, norm, uses)
+            found[norm.parameters["running_mean"]] = None
+    return list(found)
+
+
+def _require_plain(traced: TracedModel, use: Node) -> None:
+    if traced.calls[use].observed:
+        raise Blocked("a hook sees what it computes")
+    bias = use.parameters.get("bias", "")
+    tensor = traced.tensors.get(bias)
+    if tensor is None or traced.calls[use].computed:
+        raise Blocked("its weight or bias is computed when the model runs")
+    if tensor.device.type == "meta":
+        raise Blocked("it is on the meta device and has no values")
+    if not bool(torch.isfinite(tensor).all()):
+        raise Blocked("its bias holds NaN or infinity")
+    weight = traced.tensors.get(use.parameters.get("weight", ""))
+    batched = 2 if use.kind is Kind.LINEAR or weight is None else weight.dim()
+    if use.shape is not None and len(use.shape) != batched:
+        raise Blocked("its channels are not those that the norm takes the mean of")
+    for other, call in traced.calls.items():
+        if other.layer is not use.layer and bias in call.reads | set(other.parameters.values()):
+            raise Blocked(f"its bias is also used by {other.name}")
+
+
+def _require_plain_norm(traced: TracedModel, norm: Node, uses: list[Node]) -> None:
+    name = norm.parameters["running_mean"]
+    batch_norm = name.rpartition(".")[0]
+    if norm.get("training") is True:
+        raise Blocked(f"{batch_norm} is in train mode: call eval() first")
+    if traced.calls[norm].computed:
+        raise Blocked(f"{batch_norm} has statistics that are computed when the model runs")
+    for other, call in traced.calls.items():
+        if other is norm or name not in call.reads | set(other.parameters.values()):
+            continue
+        source = other.inputs[0] if other.inputs else None
+        while source is not None and source.kind is Kind.IDENTITY and source.inputs:
+            source = source.inputs[0]
+        if source not in uses:
+            raise Blocked(f"{batch_norm} is also applied to something else")
+    tensor = traced.tensors.get(name)
+    if tensor is None:
+        raise Blocked(f"{batch_norm} has a running mean that is no buffer of the model")
+    if not bool(torch.isfinite(tensor).all()):
+        raise Blocked(f"the running mean of {batch_norm} holds NaN or infinity")
+
+
+def _move(model: nn.Module, layer: str, means: list[str]) -> None:
+    module = model.get_submodule(layer)
+    bias = module.bias
+    assert isinstance(bias, torch.Tensor)
+    for name in means:
+        mean = model.get_buffer(name)
+        with torch.no_grad():
+            mean.copy_(reduced_mean(mean, bias))
+    module.register_parameter("bias", None)
