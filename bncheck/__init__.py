@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bncheck.convert.debias_state import debias_state_dict as debias_state_dict
     from bncheck.convert.fold import FoldResult as FoldResult
     from bncheck.convert.fold import fold as fold
+    from bncheck.convert.fold import fold_exported as fold_exported
     from bncheck.findings import Finding as Finding
     from bncheck.verification.compare import Verification as Verification
     from bncheck.verification.compare import verify as verify
@@ -29,6 +30,7 @@ _HOMES = {
     "debias": "bncheck.convert.debias",
     "debias_state_dict": "bncheck.convert.debias_state",
     "fold": "bncheck.convert.fold",
+    "fold_exported": "bncheck.convert.fold",
     "Verification": "bncheck.verification.compare",
     "lint_source": "bncheck.worker",
     "verify": "bncheck.verification.compare",
@@ -43,6 +45,7 @@ __all__ = [
     "debias",
     "debias_state_dict",
     "fold",
+    "fold_exported",
     "lint_source",
     "verify",
 ]

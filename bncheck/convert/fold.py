@@ -18,11 +18,12 @@ from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step, find_batch_norms, unfinished
 from bncheck.convert.producers import Producers
 from bncheck.convert.replacements import SurgeryFails
+from bncheck.convert.rewrite_exported import rewrite_exported
 from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
 from bncheck.convert.sideways import merge_sideways
 from bncheck.errors import BNCheckError
-from bncheck.model.trace import TracedModel, same_results, trace
+from bncheck.model.trace import TracedModel, same_results, trace, trace_program
 from bncheck.verification.compare import Verification, as_arguments
 from bncheck.verification.compare import verify as compare
 from bncheck.verification.inputs import draw, map_tensors
@@ -32,7 +33,8 @@ from bncheck.verification.inputs import draw, map_tensors
 class FoldResult:
     """A folded model and how it came about."""
 
-    model: nn.Module
+    model: Any
+    """An `nn.Module`, or an `ExportedProgram` where one was given."""
     steps: tuple[Step, ...]
     refusals: tuple[Refusal, ...]
     verification: Verification | None
@@ -86,6 +88,36 @@ def fold(
         type(folded) is type(model),
         traced.notes,
     )
+
+
+def fold_exported(
+    program: torch.export.ExportedProgram,
+    example_inputs: Any = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    verify: bool = True,
+    bake_parametrizations: bool = False,
+    duplicate_shared: bool = False,
+) -> FoldResult:
+    """Return an exported program without every BatchNorm that can be folded exactly.
+
+    Its inputs, outputs and dynamic shapes stay. Example inputs serve the verification; the plan
+    is made on the program's own. Raises BNCheckError for a program with no BatchNorm or no
+    example inputs of its own.
+    """
+    options = FoldOptions(bake_parametrizations, duplicate_shared)
+    traced = trace_program(program)
+    plan = make_plan(traced, options)
+    if not plan.batch_norms:
+        raise BNCheckError("this program holds no BatchNorm, so there is nothing to fold")
+    folded = rewrite_exported(plan, program)
+    verification = None
+    if verify:
+        own_inputs, own_keywords = program.example_inputs or ((), {})
+        if example_inputs is None and example_kwargs is None:
+            example_inputs, example_kwargs = own_inputs, own_keywords
+        verification = compare(program, folded, as_arguments(example_inputs), example_kwargs)
+    return FoldResult(folded, tuple(plan.steps), tuple(plan.refusals), verification, "export", True)
 
 
 def _with_samples(value: Any) -> Any:

@@ -10,14 +10,17 @@ import torch
 from bncheck.convert.algebra import Weights
 from bncheck.convert.labels import Blocked
 from bncheck.graph import PRODUCERS, Kind, Node
-from bncheck.model.normalise import TracedCall, evaluate
+from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import has_hooks
 
 
 def display_name(node: Node) -> str:
     """Return the module path of a node, or its name in the graph where it has none."""
-    return node.layer.name if node.layer is not None and node.layer.name else node.name
+    if node.layer is not None and node.layer.name:
+        return node.layer.name
+    tensor = node.parameters.get("running_mean") or node.parameters.get("weight") or ""
+    return tensor.rpartition(".")[0] or node.name
 
 
 def describe_node(node: Node) -> str:
@@ -62,7 +65,7 @@ class Producers:
         weight = self.find(node.parameters.get("weight", ""))
         if weight is None:
             computed = self.traced.calls[node].computed["weight"]
-            weight = evaluate(self.traced.fx, computed.source)
+            weight = self.traced.value(computed)
             assert isinstance(weight, torch.Tensor)
         return weight
 

@@ -26,7 +26,7 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, result, copies[traced.calls[node].source], node)
     for node in plan.removed:
-        _bypass(copies[traced.calls[node].source])
+        bypass(copies[traced.calls[node].source])
     result.graph.eliminate_dead_code()
     result.delete_all_unused_submodules()
     _drop_unused(result)
@@ -41,7 +41,7 @@ def _attribute(module: nn.Module, name: str) -> Any:
     return value
 
 
-def _bypass(call: fx.Node) -> None:
+def bypass(call: fx.Node) -> None:
     """Let the readers of a BatchNorm call read its input."""
     source = call.args[0] if call.args else call.kwargs["input"]
     assert isinstance(source, fx.Node)

@@ -7,8 +7,9 @@ but a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ from bncheck.model.operations import ALIASES, METADATA, Call, describe
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
 _ASKS_NOTHING = METADATA | {"_assert", "_assert_async", "isinstance", "len", "type", "_guards_fn"}
+
+
+Stored = Mapping[fx.Node, tuple[str, torch.Tensor]]
+"""Inputs of a graph that are parameters and buffers, as in an exported program."""
+NOTHING_STORED: Stored = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,13 @@ def normalise(
     model: nn.Module,
     seen: Observation,
     observed: Sequence[fx.Node] = (),
+    stored: Stored = NOTHING_STORED,
 ) -> tuple[LayerGraph, dict[Node, TracedCall]]:
     """Return the layer graph of a traced model and the call behind each node.
 
     Sites have the model's class name as their path and the module path as their mark.
     """
-    builder = _Builder(graph_module, model, seen, frozenset(observed))
+    builder = _Builder(graph_module, model, seen, frozenset(observed), stored)
     for node in graph_module.graph.nodes:
         builder.visit(node)
     return builder.graph, builder.calls
@@ -83,7 +90,9 @@ class _Builder:
         model: nn.Module,
         seen: Observation,
         observed: frozenset[fx.Node],
+        stored: Stored,
     ) -> None:
+        self.stored = stored
         self.graph_module = graph_module
         self.modules = dict(graph_module.named_modules(remove_duplicate=False))
         self.model_modules = dict(model.named_modules(remove_duplicate=False))
@@ -99,6 +108,9 @@ class _Builder:
 
     def visit(self, node: fx.Node) -> None:
         match node.op:
+            case "placeholder" if node in self.stored:
+                name = self.stored[node][0]
+                self.environment[node] = Constant(node, frozenset({name}), name)
             case "placeholder":
                 if node not in self.seen.values:
                     self._add(node, Call(str(node.target), Kind.INPUT), [], {})
@@ -349,7 +361,7 @@ class _Builder:
                 if isinstance(known, Node):
                     return next(given)
                 if isinstance(known, Constant):
-                    return evaluate(self.graph_module, known.source)
+                    return evaluate(self.graph_module, known.source, self.stored)
                 return known
 
             args, kwargs = fx.node.map_arg((called.args, called.kwargs), value)
@@ -359,14 +371,18 @@ class _Builder:
         return run
 
 
-def evaluate(graph_module: fx.GraphModule, node: fx.Node) -> Any:
+def evaluate(graph_module: fx.GraphModule, node: fx.Node, stored: Stored = NOTHING_STORED) -> Any:
     """Compute a node that depends on parameters and buffers alone."""
+    if node.op == "placeholder":
+        return stored[node][1]
     if node.op == "get_attr":
         value: Any = graph_module
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return value
-    arguments = fx.node.map_arg((node.args, node.kwargs), lambda a: evaluate(graph_module, a))
+    arguments = fx.node.map_arg(
+        (node.args, node.kwargs), lambda a: evaluate(graph_module, a, stored)
+    )
     with torch.no_grad():
         return _call(graph_module, node, *arguments)
 

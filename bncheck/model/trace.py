@@ -13,7 +13,14 @@ from torch.utils import _pytree as pytree
 
 from bncheck.errors import BNCheckError
 from bncheck.graph import LayerGraph, Node
-from bncheck.model.normalise import TracedCall, normalise
+from bncheck.model.normalise import (
+    NOTHING_STORED,
+    Constant,
+    Stored,
+    TracedCall,
+    evaluate,
+    normalise,
+)
 from bncheck.model.observe import observe
 from bncheck.model.trace_export import trace_export
 from bncheck.model.trace_fx import bind, trace_fx
@@ -36,6 +43,42 @@ class TracedModel:
     """What the model answered to the example inputs."""
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and buffers by every name that they have."""
+    stored: Stored = field(default_factory=lambda: NOTHING_STORED)
+
+    def value(self, constant: Constant) -> Any:
+        """Compute what depends on parameters and buffers alone."""
+        return evaluate(self.fx, constant.source, self.stored)
+
+
+def trace_program(program: torch.export.ExportedProgram) -> TracedModel:
+    """Read an exported program on its own example inputs.
+
+    Raises BNCheckError where it has none, or does not run on them.
+    """
+    if program.example_inputs is None:
+        raise BNCheckError("this exported program has no example inputs, so it cannot be run")
+    root, signature = program.graph_module, program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers,
+             **signature.inputs_to_lifted_tensor_constants}  # fmt: skip
+    tensors = {**program.constants, **program.state_dict}
+    stored: dict[fx.Node, tuple[str, torch.Tensor]] = {}
+    given = iter(pytree.tree_leaves(program.example_inputs))
+    flat: list[Any] = []
+    try:
+        for node in root.graph.find_nodes(op="placeholder"):
+            if node.name in names:
+                stored[node] = (names[node.name], tensors[names[node.name]])
+                flat.append(tensors[names[node.name]])
+            else:
+                flat.append(next(given))
+        seen = observe(root, flat)
+    except Exception as problem:
+        raise BNCheckError(
+            f"this exported program does not run on its example inputs: {_first_line(problem)}"
+        ) from problem
+    graph, calls = normalise(root, root, seen, (), stored)
+    named = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor)}
+    return TracedModel(root, graph, root, calls, "export", (), seen.output, named, stored)
 
 
 def trace(

@@ -1,0 +1,108 @@
+"""Rewrites an exported program: it stays one, with the same inputs and outputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, TensorArgument
+
+from bncheck.convert.plan import Plan
+from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
+from bncheck.convert.rewrite_graph import bypass
+from bncheck.graph import Node
+
+_STORED = (InputKind.PARAMETER, InputKind.BUFFER)
+
+
+def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
+    """Return a program with the plan carried out: other parameters, fewer nodes.
+
+    It needs nothing of this package to be loaded.
+    """
+    root = copy.deepcopy(program.graph_module)
+    copies = dict(zip(program.graph_module.graph.nodes, root.graph.nodes, strict=True))
+    state = dict(program.state_dict)
+    specs = list(program.graph_signature.input_specs)
+    editor = _Editor(root, state, specs)
+    for name, tensor in changed_tensors(plan).items():
+        state[name] = tensor
+    for node, role, parameter in added_tensors(plan):
+        owner = next(iter(node.parameters.values())).rpartition(".")[0]
+        editor.give(copies[plan.traced.calls[node].source], role, f"{owner}.{role}", parameter)
+    for node in [*plan.own_copy, *plan.baked]:
+        _give_own_copy(plan, editor, copies[plan.traced.calls[node].source], node)
+    for node in plan.removed:
+        bypass(copies[plan.traced.calls[node].source])
+    root.graph.eliminate_dead_code()
+    editor.drop_unused()
+    root.recompile()
+    signature = ExportGraphSignature(editor.specs, list(program.graph_signature.output_specs))
+    return ExportedProgram(
+        root=root,
+        graph=root.graph,
+        graph_signature=signature,
+        state_dict=state,
+        range_constraints=program.range_constraints,
+        module_call_graph=copy.deepcopy(program.module_call_graph),
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
+
+
+def _give_own_copy(plan: Plan, editor: _Editor, call: fx.Node, node: Node) -> None:
+    weight, bias = plan.folded[node]
+    old = plan.traced.tensors.get(node.parameters.get("weight", ""), nn.Parameter(weight))
+    editor.give(call, "weight", f"{call.name}_folded.weight", parameter_like(old, weight))
+    if bias is not None:
+        editor.give(call, "bias", f"{call.name}_folded.bias", parameter_like(old, bias))
+
+
+class _Editor:
+    """The placeholders of parameters, their specs and their values, kept in step."""
+
+    def __init__(self, root: fx.GraphModule, state: dict[str, Any], specs: list[InputSpec]) -> None:
+        self.root, self.state, self.specs = root, state, specs
+
+    def give(self, call: fx.Node, role: str, name: str, value: torch.Tensor) -> None:
+        """Let a call read a new parameter."""
+        while name in self.state:
+            name += "_"
+        self.state[name] = value
+        first = next(iter(self.root.graph.nodes))
+        with self.root.graph.inserting_before(first):
+            read = self.root.graph.placeholder(f"p_{name.replace('.', '_')}")
+        example = call.meta.get("val")
+        if isinstance(example, torch.Tensor) and hasattr(example, "fake_mode"):
+            read.meta["val"] = example.fake_mode.from_tensor(value, static_shapes=True)
+        spec = InputSpec(InputKind.PARAMETER, TensorArgument(read.name), name, None)
+        self.specs.insert(0, spec)
+        position = _position(call, role)
+        if position < len(call.args):
+            call.update_arg(position, read)
+        else:
+            padding = [None] * (position - len(call.args))
+            call.args = (*call.args, *padding, read)
+
+    def drop_unused(self) -> None:
+        """Remove parameters and buffers that no node reads any more."""
+        placeholders = {n.name: n for n in self.root.graph.nodes if n.op == "placeholder"}
+        kept = []
+        for spec in self.specs:
+            node = placeholders.get(getattr(spec.arg, "name", ""))
+            if spec.kind in _STORED and node is not None and not node.users:
+                self.root.graph.erase_node(node)
+                self.state.pop(str(spec.target), None)
+            else:
+                kept.append(spec)
+        self.specs = kept
+
+
+def _position(call: fx.Node, role: str) -> int:
+    target: Any = call.target
+    names = [argument.name for argument in target._schema.arguments]
+    return names.index(role)
