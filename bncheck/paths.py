@@ -39,6 +39,7 @@ from bncheck.timeline import (
     Timeline,
     Wrap,
     WrapKind,
+    occurrences,
     trains,
 )
 
@@ -102,11 +103,21 @@ def moments(timeline: Timeline) -> list[Moment]:
 
 
 def training_step(occurrence: Occurrence, timeline: Timeline) -> bool:
-    """Tell whether gradients are recorded and a backward pass stands in the same loop."""
+    """Tell whether gradients are recorded and a backward pass stands in the same loop.
+
+    Where there is no loop, in a function around it. What a constructor runs is no training step.
+    """
     if occurrence.gradient is not True:
         return False
-    loops = occurrence.loops
-    return trains(loops[-1].steps if loops else timeline.steps)
+    for block in reversed(occurrence.inside):
+        if isinstance(block, Call):
+            if block.function.endswith(".__init__"):
+                return False
+            if not occurrence.loops and trains(block.steps):
+                return True
+        elif isinstance(block, Loop):
+            return trains(block.steps)
+    return trains(timeline.steps)
 
 
 _Flow = dict[Model, frozenset[State]]
@@ -117,6 +128,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.reached: list[Moment] = []
+        self._made: dict[Branch, tuple[Model, ...]] = {}
 
     def run(
         self, steps: Iterable[Step], flow: _Flow | None, inside: tuple[Block, ...]
@@ -150,6 +162,7 @@ class _Walk:
             case Loop():
                 return self._loop(block, flow, inside)
             case Branch():
+                flow = self._without_made(block, flow)
                 end = None
                 exits = {}
                 for alternative in block.alternatives:
@@ -158,6 +171,15 @@ class _Walk:
                     for exit_, at_exit in left.items():
                         _add_exit(exits, exit_, at_exit)
                 return None if end is None else _renewed_freezes(end), exits
+
+    def _without_made(self, branch: Branch, flow: _Flow) -> _Flow:
+        """Forget of models that an alternative makes anew: on the others they are gone too."""
+        if branch not in self._made:
+            events = (occurrence.event for occurrence in occurrences((branch,)))
+            self._made[branch] = tuple(e.model for e in events if isinstance(e, Made))
+        for model in self._made[branch]:
+            flow = _change(flow, model, lambda _, model=model: _initial(model))  # type: ignore[misc]
+        return flow
 
     def _loop(
         self, loop: Loop, flow: _Flow, inside: tuple[Block, ...]

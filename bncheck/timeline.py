@@ -260,6 +260,8 @@ class CheckpointCall(ModelEvent):
     """`torch.utils.checkpoint.checkpoint(model, ...)` or one of its parts."""
 
     function: str = ""
+    direct: bool = True
+    """False: a function is checkpointed that may not use the model's BatchNorm layers."""
     compensated: Fact = False
     """Whether the momentum of its layers may be that of two half updates."""
 
@@ -471,6 +473,10 @@ class FreezeTest:
     """The function it stands in; empty at module level."""
     class_name: str = ""
     """The class whose method that is."""
+    eval_site: Site | None = None
+    """The call of `eval()` in its body."""
+    function_stops_gradients: bool = False
+    """Whether the function that it stands in sets `requires_grad` as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -506,6 +512,8 @@ class ModuleClass:
     """Its own `train` method."""
     driven_by: str = ""
     """The framework whose module class it derives from, such as `lightning`."""
+    overrides_train: Fact = False
+    """Whether it, or a class of the project that it derives from, has a `train` method."""
 
 
 class Entry(Enum):
@@ -533,6 +541,10 @@ class Timeline:
     """The framework that calls this entry point and manages modes; empty: none."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
+    called_on_others: frozenset[str] = frozenset()
+    """Names of methods that the project's files call on something other than `self`."""
+    synchronises: bool = False
+    """Whether a file of the project mentions synchronised BatchNorm."""
     minimum_batch_size: int = 8
     """Training batches below this are tiny; from the settings."""
     classes: tuple[ModuleClass, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Match
+from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
 from bncheck.timeline import CheckpointCall, Mode, Timeline
@@ -28,6 +28,8 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
         sure = assurance(call.model)
         if sure is not None:
             seen.add(call.site)
+            if not call.direct:
+                sure = Confidence.POSSIBLE
             yield Match(
                 call.site,
                 f"`{call.model.name}` holds BatchNorm and runs twice per training step when it is "

@@ -9,6 +9,7 @@ from bncheck.findings import Confidence, Match
 from bncheck.paths import Moment, assurance, keeps_own_mode, training_forwards
 from bncheck.timeline import (
     AverageUpdate,
+    Copied,
     Mode,
     ModeChange,
     Model,
@@ -27,7 +28,7 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     averaged = [
         event.model
         for event in (occurrence.event for occurrence in occurrences(timeline.steps))
-        if isinstance(event, AverageUpdate)
+        if isinstance(event, AverageUpdate | Copied)
     ]
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):

@@ -36,6 +36,7 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
                 sure,
             )
     yield from _constructor(timeline)
+    yield from _methods(timeline)
 
 
 def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
@@ -76,10 +77,37 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
             and not keeps_own_mode(event.model)
             and event.model.holds_batch_norm is not False
         ):
+            again = any(
+                name.rpartition(".")[2] in timeline.called_on_others
+                for name in occurrence.functions[1:]
+            )
             yield Match(
                 event.site,
                 "this puts BatchNorm layers in eval mode while the network is made; the first "
                 "train() puts them back, since its class does not override train()",
+                _HINT,
+                Confidence.POSSIBLE if again else Confidence.LIKELY,
+            )
+
+
+def _methods(timeline: Timeline) -> Iterator[Match]:
+    """Yield a freeze by a network's method that keeps gradients off, but not train mode."""
+    overriding = {known.name: known.overrides_train for known in timeline.classes}
+    driven = {known.name for known in timeline.classes if known.driven_by}
+    for test in timeline.freeze_tests:
+        if (
+            test.eval_site is not None
+            and test.function_stops_gradients
+            and test.function not in {"train", "eval"}
+            and overriding.get(test.class_name) is False
+            and test.class_name not in driven
+            and any("BatchNorm" in name for name in test.classes)
+        ):
+            yield Match(
+                test.eval_site,
+                f"`{test.class_name}.{test.function}` keeps gradients off for good, but the eval "
+                "mode of these BatchNorm layers only until the next train(), which the class "
+                "does not override",
                 _HINT,
                 Confidence.LIKELY,
             )

@@ -48,8 +48,16 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
             continue
         yield Match(
             feeding.loader.site,
-            f"batches of {size} train the BatchNorm of `{feeding.model.name}`: the variance of "
-            f"{size} independent samples is off by {variance_error(size):.0%} (root mean square)",
+            f"batches of {size} train the BatchNorm of `{feeding.model.name}`: " + _harm(size),
             _HINT,
             sure,
         )
+
+
+def _harm(size: int) -> str:
+    if size == 1:
+        return "each sample is normalised by its own statistics alone"
+    return (
+        f"the variance of {size} independent samples is off by {variance_error(size):.0%} "
+        "(root mean square)"
+    )

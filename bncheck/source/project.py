@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ _MAX_HOPS = 20
 _ALWAYS_EXTERNAL = frozenset({"torch", "torchvision", "numpy"})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which other people's packages lie beside one another: not one project."""
+
+
+_CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Project:
     """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity."""
     one_value_norms: dict[int, bool] = field(default_factory=dict)
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
+    _called: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
@@ -99,6 +104,16 @@ class Project:
                 if module is not None:
                     return module
         return None
+
+    def called_on_others(self) -> frozenset[str]:
+        """Return the methods that the files given as text call on something but `self`."""
+        if self._called is None:
+            found: set[str] = set()
+            for text in self.texts.values():
+                encoded = text.encode() if isinstance(text, str) else text
+                found.update(name.decode() for name in _CALLED.findall(encoded))
+            self._called = frozenset(found)
+        return self._called
 
     def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
         """Return everything that a dotted name at the top of `module` may mean.

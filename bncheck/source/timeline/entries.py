@@ -58,6 +58,8 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             tuple(body.loaders),
             shows,
             managed=frozenset(settings.mode_managed_by),
+            called_on_others=project.called_on_others(),
+            synchronises=bool(_SYNCHRONISES & project.called_on_others()),
             minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)),
             freeze_tests=tuple(facts.freeze_tests(module)),
@@ -120,6 +122,8 @@ class _Before:
         return run
 
 
+_SYNCHRONISES = frozenset({"convert_sync_batchnorm", "convert_syncbn_model", "SyncBatchNorm"})
+
 _CHANGED = re.compile(r"\b(\w+)(?:\.module)?\.(?:eval|train)\(")
 
 
@@ -180,6 +184,8 @@ def _from_function(
         tuple(run.loaders),
         driven_by=driver,
         managed=frozenset(run.settings.mode_managed_by),
+        called_on_others=run.project.called_on_others(),
+        synchronises=bool(_SYNCHRONISES & run.project.called_on_others()),
         minimum_batch_size=run.settings.minimum_batch_size,
     )
 

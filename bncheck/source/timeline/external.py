@@ -18,6 +18,7 @@ from bncheck.source.timeline.values import (
     Constant,
     Container,
     Data,
+    Function,
     Members,
     Models,
     Opaque,
@@ -100,6 +101,11 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _sequential(run, node, name, arguments)
     if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
         return Opaque(last, run.site(node), name, length=first.batch_size)
+    if name.startswith("torchvision.datasets.") and last in known.DATASET_LENGTHS:
+        train = arguments.get(1, "train")
+        length = known.DATASET_LENGTHS[last][0 if train is None else not truth(train)]
+        unsure = train is not None and truth(train) is None
+        return Opaque(last, run.site(node), name, length=UNKNOWN if unsure else length)
     if name.startswith("torch.nn.") and last[:1].isupper():
         return Opaque(last, run.site(node), name)
     if name in known.HARMLESS or name.startswith(known.HARMLESS_PREFIXES):
@@ -121,8 +127,9 @@ def _on_a_model(
                 run.emit(UpdateStatistics(site, model))
         return Opaque()
     if name in known.CHECKPOINTS:
+        direct = isinstance(first, Models) or _names_a_norm(first)
         for model in run.reachable(first) if first is not None else ():
-            run.emit(CheckpointCall(site, model, name, _compensated(run, model)))
+            run.emit(CheckpointCall(site, model, name, direct, _compensated(run, model)))
         return Tensor()
     if name == "torch.jit.save" and isinstance(first, Models):
         for model in first.models:
@@ -157,6 +164,16 @@ def _on_a_model(
     if name == "copy.deepcopy":
         return Models(tuple(_copy(run, node, model) for model in first.models))
     return first if name in known.EXPORTERS else None
+
+
+_NORM_NAME = re.compile(r"(?:batch_?norm|norm|bn)\d*$", re.IGNORECASE)
+
+
+def _names_a_norm(value: Value | None) -> bool:
+    """Tell whether a function names what is likely to be a normalisation layer."""
+    return isinstance(value, Function) and any(
+        _NORM_NAME.match(name) for name in identifiers(value.node)
+    )
 
 
 _HALF_MOMENTUM = re.compile(r"momentum[^\n]*(?:sqrt|\*\*\s*\(?\s*(?:0?\.5|1\s*/\s*2))")

@@ -35,6 +35,9 @@ def module_classes(module: SourceModule, project: Project) -> Iterator[ModuleCla
                 if isinstance(method, cst.FunctionDef) and "eval" not in classes.members(binding)
                 else None,
                 classes.framework(project, cls),
+                classes.own_train(project, cls) or UNKNOWN
+                if classes.ancestry(project, cls).unknown
+                else classes.own_train(project, cls),
             )
 
 
@@ -118,13 +121,13 @@ def _forces_training(method: cst.FunctionDef) -> bool:
 
 def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
     """Yield the `isinstance` tests of a file whose body freezes what passes them."""
-    stack: list[tuple[cst.CSTNode, str, str]] = [(module.tree, "", "")]
+    stack: list[tuple[cst.CSTNode, cst.FunctionDef | None, str]] = [(module.tree, None, "")]
     while stack:
         node, function, owner = stack.pop()
         if isinstance(node, cst.ClassDef):
             owner = node.name.value
         if isinstance(node, cst.FunctionDef):
-            function = node.name.value
+            function = node
         if isinstance(node, cst.If):
             yield from _freeze_test(module, node, function, owner)
         for child in node.children:
@@ -133,16 +136,17 @@ def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
 
 
 def _freeze_test(
-    module: SourceModule, node: cst.If, function: str, owner: str
+    module: SourceModule, node: cst.If, function: cst.FunctionDef | None, owner: str
 ) -> Iterator[FreezeTest]:
-    calls_eval = any(
-        isinstance(part, cst.Call)
+    evals = [
+        part
+        for part in walk(node.body)
+        if isinstance(part, cst.Call)
         and isinstance(part.func, cst.Attribute)
         and part.func.attr.value == "eval"
-        for part in walk(node.body)
-    )
+    ]
     stops = any(_stops_gradients(part) for part in walk(node.body))
-    if not calls_eval and not stops:
+    if (not evals and not stops) or isinstance(node.test, cst.UnaryOperation):
         return
     for part in walk(node.test):
         match part:
@@ -151,11 +155,23 @@ def _freeze_test(
                     Site(module.path, second.value),
                     tuple(_qualified(module, second.value)),
                     source(second.value),
-                    calls_eval,
+                    bool(evals),
                     stops,
-                    function,
+                    function.name.value if function is not None else "",
                     owner,
+                    Site(module.path, evals[0]) if evals else None,
+                    function is not None and _sets_requires_grad(function),
                 )
+
+
+def _sets_requires_grad(function: cst.FunctionDef) -> bool:
+    for part in walk(function.body):
+        match part:
+            case cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="requires_grad"))):
+                return True
+            case cst.Call(func=cst.Attribute(attr=cst.Name(value="requires_grad_"))):
+                return True
+    return False
 
 
 def _stops_gradients(node: cst.CSTNode) -> bool:

@@ -296,3 +296,12 @@ LOADERS = {
     "monai.data.DataLoader": LoaderClass(),
     "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
 }
+
+DATASET_LENGTHS = {
+    "MNIST": (60000, 10000),
+    "FashionMNIST": (60000, 10000),
+    "KMNIST": (60000, 10000),
+    "CIFAR10": (50000, 10000),
+    "CIFAR100": (50000, 10000),
+}
+"""Samples for training and for testing in torchvision's datasets with a `train` argument."""
