@@ -105,7 +105,7 @@ class _Demands:
             self._write_layer(node, labels)
         elif node.kind is Kind.BATCH_NORM:
             below = self.plan.batch_norm_of(node)
-            if below is None or below.problem is not None or len(below.nodes) > 1:
+            if below is None or below.problem or below.fixed or len(below.nodes) > 1:
                 raise Blocked(f"follows {describe_node(node)}, which cannot take it up")
             self.takers[node] = self._fill(node, labels, 1)
         elif is_transparent(node, call):

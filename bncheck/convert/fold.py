@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from bncheck.convert.backward import push_backward
+from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.forward import push_forward
 from bncheck.convert.labels import Blocked
-from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step, find_batch_norms, unfinished
+from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step, unfinished
 from bncheck.convert.producers import Producers
 from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported

@@ -62,7 +62,7 @@ def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:
 def _into_batch_norm(
     plan: Plan, below: BatchNorm, labels: torch.Tensor, batch_norm: BatchNorm
 ) -> Map:
-    if below is batch_norm or below.problem is not None or len(below.nodes) > 1:
+    if below is batch_norm or below.problem or below.fixed or len(below.nodes) > 1:
         raise Blocked(f"reaches {below.name}, which cannot take it up")
     channels = channels_of(labels, 1)
     assert below.map is not None

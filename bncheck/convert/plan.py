@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import nn
 
 from bncheck.convert import algebra
 from bncheck.convert.labels import Blocked, LabelTable
 from bncheck.convert.producers import Producers, display_name
 from bncheck.graph import Kind, Node
 from bncheck.model.trace import TracedModel
-from bncheck.model.trace_fx import has_hooks
 
 Map = tuple[torch.Tensor, torch.Tensor]
 How = Literal["backward", "forward", "sideways"]
@@ -50,6 +48,8 @@ class BatchNorm:
     labels: torch.Tensor | None = None
     problem: str | None = None
     """Why it cannot go anywhere."""
+    fixed: bool = False
+    """Whether it has no parameters of its own that could take up another one."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -193,74 +193,6 @@ def _is_overwritten(plan: Plan, node: Node) -> bool:
         if alias and _is_overwritten(plan, reader):
             return True
     return False
-
-
-def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
-    """Return the BatchNorms of a traced model, those that never run among them."""
-    found: dict[object, BatchNorm] = {}
-    for node in traced.graph.of_kind(Kind.BATCH_NORM):
-        mean = traced.tensors.get(node.parameters.get("running_mean", ""))
-        weight = traced.tensors.get(node.parameters.get("weight", ""))
-        key: object = node
-        if mean is not None:
-            key = (id(mean), id(weight), node.get("eps"))
-        elif node.layer is not None:
-            key = node.layer.name
-        if key not in found:
-            found[key] = BatchNorm(display_name(node), [])
-        found[key].nodes.append(node)
-    for batch_norm in found.values():
-        try:
-            batch_norm.map = eval_map(traced, batch_norm.nodes[0])
-        except Blocked as problem:
-            batch_norm.problem = str(problem)
-    applied = {id(traced.model.get_submodule(n.layer.name))
-               for n in traced.graph.of_kind(Kind.BATCH_NORM) if n.layer}  # fmt: skip
-    idle = [
-        BatchNorm(path, [], problem="is never run by forward")
-        for path, module in traced.model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module) not in applied
-    ]
-    return [*found.values(), *idle]
-
-
-def eval_map(traced: TracedModel, node: Node) -> Map:
-    """Return scale and shift of a BatchNorm node; Blocked where it has none or bad ones."""
-    call = traced.calls[node]
-    training: Any = call.arguments.get("training", False)
-    module = traced.model.get_submodule(node.layer.name) if node.layer is not None else None
-    if "running_mean" not in node.parameters and "running_mean" not in call.computed:
-        raise Blocked("has track_running_stats=False: it normalises by each batch's own statistics")
-    if training is not False:
-        raise Blocked("is in train mode: call eval() first")
-    if call.computed:
-        raise Blocked("has statistics or parameters that are computed when the model runs")
-    if module is not None and has_hooks(module):
-        raise Blocked("has hooks")
-    values: dict[str, torch.Tensor] = {}
-    for role, name in node.parameters.items():
-        tensor = traced.tensors.get(name)
-        if tensor is None:
-            raise Blocked(f"has a {role} that is no parameter or buffer of the model")
-        if tensor.device.type == "meta":
-            raise Blocked("is on the meta device and has no values")
-        values[role] = tensor.detach()
-    mean, variance = values["running_mean"], values["running_var"]
-    eps = float(node.get("eps"))  # type: ignore[arg-type]
-    for role, tensor in values.items():
-        bad = ~torch.isfinite(tensor)
-        if bool(bad.any()):
-            raise Blocked(f"has a {role} that is not finite in channel {int(bad.nonzero()[0])}")
-    bad = variance < 0
-    if bool(bad.any()):
-        raise Blocked(f"has a negative variance in channel {int(bad.nonzero()[0])}")
-    scale, shift = algebra.batch_norm_map(
-        mean, variance, values.get("weight"), values.get("bias"), eps
-    )
-    bad = ~(torch.isfinite(scale) & torch.isfinite(shift))
-    if bool(bad.any()):
-        raise Blocked(f"has an infinite scale in channel {int(bad.nonzero()[0])}")
-    return scale.cpu(), shift.cpu()
 
 
 def unfinished(plan: Plan) -> Iterator[BatchNorm]:

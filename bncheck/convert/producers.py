@@ -171,6 +171,8 @@ class Producers:
             return
         mode = self.traced.calls[node].arguments.get("padding_mode", "zeros")
         padded = padding != "valid" if isinstance(padding, str) else _any(padding)
+        if padding == "same":
+            padded = any(size > 1 for size in self.weight(node).shape[2:])
         if padded and mode == "zeros":
             raise Blocked(
                 f"would have to shift into {display_name(node)}, whose zero padding has no shift"

@@ -36,7 +36,9 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, editor, copies[plan.traced.calls[node].source], node)
     for node in plan.removed:
-        bypass(copies[plan.traced.calls[node].source])
+        traced_call = plan.traced.calls[node]
+        assert traced_call.entry is not None
+        bypass(copies[traced_call.source], copies[traced_call.entry])
     root.graph.eliminate_dead_code()
     editor.drop_unused()
     root.recompile()

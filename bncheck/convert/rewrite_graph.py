@@ -26,7 +26,9 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, result, copies[traced.calls[node].source], node)
     for node in plan.removed:
-        bypass(copies[traced.calls[node].source])
+        call = traced.calls[node]
+        assert call.entry is not None
+        bypass(copies[call.source], copies[call.entry])
     result.graph.eliminate_dead_code()
     result.delete_all_unused_submodules()
     _drop_unused(result)
@@ -41,13 +43,9 @@ def _attribute(module: nn.Module, name: str) -> Any:
     return value
 
 
-def bypass(call: fx.Node) -> None:
+def bypass(call: fx.Node, source: fx.Node) -> None:
     """Let the readers of a BatchNorm call read its input."""
-    source = call.args[0] if call.args else call.kwargs["input"]
-    assert isinstance(source, fx.Node)
-    if str(call.target).partition(".")[0] == "_native_batch_norm_legit_no_training" or (
-        "no_training" in str(call.target)
-    ):
+    if "no_training" in str(call.target):
         for member in list(call.users):
             member.replace_all_uses_with(source)
             call.graph.erase_node(member)

@@ -52,6 +52,7 @@ def _replacements(plan: Plan) -> dict[str, nn.Module]:
     stays = {n.layer.name for n in plan.traced.graph.of_kind(Kind.BATCH_NORM)
              if n.layer is not None and n not in plan.removed}  # fmt: skip
     for node in plan.removed:
+        batch_norm_call = plan.traced.calls[node]
         batch_norm = next(b.name for b in plan.batch_norms if node in b.nodes)
         try:
             if node.layer is None or not _called_as_module(node, node.layer.name):
@@ -61,10 +62,21 @@ def _replacements(plan: Plan) -> dict[str, nn.Module]:
                 raise SurgeryFails("is used elsewhere too")
             if path == "":
                 raise SurgeryFails("is the whole model")
-            found[path] = what_remains(plan.traced.model.get_submodule(path))
+            if batch_norm_call.affine:
+                _require_nothing_else(plan, path)
+                found[path] = nn.Identity()
+            else:
+                found[path] = what_remains(plan.traced.model.get_submodule(path))
         except SurgeryFails as problem:
             raise SurgeryFails(str(problem), batch_norm) from None
     return found
+
+
+def _require_nothing_else(plan: Plan, path: str) -> None:
+    for node in plan.traced.graph.nodes:
+        within = str(node.attributes.get("within", ""))
+        if (within == path or within.startswith(f"{path}.")) and node not in plan.removed:
+            raise SurgeryFails("does more than normalise")
 
 
 def _called_as_module(node: Node, path: str) -> bool:

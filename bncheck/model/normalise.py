@@ -55,6 +55,10 @@ class TracedCall:
     """Every parameter and buffer that the call depends on directly."""
     observed: bool = False
     """Whether a hook or the caller sees the result."""
+    affine: tuple[tuple[str, Constant], ...] = ()
+    """For a BatchNorm that is spelled out: its operations and their constants."""
+    entry: fx.Node | None = None
+    """What the call, or the first of several that became one, reads first."""
     _run: Callable[[Sequence[torch.Tensor]], Any] | None = None
 
     def run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -229,7 +233,14 @@ class _Builder:
         if source.op == "call_module" or (names and call.name in PARAMETER_ROLES):
             node.layer = self._layer(path, node)
         traced = TracedCall(
-            source, call, arguments, computed, reads, source in self.observed, self._replay(source)
+            source,
+            call,
+            arguments,
+            computed,
+            reads,
+            source in self.observed,
+            entry=self._entry(source),
+            _run=self._replay(source),
         )
         self.graph.add(node)
         self.calls[node] = traced
@@ -237,6 +248,12 @@ class _Builder:
         self.aliases.setdefault(source, {source})
         self.same.setdefault(source, {source})
         return node
+
+    def _entry(self, source: fx.Node) -> fx.Node | None:
+        for argument in source.all_input_nodes:
+            if isinstance(self.environment.get(argument), Node):
+                return argument
+        return None
 
     def _parameters(
         self, source: fx.Node, call: Call, arguments: dict[str, Any]

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from bncheck.errors import BNCheckError
 from bncheck.graph import LayerGraph, Node
+from bncheck.model.affine import merge_affine_chains
 from bncheck.model.normalise import (
     NOTHING_STORED,
     Constant,
@@ -77,6 +78,7 @@ def trace_program(program: torch.export.ExportedProgram) -> TracedModel:
             f"this exported program does not run on its example inputs: {_first_line(problem)}"
         ) from problem
     graph, calls = normalise(root, root, seen, (), stored)
+    merge_affine_chains(graph, calls, root)
     named = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor)}
     return TracedModel(root, graph, root, calls, "export", (), seen.output, named, stored)
 
@@ -122,6 +124,7 @@ def _trace_with(
     if not same_results(wanted, seen.output):
         raise ValueError("the traced graph computes something else than the model")
     graph, calls = normalise(graph_module, model, seen, observed)
+    merge_affine_chains(graph, calls, model)
     return graph, graph_module, calls
 
 

@@ -22,9 +22,7 @@ judged by these in float32 and below that float64 does not judge first."""
 
 NOT_YET = {
     "control flow on values",
-    "frozen look-alike",
     "complex",
-    "BatchNorm before a 1 x 1 convolution with padding same",
     "control flow on the batch size",
 }
 """What fold falls short of; a case that passes shows up as XPASS and is taken off."""

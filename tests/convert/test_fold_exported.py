@@ -64,6 +64,8 @@ def test_a_program_is_folded_and_stays_one(dynamic, tmp_path):
         more = (torch.randn(7, 3, 6, 6).double(), inputs[1])
         torch.testing.assert_close(folded.module()(*more)["logits"], model(*more)["logits"])
 
+    if not dynamic:
+        return  # one new process shows it
     torch.export.save(folded, tmp_path / "folded.pt2")
     torch.save((inputs, model(*inputs)["logits"]), tmp_path / "expected.pt")
     code = (
