@@ -162,6 +162,8 @@ class ForwardCall(ModelEvent):
     arguments: tuple[str, ...] = ()
     """The names in the arguments, such as `images` or `val_x`."""
     statement: Site | None = None
+    loader: Loader | None = None
+    """Where its input comes from, where known."""
 
 
 @dataclass(frozen=True, eq=False)

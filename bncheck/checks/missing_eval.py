@@ -97,13 +97,15 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     weights = has_weights(timeline, event.model)
     if event.made_up_input and not weights:
         return None
+    if event.loader is not None and event.loader.training is False:
+        return "on evaluation data"
     if occurrence.gradient is False:
         if in_training_loop(occurrence) and not speaks_of_evaluation(names):
             return None
         return "without gradients"
     if occurrence.gradient is True:
         if is_evaluation_loop(occurrence):
-            return "over evaluation data"
+            return "on evaluation data"
         if weights and not trains_at_all(timeline) and not event.made_up_input:
             return "on loaded weights"
     return None

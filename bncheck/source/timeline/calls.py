@@ -204,8 +204,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             elif name == "get" and receiver.elements:
                 return join(list(receiver.elements))
             return Opaque(holds=tuple(run.reachable(receiver)))
-        case Data():
-            return Tensor() if name in {"next", "__next__"} else Opaque()
+        case Data(loader=loader):
+            return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
         case Opaque():
             return external.method_of_unknown(run, node, receiver, name, arguments)
     if name == "backward":
@@ -221,8 +221,8 @@ def _tensor_method(
     elif name in _TENSOR_METHODS:
         return receiver
     elif name == "unsqueeze" and arguments.positional[:1] == [Constant(0)]:
-        return Tensor(1, receiver.made_up)
-    return Tensor(made_up=receiver.made_up)
+        return Tensor(1, receiver.made_up, receiver.loader)
+    return Tensor(made_up=receiver.made_up, loader=receiver.loader)
 
 
 def _instance_method(

@@ -228,12 +228,14 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return join(list(elements))
         case Members(), _:
             return Members(value.model, value.parameters, value.classes, value.one, part=True)
-        case ((Tensor() | Opaque(model=None)), Constant(value=None)):
-            return Tensor(1, isinstance(value, Tensor) and value.made_up)
+        case Tensor(), Constant(value=None):
+            return Tensor(1, value.made_up, value.loader)
+        case Opaque(model=None), Constant(value=None):
+            return Tensor(1)
         case Tensor(), _:
-            return Tensor(made_up=value.made_up)
-        case Data(), _:
-            return Tensor()
+            return Tensor(made_up=value.made_up, loader=value.loader)
+        case Data(loader=loader), _:
+            return Tensor(loader=loader)
         case Models(models=[model]), _:
             key = index.value if isinstance(index, Constant) else UNKNOWN
             return Models((run.part(model, f"[{key}]"),))

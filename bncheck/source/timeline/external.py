@@ -9,10 +9,11 @@ import libcst as cst
 
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, expressions, known, networks
+from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, string
+from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -93,12 +94,14 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
             return expressions.attribute(run, first, second.value, node)
         if isinstance(first, Models):
             return Models((run.part(first.models[0], "[]"),))
+    if name == "next" and isinstance(first, Data):
+        return Tensor(first.loader.batch_size, loader=first.loader)
     if last in known.PASS_THROUGH:
         return _passed_through(run, arguments)
     if _builds_an_optimizer(name, arguments):
         return _optimizer(run, node, arguments)
     if name in _SEQUENTIAL:
-        return _sequential(run, node, name, arguments)
+        return make_container(run, node, name, arguments)
     if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
         return Opaque(last, run.site(node), name, length=first.batch_size)
     if name.startswith("torchvision.datasets.") and last in known.DATASET_LENGTHS:
@@ -329,44 +332,6 @@ def _optimizer(run: Run, node: cst.Call, arguments: Arguments) -> Value:
     for model in models:
         run.emit(OptimizerBuilt(site, model))
     return Optimizer()
-
-
-def _sequential(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
-    names = identifiers(node)
-    kinds = names & known.BATCH_NORMS
-    holds: Fact = True if kinds else UNKNOWN
-    parts = [value for value in arguments.all() if isinstance(value, Models)]
-    facts = [model.holds_batch_norm for value in parts for model in value.models]
-    children = [value for value in arguments.all() if isinstance(value, Members)]
-    facts += [value.model.holds_batch_norm for value in children]
-    if any(fact is True for fact in facts):
-        holds = True
-        kinds |= {kind for value in children for kind in value.model.norm_kinds}
-    simple = all(
-        isinstance(v, Opaque) and v.type_name.startswith("torch.nn.") for v in arguments.all()
-    )
-    if not kinds and simple and arguments.complete:
-        holds = False
-    model = Model("", Origin.PROJECT, name, run.site(node), holds, frozenset(kinds), False)
-    made = run.make(model)
-    for value in parts:
-        for inner in value.models:
-            inner.parent = inner.parent or model
-    blocks = [
-        m
-        for value in arguments.all()
-        if isinstance(value, Container)
-        for part in value.elements
-        if isinstance(part, Models)
-        for m in part.models
-    ]
-    for block in blocks:
-        block.parent = block.parent or model
-    if len({block.type_name for block in blocks}) == 1:
-        run.parts[model, "[]"] = blocks[0]
-        model.holds_batch_norm = blocks[0].holds_batch_norm
-        model.norm_kinds = blocks[0].norm_kinds
-    return made
 
 
 def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:

@@ -29,7 +29,6 @@ from bncheck.timeline import (
     Mode,
     ModeChange,
     Model,
-    Number,
     Origin,
     RequiresGrad,
     Target,
@@ -75,7 +74,7 @@ def class_of(run: Run, value: Value) -> Class | None:
 
 def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Value:
     """Follow a call of a model."""
-    batch_size, made_up = _input(arguments)
+    given = _input(arguments)
     names = tuple(
         dict.fromkeys(name for argument in node.args for name in names_in_order(argument.value))
     )
@@ -85,11 +84,12 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
             ForwardCall(
                 run.site(node),
                 model,
-                batch_size,
-                made_up,
+                given.batch_size,
+                given.made_up,
                 run.discarded is node,
                 names,
                 statement,
+                given.loader,
             )
         )
         cls = run.classes.get(model)
@@ -99,11 +99,9 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
     return Tensor()
 
 
-def _input(arguments: Arguments) -> tuple[Number, bool]:
+def _input(arguments: Arguments) -> Tensor:
     tensors = [value for value in arguments.all() if isinstance(value, Tensor)]
-    if not tensors:
-        return UNKNOWN, False
-    return tensors[0].batch_size, tensors[0].made_up
+    return tensors[0] if tensors else Tensor()
 
 
 def method(

@@ -178,7 +178,9 @@ def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None
                 bind(run, element.value, parts[position])
             case Container(elements=parts):
                 bind(run, element.value, Opaque(holds=tuple(run.reachable(value))))
-            case Tensor() | Data() | Members() | Models():
+            case Data(loader=loader):
+                bind(run, element.value, Tensor(loader.batch_size, loader=loader))
+            case Tensor() | Members() | Models():
                 bind(run, element.value, value)
             case Opaque():
                 name = dotted(element.value) or ""
@@ -361,7 +363,7 @@ def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
         case Members():
             return Members(over.model, over.parameters, over.classes, one=True, part=over.part)
         case Data(loader=loader):
-            return Tensor(loader.batch_size)
+            return Tensor(loader.batch_size, loader=loader)
         case Container(elements=elements) if elements:
             return join(list(elements))
         case Models(models=[model]):

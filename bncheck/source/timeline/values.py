@@ -53,6 +53,8 @@ class Tensor:
 
     batch_size: Number = UNKNOWN
     made_up: bool = False
+    loader: Loader | None = None
+    """Where its data comes from."""
 
 
 @dataclass(frozen=True)

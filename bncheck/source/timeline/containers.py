@@ -1,0 +1,67 @@
+"""Networks that are put together from others: `nn.Sequential(...)`, `nn.ModuleList(...)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import known
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import Container, Members, Models, Opaque, Value
+from bncheck.timeline import Copied, Fact, Model, Origin
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+
+def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    """Follow the construction of a container of layers or networks."""
+    parts = list(_models(arguments.all()))
+    whole = [value.model for value in arguments.all() if isinstance(value, Members)]
+    kinds = identifiers(node) & known.BATCH_NORMS
+    kinds |= {kind for model in [*parts, *whole] for kind in model.norm_kinds}
+    layers = all(
+        isinstance(value, Opaque) and value.type_name.startswith("torch.nn.")
+        for value in arguments.all()
+    )
+    holds: Fact = UNKNOWN
+    facts = {model.holds_batch_norm for model in [*parts, *whole]}
+    if kinds or True in facts:
+        holds = True
+    elif (arguments.complete and layers) or facts == {False}:
+        holds = False
+    made = Model("", Origin.PROJECT, name, run.site(node), holds, frozenset(kinds), False)
+    made.starts_in_eval = _starts_in_eval(arguments.all())
+    value = run.make(made)
+    sources = [m for m in [*parts, *whole] if m.holds_batch_norm is not False]
+    if sources:
+        # A container is in train mode itself, but its parts keep theirs.
+        run.emit(Copied(made.site, made, sources[0]))
+        made.pretrained = sources[0].pretrained
+    for part in parts:
+        part.parent = part.parent or made
+    if parts and len({part.type_name for part in parts}) == 1:
+        run.parts[made, "[]"] = parts[0]
+        made.holds_batch_norm = parts[0].holds_batch_norm
+    return value
+
+
+def _models(values: list[Value]) -> list[Model]:
+    found: list[Model] = []
+    for value in values:
+        if isinstance(value, Models):
+            found += value.models
+        elif isinstance(value, Container):
+            found += _models(list(value.elements))
+    return found
+
+
+def _starts_in_eval(values: list[Value]) -> Fact:
+    """Return False where the parts are new; what is not understood may be in any mode."""
+    for value in values:
+        if isinstance(value, Opaque) and not value.type_name.startswith("torch.nn."):
+            return UNKNOWN
+    return False
