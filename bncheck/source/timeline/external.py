@@ -13,7 +13,7 @@ from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import string
+from bncheck.source.timeline.syntax import identifiers, string
 from bncheck.source.timeline.values import (
     Class,
     Constant,
