@@ -89,7 +89,7 @@ def main() -> None:
         command = [sys.executable, "-m", "cProfile", "-s", "tottime", *ours]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         text = ended.stdout
-        print(text[text.find("function calls") - 20 :][:6000] or ended.stderr)
+        print(text[text.rfind(" function calls in ") - 20 :][:8000] or ended.stderr)
         return
     best = min(
         (cpu_time([sys.executable, *ours], environment) for _ in range(arguments.repeat)),
