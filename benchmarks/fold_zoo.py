@@ -54,7 +54,7 @@ class Folded:
     details: dict[str, Any] | None = None
 
 
-LONGEST = 10.0
+LONGEST = 4.0
 """Seconds that a forward pass may be expected to take for its latency to be measured."""
 
 

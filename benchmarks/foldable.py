@@ -139,7 +139,7 @@ class _Probe:
             dim = _dim(layer, out)
             return out * _along(gain, out, dim) + _along(offsets[self.names[layer]], out, dim)
 
-        return self._agrees(fold)
+        return self._agrees(fold) and self._agrees_whatever_the_layers_give(fold, norm)
 
     def forward(self, norm: nn.Module) -> bool:
         """Whether layers after it can take it in."""
@@ -228,6 +228,31 @@ class _Probe:
             except RuntimeError:  # such as a shape that only the BatchNorm made right
                 return False
         return all(map(_same, self.expected, actual))
+
+    def _agrees_whatever_the_layers_give(self, fold: Hook, norm: nn.Module) -> bool:
+        """Whether the fold also holds with every layer's output scaled and shifted at random.
+
+        This shows what is right only by where the values lie, as a rectifier after a sigmoid.
+        """
+        generator = torch.Generator().manual_seed(11)
+        maps = {}
+        for name, outs in self.outputs.items():
+            draw = torch.randn(
+                (2, _channels(self.layers[name], outs[0])), generator=generator, dtype=outs[0].dtype
+            )
+            maps[self.layers[name]] = (draw[0].sign() * 0.5 + draw[0], draw[1])
+
+        def move(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            gain, offset = (_along(values, out, _dim(layer, out)) for values in maps[layer])
+            return out if layer is norm else out * gain + offset
+
+        def both(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
+            return fold(layer, call, x, move(layer, call, x, out))
+
+        with self._hooked(move):
+            expected = _run(self.model, self.fresh)
+        with self._hooked(both):
+            return all(map(_same, expected, _run(self.model, self.fresh)))
 
     def _record(self, layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
         self.inputs.setdefault(self.names[layer], []).append(x.clone())
