@@ -107,6 +107,9 @@ class Layer:
 
     - `built_in_forward`: True when the forward pass itself constructs it, at each call, with no
       condition that could keep it from one call to the next (BN106);
+    - `bias_argument`, of an instance of the project's own subclass: the position of its
+      constructor's bias, `keyword` if it takes one by name only, `torch` if the constructor is
+      torch's, UNKNOWN if a caller can't turn the bias off (BN101's fix);
     - `mentioned`: False when no code but the constructors reads the attribute that holds it,
       neither a method nor, by that name, another class that was read (BN105).
     """

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Fix, Match, SetKeyword
-from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, LayerGraph, Node, only_consumer
+from bncheck.graph import (
+    BATCH_STATISTICS,
+    PRODUCERS,
+    Kind,
+    Layer,
+    LayerGraph,
+    Node,
+    Site,
+    only_consumer,
+)
 
 
 @check("BN101", LayerGraph)
@@ -29,8 +38,26 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             f"{'BatchNorm' if norm.kind is Kind.BATCH_NORM else 'InstanceNorm'}, "
             "which subtracts it again",
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
-            fix=Fix("Set bias=False", (SetKeyword(layer.site, "bias", "False"),), safe=False),
+            fix=_without_bias(layer, layer.site),
         )
+
+
+def _without_bias(layer: Layer, site: Site) -> Fix | None:
+    """Return the fix at the call that constructs the layer; None if that call can't make it."""
+    position: int | None = 2 if layer.kind is Kind.LINEAR else 7
+    if ".Lazy" in layer.type_name and position is not None:
+        position -= 1
+    match layer.attributes.get("bias_argument", "torch"):
+        case "torch":
+            if not layer.type_name.startswith("torch.nn."):
+                return None
+        case "keyword":
+            position = None
+        case int(own):
+            position = own
+        case _:
+            return None
+    return Fix("Set bias=False", (SetKeyword(site, "bias", "False", position),), safe=False)
 
 
 def _of_sequences(node: Node) -> bool:

@@ -9,6 +9,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.containers import fill
+from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.values import (
@@ -107,7 +108,29 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
         return UNKNOWN
     if instance.is_module and instance.layer is None:
         _ensure_layer(instance)
+    if instance.layer is not None and "bias" in instance.layer.attributes:
+        note(instance.layer, "bias_argument", _bias_argument(cls))
     return instance
+
+
+def _bias_argument(cls: Class) -> object:
+    """Return where a layer's class takes its bias: a position, `keyword` only, or UNKNOWN.
+
+    UNKNOWN: it takes none, so a caller can't turn the bias off. The class may hand on what it
+    does not name itself to torch's constructor.
+    """
+    found = find(cls, "__init__")
+    if not isinstance(found, Function):
+        return "torch" if isinstance(found, External) else UNKNOWN
+    parameters = found.node.params
+    names = [p.name.value for p in (*parameters.posonly_params, *parameters.params)][1:]
+    if "bias" in names:
+        return names.index("bias")
+    if any(p.name.value == "bias" for p in parameters.kwonly_params):
+        return "keyword"
+    hands_on = isinstance(parameters.star_kwarg, cst.Param)
+    takes_more = isinstance(parameters.star_arg, cst.Param)
+    return "keyword" if hands_on and not takes_more else UNKNOWN
 
 
 def _ensure_layer(instance: Instance) -> None:
