@@ -31,6 +31,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 def _conversions() -> Conversions:
     from bncheck.convert.files import Conversions
     from bncheck.convert.fold import fold
+    from bncheck.convert.torchscript import fold_torchscript
     from bncheck.model.kinds import Kind
 
     def folded(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -38,9 +39,13 @@ def _conversions() -> Conversions:
 
     return Conversions(
         "fold",
-        {Kind.MODULE: folded, Kind.STATE_DICT: folded, Kind.SAFETENSORS: folded},
         {
-            Kind.TORCHSCRIPT: "give the model that it was made from",
+            Kind.MODULE: folded,
+            Kind.STATE_DICT: folded,
+            Kind.SAFETENSORS: folded,
+            Kind.TORCHSCRIPT: fold_torchscript,
+        },
+        {
             Kind.EXPORTED: "give the model that it was made from",
         },
         in_eval_only=True,

@@ -20,7 +20,7 @@ import torch
 
 from bncheck.errors import BNCheckError
 from bncheck.verification.inputs import InputSpec, draw, jitter, map_tensors, tensors
-from bncheck.verification.precision import InFloat64, full_precision, widen
+from bncheck.verification.precision import full_precision, in_float64, widen
 
 MULTIPLE = 8.0
 """How many times the original's own error a converted model's may be. The largest error over the
@@ -37,6 +37,9 @@ DRAWS = 2
 
 MORE_DRAWS = 6
 """Nearby inputs that are tried besides, before a model is failed for a narrow miss."""
+
+NEARBY = 2.0**-9
+"""How far such inputs are, relatively: rounding errors that near are independent draws already."""
 
 NARROW = 64.0
 """A miss by less than this factor may be bad luck with one input. Wrong folds miss by far more."""
@@ -151,7 +154,7 @@ def _verdict(
         drawn = draw(arguments, generator)
         attempt(drawn)
     while comparison.missed_narrowly() and comparison.inputs < MORE_DRAWS:
-        attempt(draw(arguments, generator) if free else jitter(drawn, generator))
+        attempt(draw(arguments, generator) if free else jitter(drawn, generator, NEARBY))
     return comparison.verdict(str(target), reference.name)
 
 
@@ -314,8 +317,10 @@ class _Reference:
             self._copied,
             self._perturbed,
         ]
+        if isinstance(model, torch.jit.ScriptModule):
+            self._ways[:2] = [self._doubled]  # its interpreter may crash under a dispatch mode
         if self.dtype is torch.float64:
-            del self._ways[:2]
+            del self._ways[:-1]
 
     def outputs(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
         while len(self._ways) > 1:
@@ -331,7 +336,7 @@ class _Reference:
     def _widened(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
         """Widen each operation's arguments as it runs: no copy of the parameters is held."""
         wide = map_tensors(values, widen)
-        with InFloat64(self.dtype):
+        with in_float64(self.dtype):
             return _outputs(self.model, wide, seed, "")
 
     def _copied(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
@@ -340,13 +345,19 @@ class _Reference:
             self.model = _Doubled(copy.deepcopy(self.model).double())
         return self._widened(values, seed, own)
 
+    def _doubled(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
+        """Convert a copy, for a model whose graph fixes no dtype."""
+        if not isinstance(self.model, _Doubled):
+            self.model = _Doubled(copy.deepcopy(self.model).double())
+        return _outputs(self.model, map_tensors(values, widen), seed, "")
+
     def _perturbed(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Take the original's own outputs, moved by what one rounding of every weight costs.
+        """Take the original's own outputs, moved by one rounding of the input and each weight.
 
         The difference of the original from this is of the size of its rounding error (Monte
         Carlo arithmetic: Stott Parker, 1997), which is all that the verdict needs to know.
         """
-        self.name = "the original with its weights perturbed by one rounding "
+        self.name = "the original with input and weights perturbed by one rounding"
         generator = torch.Generator().manual_seed(seed)
         model = self.model.model if isinstance(self.model, _Doubled) else self.model
         moved = copy.deepcopy(model).to(self.dtype)
@@ -355,7 +366,8 @@ class _Reference:
                 if parameter.dtype.is_floating_point:
                     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
                     parameter += parameter * noise * torch.finfo(parameter.dtype).eps
-        return _outputs(moved, values, seed, "the original model")
+        near = jitter(values, generator, torch.finfo(self.dtype).eps)
+        return _outputs(moved, near, seed, "the original model")
 
 
 class _Doubled:

@@ -56,18 +56,14 @@ def draw(value: Any, generator: torch.Generator) -> Any:
     return map_tensors(value, one)
 
 
-def jitter(value: Any, generator: torch.Generator) -> Any:
-    """Return `value` with each real number in its tensors changed by a fraction of a percent.
-
-    Rounding errors of a network at two inputs that near are independent draws, so this tells more
-    of how large they are where just one input was given.
-    """
+def jitter(value: Any, generator: torch.Generator, relative: float) -> Any:
+    """Return `value` with each real number in its tensors changed by about this share of it."""
 
     def one(item: Any) -> Any:
         if not isinstance(item, torch.Tensor) or not item.dtype.is_floating_point:
             return item
         noise = torch.randn(item.shape, generator=generator, dtype=torch.float64)
-        return (item.double() * (1 + 2.0**-9 * noise.to(item.device))).to(item.dtype)
+        return (item.double() * (1 + relative * noise.to(item.device))).to(item.dtype)
 
     return map_tensors(value, one)
 

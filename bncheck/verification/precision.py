@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 WIDER = {
     torch.float16: torch.float64,
@@ -26,6 +27,32 @@ def widen(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.dtype in WIDER:
         return value.to(WIDER[value.dtype])
     return value
+
+
+@contextmanager
+def in_float64(dtype: torch.dtype) -> Iterator[None]:
+    """Compute everything in float64 for a while, for a model of `dtype` and inputs in float64."""
+    with _AtOneWidth(), InFloat64(dtype):
+        yield
+
+
+class _AtOneWidth(TorchFunctionMode):
+    """Widens the arguments of calls that mix widths, some of which are refused before they run."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if len(given) > 1 and len({leaf.dtype in WIDER for leaf in given}) > 1:
+            name = getattr(func, "__name__", "")
+            if not name.endswith("_") or name.endswith("__"):  # what is written to stays itself
+                args, kwargs = tree_map(widen, (tuple(args), kwargs))
+        return func(*args, **kwargs)
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,0 +1,100 @@
+"""The graph of a TorchScript module: calls inlined, constants folded, parameters still named."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A tensor that a graph reads: a parameter or buffer by its path, or a constant."""
+
+    name: str
+    """Dotted path from the module; empty for a constant."""
+    tensor: Any
+
+
+def inlined(module: Any) -> Any:
+    """Return a copy whose methods are one graph each, in eval mode.
+
+    Submodule calls are inlined, `training` is the constant False, and branches on constants are
+    resolved; parameters and buffers stay where they were.
+    """
+    return simplified(reloaded(module).eval())
+
+
+def reloaded(module: Any) -> Any:
+    """Return a copy as it comes out of an archive."""
+    stream = io.BytesIO(module.save_to_buffer())
+    return torch.jit.load(stream)  # type: ignore[no-untyped-call]
+
+
+def simplified(module: Any) -> Any:
+    """Return the module with constants folded into its graphs and without what no graph reads.
+
+    It is there to be rewritten, and to be run only once it was `reloaded`: torch 2.13 crashes on
+    an error in a module that comes straight from this pass.
+    """
+    methods = [name for name in module._c._method_names() if name != "forward"]
+    frozen = torch._C._freeze_module(module._c, methods, True, True)
+    return torch.jit._recursive.wrap_cpp_module(frozen)  # type: ignore[no-untyped-call]
+
+
+def graphs(module: Any) -> list[Any]:
+    """Return the graph of every method, `forward` first."""
+    names = sorted(module._c._method_names(), key=lambda name: name != "forward")
+    return [module._c._get_method(name).graph for name in names]
+
+
+def nodes(block: Any) -> Iterator[tuple[Any, int]]:
+    """Yield every node of a graph and of the blocks within, with a number for its block."""
+    stack = [block]
+    number = 0
+    while stack:
+        current = stack.pop()
+        number += 1
+        for node in current.nodes():
+            yield node, number
+            stack.extend(node.blocks())
+
+
+def attribute(module: Any, value: Any) -> Attribute | None:
+    """Return the tensor that a value is read from; None where it is computed."""
+    node = value.node()
+    if node.kind() == "prim::Constant":
+        constant = value.toIValue()
+        return Attribute("", constant) if isinstance(constant, torch.Tensor) else None
+    path: list[str] = []
+    while node.kind() == "prim::GetAttr":
+        path.insert(0, node.s("name"))
+        node = node.inputsAt(0).node()
+    if node.kind() != "prim::Param" or not path:
+        return None
+    owner = module
+    for name in path:
+        owner = getattr(owner, name, None)
+    return Attribute(".".join(path), owner) if isinstance(owner, torch.Tensor) else None
+
+
+def is_none(value: Any) -> bool:
+    """Tell whether a value is the constant None."""
+    return value.node().kind() == "prim::Constant" and value.toIValue() is None
+
+
+class InputShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records, while a model runs, the shapes that reach each batch norm, by its running mean."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: dict[int, set[tuple[int, ...]]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "batch_norm" in func.__name__ and len(args) > 3 and isinstance(args[3], torch.Tensor):
+            self.seen.setdefault(args[3].data_ptr(), set()).add(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))

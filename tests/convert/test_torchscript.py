@@ -1,0 +1,199 @@
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bncheck.convert.torchscript import fold_torchscript
+from bncheck.errors import BNCheckError
+from fixtures.models.real import randomize_statistics
+
+IMAGE = (2, 4, 8, 8)
+
+
+def scripted(model: nn.Module, x: torch.Tensor) -> Any:
+    return torch.jit.script(model)
+
+
+def traced(model: nn.Module, x: torch.Tensor) -> Any:
+    return torch.jit.trace(model, x)
+
+
+def archive(
+    make: Callable[[nn.Module, torch.Tensor], Any], model: nn.Module, shape: tuple[int, ...]
+) -> tuple[Any, torch.Tensor]:
+    torch.manual_seed(0)
+    randomize_statistics(model)
+    x = torch.randn(shape)
+    return make(model.eval(), x), x
+
+
+FOLDABLE: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {
+    "1d": (lambda: [nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6)], (2, 4, 9)),
+    "2d without bias": (lambda: [nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6)], IMAGE),
+    "3d": (lambda: [nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4)], (2, 2, 5, 5, 5)),
+    "grouped": (lambda: [nn.Conv2d(4, 8, 3, groups=4), nn.BatchNorm2d(8)], IMAGE),
+    "transposed": (
+        lambda: [nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), nn.BatchNorm2d(6)],
+        IMAGE,
+    ),
+    "same padding": (lambda: [nn.Conv2d(4, 6, 3, padding="same"), nn.BatchNorm2d(6)], IMAGE),
+    "reflected": (
+        lambda: [nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(6)],
+        IMAGE,
+    ),
+    "linear": (lambda: [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU()], (5, 4)),
+    "without affine": (lambda: [nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, affine=False)], IMAGE),
+    "inplace after": (
+        lambda: [nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True)],
+        IMAGE,
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [scripted, traced])
+@pytest.mark.parametrize("name", FOLDABLE)
+def test_folds(make: Any, name: str) -> None:
+    layers, shape = FOLDABLE[name]
+    module, x = archive(make, nn.Sequential(*layers()), shape)
+    wanted = module(x)
+    state = copy.deepcopy(module.state_dict())
+    result = fold_torchscript(module, x)
+    assert [(step.batch_norm, step.into) for step in result.steps] == [("1", "0")]
+    assert result.refusals == ()
+    assert result.verification is not None
+    assert result.verification.passed, result.verification
+    assert isinstance(result.model, torch.jit.ScriptModule)
+    assert "batch_norm" not in str(result.model.inlined_graph)
+    names = dict(result.model.named_parameters())
+    assert names.keys() - {"0_folded.bias"} <= {"0.weight", "0.bias"}
+    assert len(names) == 2
+    torch.testing.assert_close(result.model(x), wanted)
+    result.model.double()(x.double())  # every parameter moves with the module
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert torch.equal(module(x), wanted)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+
+
+class Twice(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.conv(x * 2)
+
+
+class Read(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+class After(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(F.relu(self.conv(x)))
+
+
+class Tied(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Conv2d(4, 4, 3, padding=1)
+        self.other.weight = self.conv.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.other(x)
+
+
+class Computed(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(F.conv2d(x, self.conv.weight * 2, padding=1))
+
+
+class Overwritten(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        z = self.norm(y)
+        y.add_(1)
+        return z + y
+
+
+class Loop(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        for _ in range(int(x.sum() * 0) + 2):
+            y = self.norm(y)
+        return y
+
+
+class Batch(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4, track_running_stats=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class Sequence(Net):
+    """The channels of this BatchNorm are dimension 1, the outputs of its layer dimension 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize("make", [scripted, traced])
+@pytest.mark.parametrize(
+    ("model", "shape", "reason"),
+    [
+        (Twice, IMAGE, "also used elsewhere"),
+        (Read, IMAGE, "also read by aten::add"),
+        (After, IMAGE, "comes from relu"),
+        (Tied, IMAGE, "also used elsewhere"),
+        (Computed, IMAGE, "computed while the model runs"),
+        (Overwritten, IMAGE, "also read by aten::add_"),
+        (Batch, IMAGE, "train mode|statistics"),
+        (Sequence, (3, 4, 4), "3 dimensions"),
+    ],
+)
+def test_refuses(make: Any, model: Any, shape: tuple[int, ...], reason: str) -> None:
+    module, x = archive(make, model(), shape)
+    result = fold_torchscript(module, x)
+    assert result.steps == ()
+    assert pytest.importorskip("re").search(reason, result.refusals[0].reason)
+    assert result.verification is not None
+    assert result.verification.passed
+    torch.testing.assert_close(result.model(x), module(x))
+
+
+def test_a_batch_norm_in_a_loop_stays() -> None:
+    module, x = archive(scripted, Loop(), IMAGE)
+    result = fold_torchscript(module, x)
+    assert [refusal.batch_norm for refusal in result.refusals] == ["norm"]
+
+
+def test_half_precision_that_overflows_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).half()
+    model[1].weight.data[2] = 6e4
+    model[1].running_var.fill_(1e-3)
+    x = torch.randn(IMAGE).half() * 1e-3
+    result = fold_torchscript(torch.jit.trace(model.eval(), x), x)
+    assert "channel 2 of the result overflows" in result.refusals[0].reason
+
+
+def test_nothing_to_fold_and_an_input_that_does_not_fit() -> None:
+    module, x = archive(scripted, nn.Sequential(nn.Conv2d(4, 4, 3)), IMAGE)
+    with pytest.raises(BNCheckError, match="holds no BatchNorm"):
+        fold_torchscript(module, x)
+    with pytest.raises(BNCheckError, match="does not run on the example input"):
+        fold_torchscript(module, x[:, :3])
