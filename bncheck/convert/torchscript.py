@@ -175,11 +175,9 @@ def _fold_one(script: _Script, norm: Any, statistics: Attribute | None) -> str:
         ),
     )
     dtype = weight.tensor.dtype
-    axis = 1 if layer.layout == "transposed" else 0
-    for tensor, along in ((exact.weight, axis), (exact.bias, 0)):
-        problem = None if tensor is None else rounding_problem(tensor, dtype, along)
-        if problem is not None:
-            raise _StaysError(f"in {dtype} channel {problem[0]} of the result {problem[1]}")
+    problem = rounding_problem(exact, dtype)
+    if problem is not None:
+        raise _StaysError(f"in {dtype} channel {problem[0]} of the result {problem[1]}")
     with torch.no_grad():
         weight.tensor.copy_(exact.weight)
         assert exact.bias is not None

@@ -1,6 +1,8 @@
 """The converting commands end to end, on small models of each kind."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,28 @@ def test_a_state_dict_and_safetensors_stay_what_they_were(tmp_path: Path) -> Non
         assert set(file.keys()) == names | {"conv.bias"}
         assert file.metadata() == {"note": "kept"}
     assert run("verify", tmp_path / "model.state", tmp_path / "model.state", *INPUT).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["script", "pt2"])
+def test_archives_stay_what_they_were(kind: str, tmp_path: Path) -> None:
+    path, out = stored(tmp_path, kind, built()), tmp_path / f"out.{kind}"
+    result = run("fold", path, "-o", out, *INPUT)
+    assert result.exit_code == 0, result.output
+    assert "1 of 2 BatchNorms folded" in result.output
+    assert run("verify", path, out, *INPUT).exit_code == 0
+    code = "import sys, torch; sys.modules['bncheck'] = None; m = torch."
+    code += "jit.load(sys.argv[1])" if kind == "script" else "export.load(sys.argv[1]).module()"
+    code += "; assert 'bncheck' not in str(m); print(m(torch.ones(2, 3, 8, 8)).sum().item())"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(out)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = float(built()(torch.ones(SHAPE)).sum())
+    assert float(done.stdout.split()[-1]) == pytest.approx(wanted, rel=1e-5)
+    assert run("fold", path, "-o", out, *INPUT, "--partial").exit_code == 2
 
 
 def test_sync_and_freeze_write_what_loads_safely(tmp_path: Path) -> None:
