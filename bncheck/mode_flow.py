@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
+    Assembled,
     BackwardCall,
     Block,
     Branch,
@@ -181,7 +182,7 @@ class ModeFlow:
                 state[model] = initial(model)
             case ModeChange():
                 self._change(event, state)
-            case Copied(model=model, source=source):
+            case Copied(model=model, source=source) | Assembled(model=model, source=source):
                 state[model] = self._get(state, source)
             case Escape(model=model):
                 self._set(state, model, frozenset({ModeFact(Mode.UNKNOWN, event)}))

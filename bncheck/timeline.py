@@ -290,6 +290,13 @@ class Copied(ModelEvent):
 
 
 @dataclass(frozen=True, eq=False)
+class Assembled(ModelEvent):
+    """A container such as `nn.Sequential` is made of `source`: that keeps its mode."""
+
+    source: Model
+
+
+@dataclass(frozen=True, eq=False)
 class DeviceMove(ModelEvent):
     """`model.to(device)`, `.cuda()`, `.cpu()`; `device` is constant text or empty."""
 

@@ -11,7 +11,7 @@ from bncheck.source.timeline import known
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Container, Members, Models, Opaque, Value
-from bncheck.timeline import Copied, Fact, Model, Origin
+from bncheck.timeline import Assembled, Fact, Model, Origin
 
 if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments
@@ -38,8 +38,7 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
     value = run.make(made)
     sources = [m for m in [*parts, *whole] if m.holds_batch_norm is not False]
     if sources:
-        # A container is in train mode itself, but its parts keep theirs.
-        run.emit(Copied(made.site, made, sources[0]))
+        run.emit(Assembled(made.site, made, sources[0]))
         made.pretrained = sources[0].pretrained
     for part in parts:
         part.parent = part.parent or made
