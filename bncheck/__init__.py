@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bncheck.convert.fold import FoldResult as FoldResult
     from bncheck.convert.fold import fold as fold
     from bncheck.convert.fold import fold_exported as fold_exported
+    from bncheck.convert.remove import remove_folded as remove_folded
     from bncheck.findings import Finding as Finding
     from bncheck.verification.compare import Verification as Verification
     from bncheck.verification.compare import verify as verify
@@ -31,6 +32,7 @@ _HOMES = {
     "debias_state_dict": "bncheck.convert.debias_state",
     "fold": "bncheck.convert.fold",
     "fold_exported": "bncheck.convert.fold",
+    "remove_folded": "bncheck.convert.remove",
     "Verification": "bncheck.verification.compare",
     "lint_source": "bncheck.worker",
     "verify": "bncheck.verification.compare",
@@ -47,6 +49,7 @@ __all__ = [
     "fold",
     "fold_exported",
     "lint_source",
+    "remove_folded",
     "verify",
 ]
 

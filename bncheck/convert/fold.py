@@ -6,25 +6,22 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from bncheck.convert.backward import push_backward
-from bncheck.convert.batch_norms import find_batch_norms
-from bncheck.convert.forward import push_forward
-from bncheck.convert.labels import Blocked
-from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step, unfinished
-from bncheck.convert.producers import Producers
+from bncheck.convert.copies import bake, copy_of, may_be_baked
+from bncheck.convert.parts import traceable_parts
+from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step
+from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported
 from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
-from bncheck.convert.sideways import merge_sideways
 from bncheck.errors import BNCheckError
-from bncheck.model.trace import TracedModel, same_results, trace, trace_program
+from bncheck.model.guess import guess_inputs
+from bncheck.model.trace import UntraceableError, same_results, trace, trace_program
 from bncheck.verification.compare import Verification, as_arguments
 from bncheck.verification.compare import verify as compare
 from bncheck.verification.inputs import draw, map_tensors
@@ -68,27 +65,71 @@ def fold(
     """
     require_foldable(model)
     options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial)
-    inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
-    keywords = draw(dict(example_kwargs or {}), torch.Generator().manual_seed(1))
-    inputs, keywords = map_tensors((inputs, keywords), _with_samples)
     with left_as_it_was(model):
-        traced = trace(model, inputs, keywords)
-        plan = make_plan(traced, options)
-        if not plan.batch_norms:
-            raise BNCheckError(
-                f"{type(model).__name__} holds no BatchNorm, so there is nothing to fold"
-            )
-        plan, folded = _carry_out(plan, inputs, keywords)
-        verification = compare(model, folded, inputs, keywords) if verify else None
+        if example_inputs is None and not example_kwargs:
+            example_inputs = guess_inputs(model)
+        inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
+        keywords = draw(dict(example_kwargs or {}), torch.Generator().manual_seed(1))
+        inputs, keywords = map_tensors((inputs, keywords), _with_samples)
+        start = bake(model) if bake_parametrizations and may_be_baked(model) else model
+        try:
+            folded = _fold_whole(start, inputs, keywords, options)
+        except UntraceableError as problem:
+            folded = _fold_parts(start, inputs, keywords, options, str(problem))
+        verification = compare(model, folded.model, inputs, keywords) if verify else None
+    kept_class = type(folded.model) is type(model)
+    return replace(folded, verification=verification, kept_class=kept_class)
+
+
+def _fold_whole(
+    model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], options: FoldOptions
+) -> FoldResult:
+    plan = make_plan(trace(model, inputs, keywords), options)
+    if not plan.batch_norms:
+        raise _nothing_to_fold(model)
+    plan, folded = _carry_out(plan, inputs, keywords)
+    return _result(plan, folded)
+
+
+def _result(plan: Plan, folded: Any) -> FoldResult:
+    steps, refusals = tuple(plan.steps), tuple(plan.refusals)
+    return FoldResult(folded, steps, refusals, None, plan.traced.how, True, plan.traced.notes)
+
+
+def _fold_parts(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    keywords: dict[str, Any],
+    options: FoldOptions,
+    problem: str,
+) -> FoldResult:
+    """Fold within the parts that can be traced; the model's own code stays as it is."""
+    memo: dict[int, Any] = {}
+    steps: list[Step] = []
+    refusals: list[Refusal] = []
+    for part in traceable_parts(model, inputs, keywords):
+        plan, folded = _carry_out(make_plan(part.traced, options), part.inputs, part.keywords)
+        memo[id(model.get_submodule(part.path))] = folded
+        at = f"{part.path}."
+        for step in plan.steps:
+            into = at + step.into.replace(", ", f", {at}")
+            steps.append(Step(at + step.batch_norm, into, step.how))
+        refusals += [Refusal(at + r.batch_norm, r.reason) for r in plan.refusals]
+    listed = {step.batch_norm for step in steps} | {r.batch_norm for r in refusals}
+    refusals += [
+        Refusal(path, "it is in code that no tracer can read")
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, "running_mean", None), torch.Tensor) and path not in listed
+    ]
+    if not steps and not refusals:
+        raise _nothing_to_fold(model)
     return FoldResult(
-        folded,
-        tuple(plan.steps),
-        tuple(plan.refusals),
-        verification,
-        traced.how,
-        type(folded) is type(model),
-        traced.notes,
+        copy_of(model, memo), tuple(steps), tuple(refusals), None, "record", True, (problem,)
     )
+
+
+def _nothing_to_fold(model: nn.Module) -> BNCheckError:
+    return BNCheckError(f"{type(model).__name__} holds no BatchNorm, so there is nothing to fold")
 
 
 def fold_exported(
@@ -132,7 +173,7 @@ def require_foldable(model: nn.Module) -> None:
     """Raise BNCheckError, before it is run, for a model that cannot be folded at all."""
     name = type(model).__name__
     if not any(_may_hold_batch_norm(module) for module in model.modules()):
-        raise BNCheckError(f"{name} holds no BatchNorm, so there is nothing to fold")
+        raise _nothing_to_fold(model)
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
         raise BNCheckError(f"{name} has lazy layers that are not initialised yet: run it once")
     if any(p.device.type == "meta" for p in model.parameters()):
@@ -171,9 +212,16 @@ def _carry_out(
     while True:
         try:
             folded = rewrite_module(plan)
-            if _answers_alike(plan, folded, inputs, keywords):
+            if not _answers_alike(plan, folded, inputs, keywords):
+                problem = SurgeryFails("the model's own code does not compute what was traced")
+            elif plan.traced.how == "fx" or _answers_alike_elsewhere(
+                plan.traced.model, folded, inputs, keywords
+            ):
                 return plan, folded
-            problem = SurgeryFails("changes what the model's own code computes")
+            else:
+                every = [step.batch_norm for step in plan.steps]
+                refused = dict.fromkeys(every, "is in code that depends on the input's size")
+                return _carry_out(make_plan(plan.traced, plan.options, refused), inputs, keywords)
         except SurgeryFails as failure:
             problem = failure
         options = plan.options
@@ -200,48 +248,44 @@ def _answers_alike(
     return same_results(plan.traced.output, output, loosely=True)
 
 
-def make_plan(
-    traced: TracedModel,
-    options: FoldOptions | None = None,
-    refused: Mapping[str, str] = MappingProxyType({}),
-) -> Plan:
-    """Plan the removal of as many BatchNorms as can be removed exactly.
+def _answers_alike_elsewhere(
+    model: nn.Module, folded: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> bool:
+    """Tell whether both models compute the same at other sizes, as far as the first runs there.
 
-    `refused` names BatchNorms that must stay, each with the reason.
+    torch.export holds sizes fixed, and may have taken a branch that other sizes do not take.
     """
-    options = options or FoldOptions()
-    plan = Plan(traced, Producers(traced, options.bake_parametrizations), options)
-    plan.batch_norms = find_batch_norms(traced)
-    for batch_norm in plan.batch_norms:
-        batch_norm.problem = refused.get(batch_norm.name, batch_norm.problem)
-    ways = {"backward": push_backward, "forward": push_forward, "sideways": merge_sideways}
-    progress = True
-    while progress:
-        before = len(plan.steps)
-        for way, push in ways.items():
-            for batch_norm in unfinished(plan):
-                if set(batch_norm.nodes) & plan.removed:
-                    continue
-                try:
-                    push(plan, batch_norm)
-                except Blocked as reason:
-                    batch_norm.reasons[way] = str(reason)
-        progress = len(plan.steps) > before
-    for batch_norm in plan.batch_norms:
-        if not batch_norm.nodes or not set(batch_norm.nodes) & plan.removed:
-            plan.refusals.append(
-                Refusal(batch_norm.name, _reason(batch_norm.problem, batch_norm.reasons))
-            )
-    order = {batch_norm.name: i for i, batch_norm in enumerate(plan.batch_norms)}
-    plan.steps.sort(key=lambda step: order[step.batch_norm])
-    return plan
+    for other in (_fewer_samples, _more_samples, _larger):
+        args, kwargs = map_tensors((inputs, keywords), other)
+        try:
+            with torch.no_grad():
+                wanted = model(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+        except Exception:  # this model does not take inputs of such a size
+            continue
+        try:
+            with torch.no_grad():
+                found = folded(*args, **kwargs)
+        except Exception:  # whatever the model's code raises when its parts are changed
+            return False
+        if not same_results(wanted, found, loosely=True):
+            return False
+    return True
 
 
-def _reason(problem: str | None, reasons: Mapping[str, str]) -> str:
-    if problem is not None:
-        return f"it {problem}"
-    backward, forward = reasons.get("backward", ""), reasons.get("forward", "")
-    return f"backward, it {backward}; forward, it {forward}"
+def _fewer_samples(value: Any) -> Any:
+    return value[:1] if isinstance(value, torch.Tensor) and value.dim() > 1 else value
+
+
+def _more_samples(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() < 2:
+        return value
+    return torch.cat([value, value, value])
+
+
+def _larger(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() < 3:
+        return value
+    return value.repeat(1, 1, *[2] * (value.dim() - 2))
 
 
 def _may_hold_batch_norm(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from bncheck.convert.labels import Blocked
 from bncheck.graph import PRODUCERS, Kind, Node
 from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
-from bncheck.model.trace_fx import has_hooks
+from bncheck.model.trace_fx import computes_weight, has_hooks
 
 
 def display_name(node: Node) -> str:
@@ -73,33 +73,37 @@ class Producers:
         """Raise Blocked where the weight and bias of a producer cannot be replaced."""
         call = self.traced.calls[node]
         name = display_name(node)
+        layer = self.modules.get(node.layer.name) if node.layer is not None else None
+        if layer is not None and has_hooks(layer):
+            raise Blocked(f"needs to change {name}, which has hooks{_bake_advice(layer)}")
         if call.computed:
             self._require_bakeable(node, call, name)
             return
         weight = self.find(node.parameters.get("weight", ""))
+        problem = None
         if weight is None:
-            raise Blocked(f"the weight of {name} is not a parameter of the model")
-        if type(weight) not in (torch.nn.Parameter, torch.Tensor):
-            raise Blocked(f"the weight of {name} is a {type(weight).__name__}")
-        if not weight.dtype.is_floating_point or weight.is_quantized:
-            raise Blocked(f"the weight of {name} is of dtype {weight.dtype}")
-        if weight.device.type == "meta":
-            raise Blocked(f"the weight of {name} is on the meta device and has no values")
-        if node.kind is not Kind.LINEAR and weight.dim() < 3:
-            raise Blocked(f"the weight of {name} was not understood")
-        module = self.modules.get(node.parameters["weight"].rpartition(".")[0])
-        if module is not None and has_hooks(module):
-            raise Blocked(f"{name} has hooks{_bake_advice(module)}")
+            problem = "is not a parameter of the model"
+        elif type(weight) not in (torch.nn.Parameter, torch.Tensor):
+            problem = f"is a {type(weight).__name__}"
+        elif not weight.dtype.is_floating_point or weight.is_quantized:
+            problem = f"is of dtype {weight.dtype}"
+        elif weight.device.type == "meta":
+            problem = "is on the meta device and has no values"
+        elif node.kind is not Kind.LINEAR and weight.dim() < 3:
+            problem = "was not understood"
+        if problem is not None:
+            raise Blocked(f"needs to change {name}, whose weight {problem}")
         if "bias" in node.parameters and self.find(node.parameters["bias"]) is None:
-            raise Blocked(f"the bias of {name} is not a parameter of the model")
+            raise Blocked(f"needs to change {name}, whose bias is not a parameter of the model")
 
     def _require_bakeable(self, node: Node, call: TracedCall, name: str) -> None:
         if len(node.inputs) > 1 or any(not c.reads for c in call.computed.values()):
-            raise Blocked(f"the weight of {name} is computed from the input")
+            raise Blocked(f"needs to change {name}, whose weight is computed from the input")
         if not self.bake or "bias" in call.computed:
             raise Blocked(
-                f"the weight of {name} is computed when the model runs (a parametrization, weight "
-                "standardisation or a mask); allow it to be baked in with bake_parametrizations"
+                f"needs to change {name}, whose weight is computed when the model runs (a "
+                "parametrization, weight standardisation or a mask); bake_parametrizations allows "
+                "it to be replaced by its value"
             )
 
     def other_users(self, node: Node) -> Iterator[Node]:
@@ -204,8 +208,7 @@ def _any(padding: Any) -> bool:
 
 
 def _bake_advice(module: torch.nn.Module) -> str:
-    hooks = [type(h).__name__ for h in module._forward_pre_hooks.values()]
-    computed = [h for h in hooks if h in {"WeightNorm", "SpectralNorm"}] or [
-        h for h in hooks if "Prun" in h or "Unstructured" in h or "Structured" in h
-    ]
-    return f" ({computed[0]}; bake_parametrizations removes it)" if computed else ""
+    computing = [h for h in module._forward_pre_hooks.values() if computes_weight(h)]
+    if not computing:
+        return ""
+    return f" ({type(computing[0]).__name__} computes its weight; bake_parametrizations ends that)"

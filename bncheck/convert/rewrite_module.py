@@ -6,11 +6,11 @@ something else besides becomes what remains of it.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 
+from bncheck.convert.copies import copy_of
 from bncheck.convert.plan import Plan
 from bncheck.convert.remains import what_remains
 from bncheck.convert.replacements import (
@@ -33,7 +33,7 @@ def rewrite_module(plan: Plan) -> nn.Module:
         id(tensors[name]): tensor for name, tensor in changed_tensors(plan).items()
     }
     memo.update({id(model.get_submodule(p)): m for p, m in _replacements(plan).items()})
-    result = copy.deepcopy(model, memo)
+    result = copy_of(model, memo)
     for node, role, parameter in added_tensors(plan):
         _set(result, f"{_owner(node)}.{role}", parameter, new=True)
     for node in plan.own_copy:

@@ -27,6 +27,10 @@ from bncheck.model.trace_export import trace_export
 from bncheck.model.trace_fx import bind, trace_fx
 
 
+class UntraceableError(BNCheckError):
+    """No tracer can read the model as a whole."""
+
+
 @dataclass(frozen=True)
 class TracedModel:
     """A model as a graph of layers, and the way back to the model."""
@@ -102,7 +106,7 @@ def trace(
             notes.append(f"{how}: {_first_line(problem)}")
         else:
             return TracedModel(model, *traced, how, tuple(notes), wanted, tensors_of(model))
-    raise BNCheckError(f"no tracer can read this model ({'; '.join(notes)})")
+    raise UntraceableError(f"no tracer can read this model ({'; '.join(notes)})")
 
 
 def _trace_with(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.utils import prune
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -37,12 +39,22 @@ class LayerTracer(fx.Tracer):
         kwargs: dict[str, Any],
     ) -> Any:
         """Trace a call of a module, noting what its hooks are shown."""
-        if has_hooks(m):
+        shown = _shows_values(m)
+        if shown:
             self._observe(args)
         result = super().call_module(m, forward, args, kwargs)
-        if has_hooks(m):
+        if shown:
             self._observe(result)
         return result
+
+    def trace(
+        self,
+        root: torch.nn.Module | Callable[..., Any],
+        concrete_args: dict[str, Any] | None = None,
+    ) -> fx.Graph:
+        """Trace `root` as torch.fx does, BatchNorm subclasses that call `super()` among it."""
+        with _without_dimension_checks():
+            return super().trace(root, concrete_args)
 
     def _observe(self, value: Any) -> None:
         def note(proxy: Any) -> Any:
@@ -51,6 +63,38 @@ class LayerTracer(fx.Tracer):
             return proxy
 
         fx.node.map_aggregate(value, note)
+
+
+@contextmanager
+def _without_dimension_checks() -> Iterator[None]:
+    """Leave out the checks of BatchNorm's forward, which would branch on a traced value."""
+    kinds: list[Any] = [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm]
+    checks = [kind._check_input_dim for kind in kinds]
+    try:
+        for kind in kinds:
+            kind._check_input_dim = lambda self, input: None
+        yield
+    finally:
+        for kind, check in zip(kinds, checks, strict=True):
+            kind._check_input_dim = check
+
+
+def _shows_values(module: nn.Module) -> bool:
+    """Tell whether a hook is shown what goes in or out; some only compute a weight."""
+    if not has_hooks(module):
+        return False
+    others = any(
+        bool(getattr(module, name, None))
+        for name in ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+    )
+    return others or not all(computes_weight(h) for h in module._forward_pre_hooks.values())
+
+
+def computes_weight(hook: Any) -> bool:
+    """Tell whether a forward pre-hook is a weight norm, a spectral norm or a pruning mask."""
+    return type(hook).__name__ in {"WeightNorm", "SpectralNorm"} or isinstance(
+        hook, prune.BasePruningMethod
+    )
 
 
 def has_hooks(module: nn.Module) -> bool:

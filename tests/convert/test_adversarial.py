@@ -21,9 +21,7 @@ judged by these in float32 and below that float64 does not judge first."""
 
 
 NOT_YET = {
-    "control flow on values",
     "complex",
-    "control flow on the batch size",
 }
 """What fold falls short of; a case that passes shows up as XPASS and is taken off."""
 

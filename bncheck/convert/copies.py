@@ -1,0 +1,67 @@
+"""Copies of models, those with computed weights among them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+
+from bncheck.model.trace_fx import computes_weight
+
+
+def copy_of(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a deep copy; `memo` gives, by id, what takes the place of tensors and modules.
+
+    A weight that a hook has computed is no leaf of autograd, which `copy.deepcopy` refuses; its
+    value is copied.
+    """
+    memo = {} if memo is None else memo
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach().clone())
+    return copy.deepcopy(model, memo)
+
+
+def bake(model: nn.Module) -> nn.Module:
+    """Return a copy whose parametrizations, weight and spectral norms and masks are values."""
+    baked = copy_of(model)
+    for module in baked.modules():
+        if parametrize.is_parametrized(module):
+            _end_parametrizations(module)
+        for hook in list(module._forward_pre_hooks.values()):
+            match type(hook).__name__:
+                case "WeightNorm":
+                    remove_weight_norm(module, hook.name)  # type: ignore[attr-defined]
+                case "SpectralNorm":
+                    remove_spectral_norm(module, hook.name)  # type: ignore[attr-defined]
+                case _ if isinstance(hook, prune.BasePruningMethod):
+                    prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
+    return baked
+
+
+def _end_parametrizations(module: nn.Module) -> None:
+    """Replace the parametrized tensors of a copied module by their values.
+
+    `remove_parametrizations` would take the properties from the class, which the module that this
+    one was copied from has too.
+    """
+    names = list(module.parametrizations)  # type: ignore[arg-type]
+    with torch.no_grad():
+        values = {name: getattr(module, name).detach().clone() for name in names}
+    module.__class__ = type(module).__bases__[0]
+    del module.parametrizations
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
+
+
+def may_be_baked(model: nn.Module) -> bool:
+    """Tell whether some weight of the model is computed in a way that `bake` ends."""
+    return any(
+        parametrize.is_parametrized(module)
+        or any(computes_weight(hook) for hook in module._forward_pre_hooks.values())
+        for module in model.modules()
+    )

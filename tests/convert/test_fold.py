@@ -1,0 +1,185 @@
+"""What fold does with a model around the algebra: tracers, copies, names, state dicts."""
+
+import copy
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+import bncheck
+from bncheck.convert.fold import fold
+from fixtures.models.adversarial import randomise
+
+
+def block(inputs=3, outputs=4, **options):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, **options), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+def prepared(model):
+    model = model.eval().double()
+    randomise(model)
+    return model
+
+
+class Branching(nn.Module):
+    """Takes a branch by a value: no tracer can read the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = block(), block(4), block(4)
+        self.loose = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = self.second(x) if x.mean() > 0 else self.third(x)
+        return self.loose(x) if x.sum() > 0 else x
+
+
+def test_parts_are_folded_where_the_whole_cannot_be_traced():
+    model = prepared(Branching())
+    x = torch.randn(2, 3, 9, 9).double()
+    result = bncheck.fold(model, x)
+    assert result.traced_by == "record"
+    assert result.verification.passed
+    assert {step.batch_norm: step.into for step in result.steps} == {
+        "first.1": "first.0", "second.1": "second.0",
+    }  # fmt: skip
+    assert {r.batch_norm for r in result.refusals} == {"third.1", "loose"}
+    assert type(result.model) is Branching
+    for sign in (1, -1, 5):
+        torch.testing.assert_close(result.model(sign * x), model(sign * x))
+
+
+def test_an_input_is_guessed_where_none_is_given():
+    result = fold(prepared(nn.Sequential(block(), nn.Flatten(), nn.Linear(4 * 62 * 62, 2))))
+    assert len(result.steps) == 1
+    assert result.verification.passed
+    with pytest.raises(bncheck.BNCheckError, match="give example inputs"):
+        fold(prepared(nn.Sequential(block(), nn.Flatten(), nn.Linear(17, 2))))
+
+
+COMPUTED = {
+    "parametrization": lambda conv: parametrizations.weight_norm(conv),
+    "spectral parametrization": lambda conv: parametrizations.spectral_norm(conv),
+    "weight norm": lambda conv: weight_norm(conv),
+    "spectral norm": lambda conv: spectral_norm(conv),
+    "pruning": lambda conv: prune.random_unstructured(conv, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("kind", COMPUTED)
+@pytest.mark.filterwarnings("ignore")
+def test_computed_weights_are_baked_when_that_is_allowed(kind):
+    model = block()
+    model[0] = COMPUTED[kind](model[0])
+    model = prepared(model)
+    x = torch.randn(2, 3, 6, 6).double()
+    expected = model(x)
+
+    refused = fold(model, x)
+    assert not refused.steps
+    assert "bake_parametrizations" in refused.refusals[0].reason
+
+    result = fold(model, x, bake_parametrizations=True)
+    assert len(result.steps) == 1
+    assert result.kept_class
+    assert type(result.model[0]) is nn.Conv2d
+    torch.testing.assert_close(result.model(x), expected)
+    torch.testing.assert_close(model(x), expected)
+
+
+class Normalised(nn.BatchNorm2d):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.LeakyReLU(0.2)
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+def test_a_folded_state_dict_loads_into_the_same_architecture():
+    def build():
+        return prepared(
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3, bias=False), Normalised(4), nn.BatchNorm2d(4, affine=False),
+                nn.ReLU(), nn.BatchNorm2d(4),
+            )
+        )  # fmt: skip
+
+    model, x = build(), torch.randn(2, 3, 6, 6).double()
+    result = fold(model, x, keep_class=True)
+    assert [step.batch_norm for step in result.steps] == ["1"]
+    fresh = bncheck.remove_folded(build(), result.model.state_dict())
+    fresh.load_state_dict(result.model.state_dict())
+    torch.testing.assert_close(fresh.eval()(x), model(x))
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.tail = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), block(4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        norm = self.norm
+        x = nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        return self.tail(x.relu())
+
+
+def test_the_class_is_kept_or_the_graph_is_rewritten():
+    model, x = prepared(Functional()), torch.randn(2, 3, 9, 9).double()
+    result = fold(model, x)
+    assert len(result.steps) == 2
+    assert not result.kept_class
+    assert isinstance(result.model, torch.fx.GraphModule)
+    assert not [name for name in result.model.state_dict() if "norm" in name or ".1." in name]
+    torch.testing.assert_close(result.model(x), model(x))
+
+    kept = fold(model, x, keep_class=True)
+    assert type(kept.model) is Functional
+    assert [step.batch_norm for step in kept.steps] == ["tail.1"]
+    assert "keep_class" in kept.refusals[0].reason
+
+
+def test_formats_flags_ties_and_names_are_kept():
+    model = prepared(nn.Sequential(block(), block(4), nn.Conv2d(4, 4, 1)))
+    model = model.to(memory_format=torch.channels_last).float()
+    model[0][0].weight.requires_grad_(False)
+    model[2].weight = nn.Parameter(model[2].weight.detach())
+    tied = nn.ModuleDict({"net": model, "again": model[2]})
+    model.register_buffer("note", torch.ones(3), persistent=False)
+
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = tied
+
+        def forward(self, x):
+            return self.parts["again"](self.parts["net"](x))
+
+    root = Root().eval()
+    result = fold(root, torch.randn(2, 3, 9, 9))
+    folded = result.model
+    assert len(result.steps) == 2
+    assert folded.parts["net"][2] is folded.parts["again"]
+    first = folded.parts["net"][0][0]
+    assert first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not first.weight.requires_grad
+    assert folded.parts["net"][1][0].weight.requires_grad
+    assert torch.equal(folded.parts["net"].note, torch.ones(3))
+    gone = {n for n, _ in root.named_parameters() if ".0.1." in n or ".1.1." in n}
+    kept = [n for n, _ in root.named_parameters() if n not in gone]
+    assert [n for n, _ in folded.named_parameters()] == kept
+
+
+def test_a_folded_model_can_be_copied_pickled_and_trained():
+    model = prepared(nn.Sequential(block(), block(4)))
+    folded = copy.deepcopy(fold(model, torch.randn(2, 3, 9, 9).double()).model).train()
+    folded(torch.randn(2, 3, 9, 9).double()).sum().backward()
+    assert all(p.grad is not None for p in folded.parameters())
