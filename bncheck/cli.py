@@ -56,7 +56,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends quietly
-        except (BNCheckError, OSError, RecursionError, MemoryError) as problem:
+        except (BNCheckError, OSError, ImportError, RecursionError, MemoryError) as problem:
             if (ctx.obj or {}).get("debug"):
                 traceback.print_exc()
             click.echo(f"bncheck: {_sentence(problem)}", err=True)
@@ -66,6 +66,8 @@ class Commands(click.Group):
 def _sentence(problem: Exception) -> str:
     if isinstance(problem, OSError) and problem.filename is not None:
         return f"{problem.filename}: {problem.strerror}"
+    if isinstance(problem, ModuleNotFoundError) and problem.name in {"torch", "safetensors"}:
+        return f"{problem.name} is needed for models; install it with pip install 'bncheck[torch]'"
     if isinstance(problem, BNCheckError | OSError):
         return str(problem)
     return f"{type(problem).__name__}: {problem} (--debug shows where)"

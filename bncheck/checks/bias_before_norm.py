@@ -22,23 +22,25 @@ from bncheck.graph import (
 def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
     """Yield each producer with a bias whose output goes straight, and only, into a norm."""
     for node in graph.of_kind(*PRODUCERS):
-        layer = node.layer
-        if layer is None or layer.site is None or node.get("bias") is not True:
+        uses = _uses(graph, node)
+        site = node.layer.site if node.layer is not None else node.site
+        if not uses or uses[0] is not node or site is None or node.get("bias") is not True:
             continue
-        if any(_of_sequences(use) for use in graph.uses(layer)):
+        if any(_of_sequences(use) for use in uses):
             continue
-        consumers = [only_consumer(use) for use in graph.uses(layer)]
+        consumers = [only_consumer(use) for use in uses]
         norms = [c for c in consumers if c is not None and c.kind in BATCH_STATISTICS]
-        if len(norms) != len(consumers) or graph.uses(layer)[0] is not node:
+        if len(norms) != len(consumers):
             continue
         norm = norms[0]
+        type_name = node.layer.type_name.rpartition(".")[2] if node.layer else node.kind.value
         yield Match(
-            layer.site,
-            f"{layer.type_name.rpartition('.')[2]} has a bias, but its output goes straight into "
+            site,
+            f"{type_name} has a bias, but its output goes straight into "
             f"{'BatchNorm' if norm.kind is Kind.BATCH_NORM else 'InstanceNorm'}, "
             "which subtracts it again",
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
-            fix=_without_bias(layer, layer.site),
+            fix=_without_bias(node.layer, site) if node.layer is not None else None,
         )
 
 
@@ -58,6 +60,14 @@ def _without_bias(layer: Layer, site: Site) -> Fix | None:
         case _:
             return None
     return Fix("Set bias=False", (SetKeyword(site, "bias", "False", position),), safe=False)
+
+
+def _uses(graph: LayerGraph, node: Node) -> list[Node]:
+    """Return where the layer is applied; an exported program has calls with parameters only."""
+    if node.layer is not None:
+        return graph.uses(node.layer)
+    bias = node.parameters.get("bias")
+    return [use for use in graph.nodes if bias is not None and use.parameters.get("bias") == bias]
 
 
 def _of_sequences(node: Node) -> bool:

@@ -21,6 +21,12 @@ trust_option = click.option(
     metavar="NAME",
     help="Allow a pickle the classes of this package, or this class or function; it is imported.",
 )
+architecture_option = click.option(
+    "--arch",
+    "architecture",
+    metavar="PACKAGE.MODULE:CALLABLE",
+    help="What builds the model that a state dict belongs to; it is imported and called.",
+)
 input_option = click.option(
     "--input",
     "inputs",
@@ -46,12 +52,7 @@ def conversion_options(function: Function) -> Function:
         ),
         click.option("--dry-run", is_flag=True, help="Convert and verify, but write nothing."),
         trust_option,
-        click.option(
-            "--arch",
-            "architecture",
-            metavar="PACKAGE.MODULE:CALLABLE",
-            help="What builds the model that a state dict belongs to; it is imported and called.",
-        ),
+        architecture_option,
         input_option,
         click.option(
             "-o", "--output", type=click.Path(path_type=Path), help="Where the result goes."

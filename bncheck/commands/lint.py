@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bncheck.commands._conversion import architecture_option, input_option, trust_option
 from bncheck.errors import BNCheckError
 
 if TYPE_CHECKING:
     from bncheck.cache import Cache
     from bncheck.config import Settings
+    from bncheck.findings import Finding
     from bncheck.worker import Report
 
 
@@ -84,6 +87,9 @@ def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     "--stdin-filename", metavar="PATH", help="The name of what is read from stdin (PATH is -)."
 )
 @click.option("--no-cache", is_flag=True, help="Neither use nor write .bncheck_cache.")
+@trust_option
+@architecture_option
+@input_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -103,16 +109,20 @@ def command(
     exit_zero: bool,
     stdin_filename: str | None,
     no_cache: bool,
+    trust: tuple[str, ...],
+    architecture: str | None,
+    inputs: tuple[str, ...],
 ) -> None:
-    """Find Batch Normalization mistakes in Python files, folders, or `-` for stdin.
+    """Find Batch Normalization mistakes in Python files, folders, saved models, or `-` for stdin.
 
-    Exits with 0 without findings, 1 with some, and 2 if it could not run. Settings come from
-    `[tool.bncheck]` of the nearest pyproject.toml; `# noqa: BN101` silences a line.
+    A saved model is loaded without running code from it, and traced; --trust, --arch and --input
+    are for it. Exits with 0 without findings, 1 with some, and 2 if it could not run. Settings
+    come from `[tool.bncheck]` of the nearest pyproject.toml; `# noqa: BN101` silences a line.
     """
     from bncheck.cache import Cache, cache_folder
     from bncheck.config import read_settings
-    from bncheck.discover import source_files, without_excluded
-    from bncheck.linting import read_sources
+    from bncheck.discover import is_model_file, source_files, without_excluded
+    from bncheck.linting import check_codes, read_sources
 
     paths = paths or (".",)
     from_stdin = "-" in paths
@@ -129,18 +139,29 @@ def command(
         pedantic=settings.pedantic or pedantic,
         minimum_batch_size=min_batch_size or settings.minimum_batch_size,
     )
+    check_codes(settings)
+    found: dict[str, list[Finding]] = {}
     if from_stdin:
         sources = {stdin_filename or "<stdin>": sys.stdin.buffer.read()}
     else:
         wanted = without_excluded(paths, settings.exclude) if force_exclude else paths
-        sources = read_sources(source_files(wanted, settings.exclude))
+        models = [path for path in wanted if is_model_file(path)]
+        sources = read_sources(
+            source_files((path for path in wanted if path not in models), settings.exclude)
+        )
+        for path in models:
+            from bncheck.model.lint import lint_model
+
+            found[path] = lint_model(
+                path, settings, inputs=inputs, architecture=architecture, trust=trust
+            )
     cache = None if no_cache or from_stdin else Cache(cache_folder(Path.cwd()))
     output = Output(output_format, statistics, exit_zero, unsafe_fixes)
     if diff or fixing:
-        found = _fix(sources, settings, cache, output, diff=diff, to_stdout=from_stdin)
+        left = _fix(sources, settings, cache, output, found, diff=diff, to_stdout=from_stdin)
     else:
-        found = _lint(sources, settings, cache, output)
-    context.exit(1 if found and not exit_zero else 0)
+        left = _lint(sources, settings, cache, output, found)
+    context.exit(1 if left and not exit_zero else 0)
 
 
 def _settings_folder(paths: tuple[str, ...]) -> Path:
@@ -150,14 +171,18 @@ def _settings_folder(paths: tuple[str, ...]) -> Path:
 
 
 def _lint(
-    sources: dict[str, bytes], settings: Settings, cache: Cache | None, output: Output
+    sources: dict[str, bytes],
+    settings: Settings,
+    cache: Cache | None,
+    output: Output,
+    found: dict[str, list[Finding]],
 ) -> bool:
-    """Report the findings; tell whether there are any."""
+    """Report the findings, those `found` in models first; tell whether there are any."""
     from bncheck.linting import lint
 
     report = lint(sources, settings, cache)
-    _report(report, output, fixed=0)
-    return bool(report.findings)
+    _report(report, output, found, fixed=0)
+    return bool(report.findings or any(found.values()))
 
 
 def _fix(
@@ -165,6 +190,7 @@ def _fix(
     settings: Settings,
     cache: Cache | None,
     output: Output,
+    found: dict[str, list[Finding]],
     *,
     diff: bool,
     to_stdout: bool,
@@ -182,21 +208,25 @@ def _fix(
         click.echo(text, nl=False)
         return bool(fixed.report.findings)
     fixing.write(sources, fixed.sources)
-    _report(fixed.report, output, fixed=fixed.count)
-    return bool(fixed.report.findings)
+    _report(fixed.report, output, found, fixed=fixed.count)
+    return bool(fixed.report.findings or any(found.values()))
 
 
-def _report(report: Report, output: Output, *, fixed: int) -> None:
+def _report(
+    report: Report, output: Output, in_models: dict[str, list[Finding]], *, fixed: int
+) -> None:
     """Print findings to stdout; what is said about them goes to stderr."""
     from bncheck.report import json, text
 
+    findings = [*chain.from_iterable(in_models.values()), *report.findings]
     if output.format == "json":
-        click.echo(json.findings_as_json(report.findings))
+        click.echo(json.findings_as_json(findings))
     else:
-        for block in text.findings_as_text(report.findings):
+        for block in text.findings_as_text(findings):
             click.echo(block)
     if output.statistics:
-        for line in text.statistics(report.findings, report.statistics):
+        for line in text.statistics(findings, report.statistics):
             click.echo(line, err=output.format == "json")
-    closing = text.summary(report.findings, report.files, unsafe=output.unsafe, fixed=fixed)
+    files = report.files + len(in_models)
+    closing = text.summary(findings, files, unsafe=output.unsafe, fixed=fixed)
     click.echo(closing, err=True)
