@@ -18,7 +18,8 @@ from bncheck.timeline import Mode, ModeChange, RequiresGrad, SetMomentum, Target
 class Refined:
     """What a test on a member lets through, and what it does not."""
 
-    name: str
+    names: tuple[str, ...]
+    """The names that are bound to the member, such as `name, module`."""
     passed: Members
     rest: Members
     leaves: bool = False
@@ -33,19 +34,28 @@ def tested(run: Run, test: cst.BaseExpression) -> Refined | None:
             break
     else:
         return None
+    together = tuple(other for other, bound in run.frame.names.items() if bound == value)
     part = replace(value, part=True)
     classes = _classes(run, test, name)
     if classes is None:
-        if _speaks_of_norms(test):
-            return Refined(name, replace(value, classes=("BatchNorm",)), part)
-        return Refined(name, part, part)
+        return _tested_by_name(test, together, value)
     passed = replace(value, classes=classes)
     if isinstance(test, cst.UnaryOperation):
-        return Refined(name, part, passed, leaves=True)
+        return Refined(together, part, passed, leaves=True)
     simple = isinstance(test, cst.Call | cst.Comparison)
     if not simple and not _only_or(test):
         passed = replace(passed, part=True)
-    return Refined(name, passed, part)
+    return Refined(together, passed, part)
+
+
+def _tested_by_name(test: cst.BaseExpression, together: tuple[str, ...], value: Members) -> Refined:
+    """Return what a test on names means: `"fc" not in name` is all that matters but a head."""
+    part = replace(value, part=True)
+    excludes = any(isinstance(node, cst.NotIn | cst.Not) for node in walk(test))
+    if _speaks_of_norms(test):
+        norms = replace(value, classes=("BatchNorm",))
+        return Refined(together, part, norms) if excludes else Refined(together, norms, part)
+    return Refined(together, value if excludes else part, part)
 
 
 def _only_or(test: cst.BaseExpression) -> bool:

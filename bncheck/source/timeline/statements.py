@@ -281,19 +281,18 @@ def _if(run: Run, node: cst.If) -> None:
 
 def _if_on_members(run: Run, node: cst.If, refined: members.Refined) -> None:
     """Follow both ways: each runs for some members of a model."""
-    before = run.frame.names.get(refined.name)
-    if before is None:
-        return
+    before = {name: run.frame.names[name] for name in refined.names}
     was_dead = run.dead
-    run.frame.names[refined.name] = refined.passed
+    run.frame.names.update(dict.fromkeys(refined.names, refined.passed))
     run_body(run, node.body.body)
     run.dead = was_dead
-    run.frame.names[refined.name] = refined.rest
+    run.frame.names.update(dict.fromkeys(refined.names, refined.rest))
     if isinstance(node.orelse, cst.If):
         _if(run, node.orelse)
     elif node.orelse is not None:
         run_body(run, node.orelse.body.body)
-    run.frame.names[refined.name] = before if not refined.leaves else refined.rest
+    if not refined.leaves:
+        run.frame.names.update(before)
     run.dead = was_dead
 
 
