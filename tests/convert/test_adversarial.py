@@ -20,17 +20,9 @@ largest value; the scales here reach a hundred, so that half precision is coarse
 judged by these in float32 and below that float64 does not judge first."""
 
 
-NOT_YET = {
-    "complex",
-}
-"""What fold falls short of; a case that passes shows up as XPASS and is taken off."""
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 @pytest.mark.filterwarnings("ignore")
-def test_adversarial(case, request):
-    if case.name in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="fold does not do this yet"))
+def test_adversarial(case):
     model = case.model()
     before = snapshot(model)
     arguments, keywords = call(case, 1)
@@ -59,6 +51,24 @@ def test_adversarial(case, request):
         assert any(re.search(case.refused, reason, re.IGNORECASE) for reason in reasons.values()), (
             reasons
         )
+
+
+EVERYTHING = {"partial": True, "duplicate_shared": True, "bake_parametrizations": True}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_wrong_with_every_option(case):
+    if case.error:
+        pytest.skip("refused as a whole")
+    model = case.model()
+    before = snapshot(model)
+    arguments, keywords = call(case, 1)
+
+    result = fold(model, arguments, keywords, verify=False, **EVERYTHING)
+
+    assert_untouched(before, model)
+    assert_same(case, model, result.model)
 
 
 def call(case, seed, batch=None):

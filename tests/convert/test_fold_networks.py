@@ -25,7 +25,6 @@ PART = 100
 
 @pytest.mark.parametrize("part", range(-(-COUNT // PART)))
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.xfail(reason="fold leaves some that the rule calls foldable")
 def test_random_networks(part):
     @seed(SEED * 1_000_003 + part)
     @settings(
