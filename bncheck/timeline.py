@@ -552,8 +552,8 @@ class Timeline:
     """Functions and classes that the settings say call train() and eval() themselves."""
     called_on_others: frozenset[str] = frozenset()
     """Names of methods that the project's files call on something other than `self`."""
-    synchronises: bool = False
-    """Whether a file of the project mentions synchronised BatchNorm."""
+    norm_kinds: frozenset[str] = frozenset()
+    """The BatchNorm classes that the project's files use and not only test for."""
     minimum_batch_size: int = 8
     """Training batches below this are tiny; from the settings."""
     classes: tuple[ModuleClass, ...] = ()

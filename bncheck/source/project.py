@@ -20,6 +20,11 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which other people's packages lie beside one another: not one project."""
 
 
+_NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
+_NORMS = re.compile(
+    rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
+)
+"""In code, not in prose."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 
 
@@ -60,6 +65,7 @@ class Project:
     one_value_norms: dict[int, bool] = field(default_factory=dict)
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
     _called: frozenset[str] | None = None
+    _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
@@ -114,6 +120,20 @@ class Project:
                 found.update(name.decode() for name in _CALLED.findall(encoded))
             self._called = frozenset(found)
         return self._called
+
+    def norm_kinds(self) -> frozenset[str]:
+        """Return the BatchNorm classes that the files given as text use, not only test for."""
+        if self._norm_kinds is None:
+            found: set[str] = set()
+            for text in self.texts.values():
+                encoded = text.encode() if isinstance(text, str) else text
+                for line in _NORM_LINES.findall(encoded):
+                    if b"isinstance" not in line:
+                        found.update(name.decode() for name in _NORMS.findall(line))
+            self._norm_kinds = frozenset(
+                "SyncBatchNorm" if "sync" in name.lower() else name for name in found
+            )
+        return self._norm_kinds
 
     def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
         """Return everything that a dotted name at the top of `module` may mean.

@@ -59,7 +59,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             shows,
             managed=frozenset(settings.mode_managed_by),
             called_on_others=project.called_on_others(),
-            synchronises=bool(_SYNCHRONISES & project.called_on_others()),
+            norm_kinds=project.norm_kinds(),
             minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)),
             freeze_tests=tuple(facts.freeze_tests(module)),
@@ -122,8 +122,6 @@ class _Before:
         return run
 
 
-_SYNCHRONISES = frozenset({"convert_sync_batchnorm", "convert_syncbn_model", "SyncBatchNorm"})
-
 _CHANGED = re.compile(r"\b(\w+)(?:\.module)?\.(?:eval|train)\(")
 
 
@@ -185,7 +183,7 @@ def _from_function(
         driven_by=driver,
         managed=frozenset(run.settings.mode_managed_by),
         called_on_others=run.project.called_on_others(),
-        synchronises=bool(_SYNCHRONISES & run.project.called_on_others()),
+        norm_kinds=run.project.norm_kinds(),
         minimum_batch_size=run.settings.minimum_batch_size,
     )
 
