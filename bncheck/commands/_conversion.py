@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -93,7 +94,10 @@ def run_conversion(
         evaluate=evaluate,
         as_module=as_module,
     )
-    outcome = convert_file(request, conversions())
+    with warnings.catch_warnings():
+        if not context.find_root().obj:  # --debug shows them
+            warnings.simplefilter("ignore")
+        outcome = convert_file(request, conversions())
     if output_format == "json":
         click.echo(report.as_json(outcome))
     else:

@@ -17,6 +17,7 @@ from bncheck.model.load import Loaded, load
 from bncheck.model.save import save
 from bncheck.verification.compare import Verification
 from bncheck.verification.latency import latencies
+from bncheck.verification.locate import first_difference
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,27 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
     if passed and request.output is not None:
         save(result.model, loaded, request.output, as_module=kind is Kind.MODULE)
         written = request.output
+    where = "" if passed else _where_it_differs(loaded.model, result.model, args, kwargs)
     return Outcome(
         loaded=loaded,
         result=result,
-        notes=(*filter(None, [note]), *result.notes),
+        notes=(*filter(None, [note, where]), *result.notes),
         written=written,
         parameters=(_count(loaded.model), _count(result.model)),
         file_sizes=(size, written.stat().st_size if written else None),
         seconds=latencies(loaded.model, result.model, args, kwargs) if passed else None,
     )
+
+
+def _where_it_differs(original: Any, converted: Any, args: Any, kwargs: Any) -> str:
+    """Name the layer from which on a wrong result differs, where both have layers to compare."""
+    if isinstance(original, torch.jit.ScriptModule | torch.export.ExportedProgram):
+        return ""
+    try:
+        name = first_difference(original, converted, args, kwargs)
+    except Exception:  # the verdict stands; this only helps to find the cause
+        return ""
+    return f"the outputs differ from {name} on" if name else ""
 
 
 def _is_weights(kind: Kind) -> bool:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from bncheck.convert.copies import bake, copy_of, may_be_baked
+from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
-from bncheck.convert.plan import FoldOptions, Plan, Refusal, Step
+from bncheck.convert.plan import FoldOptions, Plan
 from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported

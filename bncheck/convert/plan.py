@@ -10,31 +10,13 @@ import torch
 
 from bncheck.convert import algebra
 from bncheck.convert.labels import Blocked, LabelTable
+from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.producers import Producers, display_name
 from bncheck.graph import Kind, Node
 from bncheck.model.trace import TracedModel
 
 Map = tuple[torch.Tensor, torch.Tensor]
 How = Literal["backward", "forward", "sideways"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One BatchNorm that goes."""
-
-    batch_norm: str
-    into: str
-    """The layers that take it up, separated by commas."""
-    how: str
-    """`backward`, `forward` or `sideways`."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One BatchNorm that stays, and why."""
-
-    batch_norm: str
-    reason: str
 
 
 @dataclass

@@ -9,7 +9,8 @@ from bncheck.convert.backward import push_backward
 from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.forward import push_forward
 from bncheck.convert.labels import Blocked
-from bncheck.convert.plan import BatchNorm, FoldOptions, Plan, Refusal, unfinished
+from bncheck.convert.outcome import Refusal
+from bncheck.convert.plan import BatchNorm, FoldOptions, Plan, unfinished
 from bncheck.convert.producers import Producers
 from bncheck.convert.sideways import merge_sideways
 from bncheck.model.trace import TracedModel

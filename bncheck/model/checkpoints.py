@@ -8,12 +8,14 @@ out, and put back in the same wrapping.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from bncheck.convert.remove import remove_folded
 from bncheck.errors import BNCheckError
 from bncheck.model.kinds import Kind
 from bncheck.model.pickles import load_pickle
@@ -113,16 +115,17 @@ def _is_state_dict(value: Any) -> bool:
 def load_into(
     model: nn.Module, checkpoint: Checkpoint, path: Path, architecture: str
 ) -> tuple[nn.Module, Checkpoint]:
-    """Load a state dict into the model that it belongs to.
+    """Load a state dict into the model that it belongs to, folded as it was itself.
 
     The tensors keep the dtype that they have in the file.
     """
-    wanted = set(model.state_dict())
-    prefix, state = _without_prefix(checkpoint.content, wanted)
-    missing = sorted(wanted - state.keys())
-    unexpected = sorted(state.keys() - wanted)
-    # Files from before torch 0.4.1 have no such counters; they do not matter in eval mode.
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    prefix, state = _without_prefix(checkpoint.content, set(model.state_dict()))
+    missing, unexpected = _differences(model, state)
+    if missing:
+        with suppress(BNCheckError):  # where it is not for want of a fold, the names say more
+            folded = remove_folded(model, state)
+            if not any(_differences(folded, state)):
+                model, missing, unexpected = folded, [], []
     if missing or unexpected:
         reasons = [f"the file lacks {_some(missing)}"] if missing else []
         reasons += [f"the model has no place for {_some(unexpected)}"] if unexpected else []
@@ -136,6 +139,14 @@ def load_into(
         lines = [line.strip() for line in str(problem).splitlines()[1:]] or [str(problem)]
         raise BNCheckError(f"{path} does not fit --arch {architecture}: {lines[0]}") from problem
     return model, replace(checkpoint, content=state, prefix=prefix)
+
+
+def _differences(model: nn.Module, state: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the names that the state dict lacks and those that it has too many."""
+    wanted = set(model.state_dict())
+    # Files from before torch 0.4.1 have no such counters; they do not matter in eval mode.
+    missing = [n for n in wanted - state.keys() if not n.endswith("num_batches_tracked")]
+    return sorted(missing), sorted(state.keys() - wanted)
 
 
 def _without_prefix(state: Mapping[str, Any], wanted: set[str]) -> tuple[str, dict[str, Any]]:

@@ -118,7 +118,7 @@ def ready(
     there; all are left as they were.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with _in_eval(original) as first, _in_eval(converted) as second:
+    with in_eval(original) as first, in_eval(converted) as second:
         yield _placed(first, second, target)
 
 
@@ -387,7 +387,7 @@ def _dtype(model: Any) -> torch.dtype:
 
 
 @contextmanager
-def _in_eval(model: Any) -> Iterator[Any]:
+def in_eval(model: Any) -> Iterator[Any]:
     """Give the model in eval mode, and put each of its modules back as it was."""
     if isinstance(model, torch.export.ExportedProgram):
         yield model.module()

@@ -98,8 +98,12 @@ def test_fold_reports_and_keeps_the_class(output_format: str, tmp_path: Path) ->
 def test_a_state_dict_and_safetensors_stay_what_they_were(tmp_path: Path) -> None:
     for kind in ("state", "safetensors"):
         path = stored(tmp_path, kind, built())
+        before = tmp_path / f"before.{kind}"
+        before.write_bytes(path.read_bytes())
         result = run("fold", path, "-o", path, *ARCH, *INPUT)
         assert result.exit_code == 0, result.output
+        compared = run("verify", before, path, *ARCH, *INPUT)
+        assert compared.exit_code == 0, compared.output
     state = torch.load(tmp_path / "model.state", weights_only=True)
     assert state["epoch"] == 1
     names = set(built().state_dict()) - {n for n in built().state_dict() if n.startswith("bn.")}
@@ -187,6 +191,7 @@ def test_a_failed_verification_writes_nothing(
     result = run("freeze", path, "-o", out, *INPUT)
     assert result.exit_code == 1
     assert "Verification failed" in result.output
+    assert "the outputs differ from 1 on" in result.output
     assert out.read_bytes() == b"old"
 
 
@@ -249,7 +254,7 @@ def nobody_knows_the_input(tmp_path: Path) -> list[Any]:
         (with_no_input_at_all, "write it as 1,3,224,224"),
         (without_batch_norm, "holds no BatchNorm"),
         (with_nan, "NaN"),
-        (nobody_knows_the_input, "give its shape"),
+        (nobody_knows_the_input, "give example inputs with --input"),
     ],
 )
 @pytest.mark.parametrize("command", ["fold", "freeze"])
