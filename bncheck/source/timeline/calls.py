@@ -13,6 +13,7 @@ from bncheck.source.timeline import (
     contexts,
     expressions,
     external,
+    ingredients,
     members,
     networks,
     statements,
@@ -231,7 +232,7 @@ def _instance_method(
     found = classes.find(run, cls, name)
     if isinstance(found, Function):
         return follow(run, node, classes.bound(found, receiver), arguments)
-    known = run.heap.get((receiver, name)) or found
+    known = run.heap.get(receiver, name) or found
     if known is not None and not isinstance(known, Opaque):
         return call_value(run, node, known, arguments)
     if isinstance(known, Opaque) and (known.model or run.looks_like_a_model(known)):
@@ -257,7 +258,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         made = Instance(cls)
         _initialise(run, node, cls, made, arguments)
         return made
-    holds, kinds = classes.holds(run.project, cls)
+    holds, kinds = ingredients.holds(run.project, cls)
     if qualified in run.settings.norm_free_models:
         holds, kinds = False, frozenset()
     model = Model(
@@ -285,7 +286,7 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
         follow(run, node, classes.bound(init, made), arguments)
     elif isinstance(made, Instance):
         for keyword, value in arguments.keywords.items():
-            run.heap[made, keyword] = value
+            run.heap.set(made, keyword, value)
 
 
 def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:

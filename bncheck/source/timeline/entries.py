@@ -13,11 +13,18 @@ from bncheck.config import Settings
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
-from bncheck.source.timeline import calls, classes, facts, known
+from bncheck.source.timeline import (
+    calls,
+    classes,
+    facts,
+    ingredients,
+    known,
+)
 from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     Class,
     Data,
@@ -72,13 +79,29 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
         for name, node, owner in _candidates(module):
             if node in followed or (not again and names[name] > 1):
                 continue
-            if not relevant(project, module, node, hops=2):
+            if not _may_start(project, module, node, owner):
                 continue
             timeline = _from_function(before, followed, node, owner)
             timeline.shows_batch_norm = shows
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
     return found
+
+
+_SWITCHES = frozenset(
+    """
+    eval train requires_grad requires_grad_ no_grad inference_mode checkpoint checkpoint_sequential
+    """.split()  # noqa: SIM905
+)
+"""What a network's own method must name for it to be followed by itself."""
+
+
+def _may_start(
+    project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+) -> bool:
+    if owner is not None and classes.is_network(project, Class(owner, module)) is True:
+        return bool(identifiers(node) & _SWITCHES)
+    return relevant(project, module, node, hops=1)
 
 
 _WORD = re.compile(r"\w+")
@@ -109,7 +132,7 @@ class _Before:
             before.settings,
             frame,
             list(before.steps),
-            dict(before.heap),
+            before.heap.on_top(),
             list(before.models),
             list(before.loaders),
             dict(before.parts),
@@ -191,7 +214,7 @@ def _from_function(
 def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     """Return an object of the class: after `__init__`, and whatever else its users do to it."""
     if classes.is_network(run.project, cls) is not False:
-        holds, kinds = classes.holds(run.project, cls)
+        holds, kinds = ingredients.holds(run.project, cls)
         model = Model(
             "self",
             Origin.SELF,
@@ -219,8 +242,8 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")
     changed = set(_CHANGED.findall(cls.module.text))
-    for (holder, name), value in list(run.heap.items()):
-        if holder is not made or isinstance(value, Data):
+    for name, value in run.heap.of(made.models[0] if isinstance(made, Models) else made).items():
+        if isinstance(value, Data):
             continue
         if name in changed or classes.ancestry(run.project, cls).unknown:
             run.escape(owner.name, [value], "")

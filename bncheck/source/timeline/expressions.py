@@ -119,7 +119,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
         case Models(models=models):
             return join([_model_attribute(run, model, name) for model in models])
         case Instance(cls=cls):
-            known = run.heap.get((value, name))
+            known = run.heap.get(value, name)
             if known is not None:
                 return known
             found = classes.find(run, cls, name)
@@ -146,7 +146,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
         case Opaque() if value.model is not None:
             return _model_attribute(run, value.model, name)
         case Opaque():
-            known = run.heap.get((value, name))
+            known = run.heap.get(value, name)
             if known is None:
                 known = Opaque(
                     f"{value.name}.{name}" if value.name else name,
@@ -162,7 +162,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
 
 
 def _remember(run: Run, owner: object, name: str, value: Value) -> Value:
-    run.heap[owner, name] = value
+    run.heap.set(owner, name, value)
     return value
 
 
@@ -171,7 +171,7 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
         return Models((model,))
     if name == "training":
         return ModeOf(model)
-    known = run.heap.get((model, name))
+    known = run.heap.get(model, name)
     if known is not None:
         return known
     cls = run.classes.get(model)

@@ -9,7 +9,10 @@ import libcst as cst
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import Imported, SourceModule, dotted
 from bncheck.source.project import Project
-from bncheck.source.timeline import classes
+from bncheck.source.timeline import (
+    classes,
+    ingredients,
+)
 from bncheck.source.timeline.syntax import identifiers, source, walk
 from bncheck.source.timeline.values import Class
 from bncheck.timeline import Fact, FreezeTest, ModuleClass, TrainOverride
@@ -24,7 +27,7 @@ def module_classes(module: SourceModule, project: Project) -> Iterator[ModuleCla
             cls = Class(binding, module)
             if classes.is_network(project, cls) is not True:
                 continue
-            holds, kinds = classes.holds(project, cls)
+            holds, kinds = ingredients.holds(project, cls)
             method = classes.members(binding).get("train")
             yield ModuleClass(
                 binding.name.value,

@@ -194,7 +194,7 @@ def _apply(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> None
 def _other_method(
     run: Run, node: cst.Call, model: Model, name: str, arguments: Arguments, inherited: bool
 ) -> Value:
-    part = run.heap.get((model, name))
+    part = run.heap.get(model, name)
     if isinstance(part, Models):
         return forward(run, node, part, arguments)
     if isinstance(part, Opaque) and (part.type_name or part.model):

@@ -14,6 +14,7 @@ from bncheck.config import Settings as LintSettings
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS
 from bncheck.source.timeline.syntax import identifiers, walk
 from bncheck.source.timeline.values import (
@@ -71,7 +72,7 @@ class Run:
     settings: LintSettings
     frame: Frame
     steps: list[Step] = field(default_factory=list)
-    heap: dict[tuple[object, str], Value] = field(default_factory=dict)
+    heap: Heap = field(default_factory=Heap)
     """Attributes of instances and networks."""
     models: list[Model] = field(default_factory=list)
     loaders: list[Loader] = field(default_factory=list)
@@ -122,11 +123,11 @@ class Run:
 
     def branch(self, node: cst.CSTNode, ways: list[Callable[[], None]], condition: str) -> None:
         """Run alternatives from the same state, and join what they leave."""
-        names, heap, was_dead = dict(self.frame.names), dict(self.heap), self.dead
+        names, heap, was_dead = dict(self.frame.names), self.heap, self.dead
         alternatives: list[tuple[Step, ...]] = []
-        after: list[tuple[dict[str, Value], dict[tuple[object, str], Value]]] = []
+        after: list[tuple[dict[str, Value], Heap]] = []
         for way in ways:
-            self.frame.names, self.heap, self.dead = dict(names), dict(heap), was_dead
+            self.frame.names, self.heap, self.dead = dict(names), heap.on_top(), was_dead
             with self.block() as steps:
                 way()
             alternatives.append(tuple(steps))
@@ -136,7 +137,7 @@ class Run:
         self.frame.names, self.heap = names, heap
         if after:
             self.frame.names = _joined([names for names, _ in after])
-            self.heap = _joined([heap for _, heap in after])
+            heap.absorb([layer for _, layer in after])
         if any(alternatives):
             was_dead, self.dead = self.dead, False
             self.emit(Branch(self.site(node), tuple(alternatives), condition))
@@ -167,7 +168,7 @@ class Run:
                 if isinstance(owner, Settings):
                     value = owner.defaults.get(attr.value)
                 elif isinstance(owner, Instance | Opaque):
-                    value = self.heap.get((owner, attr.value))
+                    value = self.heap.get(owner, attr.value)
         if isinstance(value, Constant) and isinstance(value.value, int):
             return value.value
         return UNKNOWN
@@ -243,9 +244,9 @@ class Run:
 
     def part_holds(self, cls: Class, name: str) -> Fact:
         """Tell whether a part of a network of a class holds BatchNorm."""
-        from bncheck.source.timeline import classes
+        from bncheck.source.timeline import ingredients
 
-        return classes.part_holds(self.project, cls, name)
+        return ingredients.part_holds(self.project, cls, name)
 
     def escape(self, node: cst.CSTNode, values: Iterable[Value], function: str) -> None:
         """Note that every model in reach of the values may have been changed."""
@@ -274,7 +275,7 @@ class Run:
                 case Container(elements=elements):
                     stack.extend(elements)
                 case Instance():
-                    stack.extend(v for (owner, _), v in self.heap.items() if owner is value)
+                    stack.extend(self.heap.of(value).values())
                 case Method(value=receiver):
                     stack.append(receiver)
                 case Function(receiver=receiver, outer=outer):

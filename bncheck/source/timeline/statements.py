@@ -206,7 +206,7 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
                     )
                 return
             for model in models:
-                run.heap[model, name] = value
+                run.heap.set(model, name, value)
                 if isinstance(value, Models):
                     for part in value.models:
                         if part.parent is None and not model.within(part):
@@ -220,7 +220,7 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
         case Instance() | Opaque():
             if isinstance(value, Constant):
                 value = Constant(value.value, fixed=False)
-            run.heap[owner, name] = value
+            run.heap.set(owner, name, value)
 
 
 def _name_it(name: str, value: Value) -> None:

@@ -23,18 +23,22 @@ _QUIET = (
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Yield a node and everything below it but whitespace and punctuation, in no order."""
     stack = [node]
-    pop, push = stack.pop, stack.append
     while stack:
-        node = pop()
+        node = stack.pop()
         yield node
-        for name in _fields(type(node)):
-            value = getattr(node, name)
-            if value.__class__ is list or value.__class__ is tuple:
-                for item in value:
-                    if _is_walked(item.__class__):
-                        push(item)
-            elif _is_walked(value.__class__):
-                push(value)
+        stack += inside(node)
+
+
+def inside(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """Return a node's children but whitespace and punctuation."""
+    found: list[cst.CSTNode] = []
+    for name in _fields(node.__class__):
+        value = getattr(node, name)
+        if value.__class__ is list or value.__class__ is tuple:
+            found += [item for item in value if _is_walked(item.__class__)]
+        elif _is_walked(value.__class__):
+            found.append(value)
+    return found
 
 
 @cache
@@ -86,8 +90,8 @@ def source(node: cst.CSTNode) -> str:
 
 
 def names_in_order(node: cst.CSTNode) -> tuple[str, ...]:
-    """Return the names in an expression, such as `('test_loader', 'enumerate')`, sorted."""
-    return tuple(sorted(identifiers(node)))
+    """Return the names in an expression, such as `('enumerate', 'test_loader')`, sorted."""
+    return tuple(sorted({n.value for n in walk(node) if isinstance(n, cst.Name)}))
 
 
 def string(node: cst.BaseExpression | None) -> str | None:

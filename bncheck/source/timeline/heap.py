@@ -1,0 +1,58 @@
+"""The attributes of objects, in layers: a branch writes into its own, and only that is joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bncheck.source.timeline.values import Value, join
+
+
+@dataclass(eq=False)
+class Heap:
+    """Owner and attribute to value."""
+
+    below: Heap | None = None
+    written: dict[object, dict[str, Value]] = field(default_factory=dict)
+
+    def get(self, owner: object, name: str) -> Value | None:
+        """Return an attribute; None where it was never written."""
+        layer: Heap | None = self
+        while layer is not None:
+            attributes = layer.written.get(owner)
+            if attributes is not None and name in attributes:
+                return attributes[name]
+            layer = layer.below
+        return None
+
+    def set(self, owner: object, name: str, value: Value) -> None:
+        """Write an attribute."""
+        self.written.setdefault(owner, {})[name] = value
+
+    def of(self, owner: object) -> dict[str, Value]:
+        """Return every attribute of one owner."""
+        found: dict[str, Value] = {}
+        layer: Heap | None = self
+        while layer is not None:
+            for name, value in layer.written.get(owner, {}).items():
+                found.setdefault(name, value)
+            layer = layer.below
+        return found
+
+    def on_top(self) -> Heap:
+        """Return a heap that reads through to this one and writes into itself."""
+        return Heap(below=self)
+
+    def absorb(self, layers: list[Heap]) -> None:
+        """Write what each of the layers on top of this one has, joined."""
+        keys = dict.fromkeys(key for layer in layers for key in layer._keys())
+        for owner, name in keys:
+            values = [value for layer in layers if (value := layer.get(owner, name)) is not None]
+            first = values[0]
+            same = all(value is first for value in values[1:])
+            self.set(owner, name, first if same else join(values))
+
+    def _keys(self) -> Iterator[tuple[object, str]]:
+        for owner, attributes in self.written.items():
+            for name in attributes:
+                yield owner, name

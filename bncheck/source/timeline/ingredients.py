@@ -1,0 +1,186 @@
+"""What networks are made of, by the names in their classes: whether they hold BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import libcst as cst
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import Assigned, SourceModule, dotted
+from bncheck.source.project import Defined, External, Project
+from bncheck.source.timeline import known
+from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.syntax import identifiers, inside, walk
+from bncheck.source.timeline.values import Class
+from bncheck.timeline import Fact
+
+_MAX_CLOSURE = 40
+"""Classes and functions looked into for what a network is made of."""
+
+_LAYERLESS = tuple(
+    """
+    torch math numpy functools typing collections logging os copy einops itertools warnings
+    dataclasses torchvision.transforms torchvision.ops scipy re abc enum random time sys pathlib
+    json
+    """.split()  # noqa: SIM905
+)
+"""Packages outside whose names are no networks with BatchNorm."""
+
+
+@dataclass(frozen=True)
+class _Ingredient:
+    fact: Fact
+    kind: str = ""
+    """The BatchNorm class that it is."""
+    definition: cst.ClassDef | cst.FunctionDef | None = None
+    module: SourceModule | None = None
+
+
+@lru_cache(maxsize=4096)
+def holds(project: Project, cls: Class) -> tuple[Fact, frozenset[str]]:
+    """Tell whether a network holds BatchNorm, and which kinds are named in what it is made of.
+
+    Looks through the class, its bases, and the classes and functions that they name.
+    """
+    family = ancestry(project, cls)
+    kinds: set[str] = set()
+    unknown = False
+    seen: set[cst.CSTNode] = set()
+    waiting: list[tuple[cst.CSTNode, SourceModule]] = [(c.node, c.module) for c in family.project]
+    while waiting and len(seen) < _MAX_CLOSURE:
+        node, module = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for part in _ingredients(project, node, module):
+            if part.kind:
+                kinds.add(part.kind)
+            unknown = unknown or part.fact is UNKNOWN
+            if part.definition is not None and part.module is not None:
+                waiting.append((part.definition, part.module))
+    if kinds or any(known.zoo_model(base, None) is True for base in family.external):
+        return True, frozenset(kinds)
+    return UNKNOWN if unknown or waiting else False, frozenset()
+
+
+def part_holds(project: Project, cls: Class, name: str) -> Fact:
+    """Tell whether the part that `__init__` assigns to `self.name` holds BatchNorm."""
+    for ancestor in ancestry(project, cls).project:
+        value = _assigned_in_init(ancestor.node).get(name)
+        if value is None:
+            continue
+        facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
+        made = _made_of(project, value, ancestor.module)
+        if True in facts or made is True:
+            return True
+        return UNKNOWN if UNKNOWN in facts or made is UNKNOWN else False
+    return UNKNOWN
+
+
+@lru_cache(maxsize=4096)
+def _assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
+    init = members(node).get("__init__")
+    found: dict[str, cst.BaseExpression] = {}
+    for part in walk(init) if isinstance(init, cst.FunctionDef) else ():
+        match part:
+            case cst.Assign(
+                targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value=name)))],
+                value=value,
+            ):
+                found[name] = value
+    return found
+
+
+def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
+    if not isinstance(value, cst.Call):
+        return UNKNOWN
+    for meaning in project.resolve(dotted(value.func) or "", module):
+        match meaning:
+            case Defined(module=origin, binding=cst.ClassDef() as found):
+                return holds(project, Class(found, origin))[0]
+            case Defined():
+                return UNKNOWN
+    return False
+
+
+@lru_cache(maxsize=8192)
+def _ingredients(
+    project: Project, node: cst.CSTNode, module: SourceModule
+) -> tuple[_Ingredient, ...]:
+    return tuple(_look_up(project, _mentioned(node), module))
+
+
+def _look_up(
+    project: Project, mentioned: _Mentioned, module: SourceModule
+) -> Iterator[_Ingredient]:
+    for name in mentioned.names:
+        last = name.rpartition(".")[2]
+        if last in known.BATCH_NORMS:
+            if mentioned.constructs or name not in mentioned.tested:
+                yield _Ingredient(True, last)
+            continue
+        for meaning in project.resolve(name, module):
+            match meaning:
+                case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
+                    yield _Ingredient(False, "", found, origin)
+                case Defined(binding=Assigned(value=value)):
+                    for kind in sorted(identifiers(value) & known.BATCH_NORMS)[:1]:
+                        yield _Ingredient(True, kind)
+                case External(name=outside):
+                    made = known.zoo_model(outside, mentioned.first_strings.get(name))
+                    if made is True:
+                        yield _Ingredient(True, "BatchNorm2d")
+                    elif made is UNKNOWN or _may_be_a_layer(outside):
+                        yield _Ingredient(UNKNOWN)
+
+
+@dataclass
+class _Mentioned:
+    names: set[str] = field(default_factory=set)
+    """Dotted names."""
+    tested: set[str] = field(default_factory=set)
+    """Those that `isinstance` asks for."""
+    first_strings: dict[str, object] = field(default_factory=dict)
+    """Function called to its first argument, where that is a string."""
+    constructs: bool = False
+    """Whether a BatchNorm class is called."""
+
+
+def _mentioned(node: cst.CSTNode) -> _Mentioned:
+    found = _Mentioned()
+    stack: list[tuple[cst.CSTNode, set[str]]] = [(node, found.names)]
+    while stack:
+        node, names = stack.pop()
+        match node:
+            case cst.Attribute(value=value):
+                name = dotted(node)
+                if name is None:
+                    stack.append((value, names))
+                else:
+                    names.add(name)
+            case cst.Name(value=name):
+                names.add(name)
+            case cst.Call(func=cst.Name(value="isinstance" | "issubclass"), args=[first, second]):
+                stack += [(first, names), (second, found.tested)]
+            case cst.Call(func=func):
+                name = dotted(func)
+                if name is not None:
+                    found.constructs |= name.rpartition(".")[2] in known.BATCH_NORMS
+                    first_value = node.args[0].value if node.args else None
+                    if isinstance(first_value, cst.SimpleString):
+                        found.first_strings[name] = first_value.evaluated_value
+                stack += [(child, names) for child in inside(node)]
+            case _:
+                stack += [(child, names) for child in inside(node)]
+    found.names -= found.tested if not found.constructs else set()
+    return found
+
+
+def _may_be_a_layer(outside: str) -> bool:
+    if any(outside == name or outside.startswith(f"{name}.") for name in _LAYERLESS):
+        return False
+    last = outside.rpartition(".")[2]
+    return last[:1].isupper() or "model" in last or "net" in last
