@@ -21,6 +21,9 @@ _KEEPS_CHANNELS = frozenset(
         Kind.GROUP_NORM,
     }
 )
+_KEEPS_RANK = frozenset(
+    {Kind.LINEAR, Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY, Kind.BATCH_NORM}
+)
 _CONVOLUTIONS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION})
 
 
@@ -68,7 +71,7 @@ def _sum_of_channels(node: Node) -> object:
 
 def _is_flat(node: Node) -> bool:
     """Tell whether a node's output surely has two dimensions, so that the last is dimension 1."""
-    while node.kind in {Kind.LINEAR, Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY}:
+    while node.kind in _KEEPS_RANK:
         if len(node.inputs) != 1:
             return False
         node = node.inputs[0]

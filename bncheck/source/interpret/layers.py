@@ -56,6 +56,7 @@ _SIGNATURES: Final[dict[str, tuple[Kind, str]]] = {
         f"LazyInstanceNorm{d}d": (Kind.INSTANCE_NORM, _without_first(_INSTANCE_NORM))
         for d in (1, 2, 3)
     },
+    "Flatten": (Kind.RESHAPE, "start_dim=1, end_dim=-1"),
     "LayerNorm": (
         Kind.LAYER_NORM,
         f"normalized_shape, eps=1e-05, elementwise_affine=True, bias=True, {_TAIL}",
@@ -82,7 +83,7 @@ _NAMED: Final[dict[Kind, str]] = {
         "Softmax2d LogSoftmax LogSigmoid Threshold GLU"
     ),
     Kind.UPSAMPLING: "Upsample UpsamplingNearest2d UpsamplingBilinear2d",
-    Kind.RESHAPE: "Flatten Unflatten Fold Unfold PixelShuffle PixelUnshuffle ChannelShuffle",
+    Kind.RESHAPE: "Unflatten Fold Unfold PixelShuffle PixelUnshuffle ChannelShuffle",
     Kind.RECURRENT: "RNN LSTM GRU RNNCell LSTMCell GRUCell",
     Kind.ATTENTION: (
         "MultiheadAttention Transformer TransformerEncoder TransformerEncoderLayer "
@@ -152,6 +153,8 @@ def make_layer(name: str, kind: Kind, arguments: Arguments, site: Site | None) -
         attributes["num_features"] = attributes["num_channels"]
     if name[-2:] in {"1d", "2d", "3d"}:
         attributes["dimensions"] = int(name[-2])
+    if name == "Flatten" and type(attributes["start_dim"]) is int and attributes["end_dim"] == -1:
+        attributes["rank"] = attributes["start_dim"] + 1
     attributes.pop("device", None)
     attributes.pop("dtype", None)
     return Layer(kind, f"torch.nn.{name}", "", site, attributes)

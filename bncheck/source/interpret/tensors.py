@@ -91,7 +91,23 @@ def operate(
             if count is not None
             else parts
         )
-    return machine.add(kind, name, site, inputs)
+    return machine.add(kind, name, site, inputs, _shape_facts(kind, name, arguments))
+
+
+def _shape_facts(kind: Kind, name: str, arguments: Arguments) -> dict[str, object]:
+    """Return the dimension of a concatenation, and the rank that a reshape surely gives."""
+    given = arguments.positional
+    if arguments.open:
+        return {}
+    if kind is Kind.CONCAT:
+        dimension = arguments.keywords.get("dim", given[0] if given else 0)
+        return {"dimension": dimension} if type(dimension) is int else {}
+    if name == "flatten" and not {*arguments.keywords} - {"start_dim"} and len(given) <= 1:
+        start = arguments.keywords.get("start_dim", given[0] if given else 0)
+        return {"rank": start + 1} if type(start) is int and start >= 0 else {}
+    if name in {"view", "reshape"} and len(given) > 1:
+        return {"rank": len(given)}
+    return {}
 
 
 def operation_kind(name: str) -> Kind:
