@@ -26,7 +26,7 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
         weight = traced.tensors.get(node.parameters.get("weight", ""))
         key: object = node
         if mean is not None:
-            key = (id(mean), id(weight), node.get("eps"))
+            key = (id(mean), id(weight), traced.calls[node].setting("eps"))
         elif node.layer is not None:
             key = node.layer.name
         if key not in found:
@@ -83,7 +83,7 @@ def eval_map(traced: TracedModel, node: Node) -> Map:
             raise Blocked("is on the meta device and has no values")
         values[role] = tensor.detach()
     mean, variance = values["running_mean"], values["running_var"]
-    eps = float(node.get("eps"))  # type: ignore[arg-type]
+    eps = float(call.setting("eps"))
     for role, tensor in values.items():
         bad = ~torch.isfinite(tensor)
         if bool(bad.any()):

@@ -18,11 +18,23 @@ from bncheck.graph import PRODUCERS, Node
 
 def push_forward(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the removal of a BatchNorm into its consumers; Blocked if one cannot take it."""
+    changes, maps = forward_changes(plan, batch_norm, plan.labels(batch_norm))
+    plan.take(changes, maps, [batch_norm], "forward")
+
+
+def forward_changes(
+    plan: Plan, batch_norm: BatchNorm, channels: torch.Tensor
+) -> tuple[dict[Node, Absorption], dict[str, Map]]:
+    """Return what consumers take up when these maps are left out after a BatchNorm.
+
+    `channels` holds a label for each of its channels. The second result is the new maps of other
+    BatchNorms by name. Raises Blocked where a consumer cannot take one.
+    """
     owed: dict[Node, torch.Tensor] = {}
     for node in batch_norm.nodes:
         if node.shape is None or len(node.shape) < 2:
             raise Blocked("has an output whose shape is not known")
-        owed[node] = per_channel(plan.labels(batch_norm), node.shape, 1)
+        owed[node] = per_channel(channels, node.shape, 1)
     changes: dict[Node, Absorption] = {}
     maps: dict[str, Map] = {}
     for node in plan.traced.graph.nodes:
@@ -47,7 +59,7 @@ def push_forward(plan: Plan, batch_norm: BatchNorm) -> None:
             raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
     if not changes and not maps:
         raise Blocked("has an output that no layer reads")
-    plan.take(changes, maps, [batch_norm], "forward")
+    return changes, maps
 
 
 def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from bncheck.graph import Kind, Node
 from bncheck.model.trace import TracedModel
 
 Map = tuple[torch.Tensor, torch.Tensor]
-How = Literal["backward", "forward", "sideways"]
+How = Literal["backward", "forward", "sideways", "partly"]
 
 
 @dataclass
@@ -77,6 +77,8 @@ class Plan:
     """Layers that get parameters of their own, since other uses of them want others."""
     baked: set[Node] = field(default_factory=set)
     """Layers whose computed weight becomes a parameter."""
+    rest: dict[Node, Map] = field(default_factory=dict)
+    """BatchNorm nodes that become one multiply-add, or one addition where every scale is 1."""
     changed: set[str] = field(default_factory=set)
     """Names of BatchNorms that stay but took up another one."""
     steps: list[Step] = field(default_factory=list)
@@ -123,7 +125,11 @@ class Plan:
         for batch_norm in gone:
             self.removed.update(batch_norm.nodes)
             self.changed.discard(batch_norm.name)
-            self.steps.append(Step(batch_norm.name, ", ".join(dict.fromkeys(targets)), how))
+            self.record(batch_norm, ", ".join(dict.fromkeys(targets)), how)
+
+    def record(self, batch_norm: BatchNorm, into: str, how: How) -> None:
+        """Note what becomes of a BatchNorm."""
+        self.steps.append(Step(batch_norm.name, into, how))
 
     def _fold(self, node: Node, change: Absorption) -> tuple[torch.Tensor, torch.Tensor | None]:
         layer = self.producers.weights(node)

@@ -10,6 +10,7 @@ from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.forward import push_forward
 from bncheck.convert.labels import Blocked
 from bncheck.convert.outcome import Refusal
+from bncheck.convert.partial import push_partly
 from bncheck.convert.plan import BatchNorm, FoldOptions, Plan, unfinished
 from bncheck.convert.producers import Producers
 from bncheck.convert.sideways import merge_sideways
@@ -42,10 +43,13 @@ def make_plan(
                 except Blocked as reason:
                     batch_norm.reasons[way] = str(reason)
         progress = len(plan.steps) > before
+    if options.partial and not options.keep_class:
+        for batch_norm in unfinished(plan):
+            push_partly(plan, batch_norm)
     plan.refusals = [
         Refusal(batch_norm.name, _reason(batch_norm))
         for batch_norm in plan.batch_norms
-        if not set(batch_norm.nodes) & plan.removed
+        if not (plan.removed | plan.rest.keys()).intersection(batch_norm.nodes)
     ]
     order = {batch_norm.name: i for i, batch_norm in enumerate(plan.batch_norms)}
     plan.steps.sort(key=lambda step: order[step.batch_norm])

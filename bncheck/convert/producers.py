@@ -146,7 +146,9 @@ class Producers:
         """Return the weight and bias of a producer in float64."""
         weight = self.weight(node)
         bias = self.find(node.parameters["bias"]) if "bias" in node.parameters else None
-        groups: Any = node.get("groups") if node.kind is not Kind.LINEAR else 1
+        groups: Any = (
+            self.traced.calls[node].setting("groups") if node.kind is not Kind.LINEAR else 1
+        )
         return Weights(
             weight.detach().double(),
             None if bias is None else bias.detach().double(),
@@ -158,11 +160,12 @@ class Producers:
         """Raise Blocked where some outputs of a producer do not see its whole kernel."""
         if node.kind is Kind.LINEAR:
             return
-        padding: Any = node.get("padding")
+        call = self.traced.calls[node]
+        padding: Any = call.setting("padding")
         if node.kind is Kind.TRANSPOSED_CONVOLUTION:
             weight = self.weight(node)
             stride, around, out, dilation = (
-                each(node.get(name), weight.dim() - 2)
+                each(call.setting(name), weight.dim() - 2)
                 for name in ("stride", "padding", "output_padding", "dilation")
             )
             spread = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -173,7 +176,7 @@ class Producers:
             ):
                 raise Blocked(f"would have to shift into the border of {display_name(node)}")
             return
-        mode = self.traced.calls[node].arguments.get("padding_mode", "zeros")
+        mode = call.arguments.get("padding_mode", "zeros")
         padded = padding != "valid" if isinstance(padding, str) else _any(padding)
         if padding == "same":
             padded = any(size > 1 for size in self.weight(node).shape[2:])

@@ -81,7 +81,7 @@ def affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor]:
     mean = tensors[node.parameters["running_mean"]]
     variance = tensors[node.parameters["running_var"]].detach().double()
     scale, shift = (value.to(mean.device) for value in batch_norm.map)
-    eps = float(node.get("eps"))  # type: ignore[arg-type]
+    eps = float(plan.traced.calls[node].setting("eps"))
     dtype = tensors[node.parameters.get("weight", node.parameters["running_mean"])].dtype
     return {
         "weight": (scale * (variance + eps).sqrt()).to(dtype),

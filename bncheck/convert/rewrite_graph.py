@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import fx, nn
 
-from bncheck.convert.plan import Plan
+from bncheck.convert.plan import Map, Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
 from bncheck.graph import Node
 
@@ -29,11 +30,42 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
         call = traced.calls[node]
         assert call.entry is not None
         bypass(copies[call.source], copies[call.entry])
+    for node, affine in plan.rest.items():
+        call = traced.calls[node]
+        assert call.entry is not None
+        like = next(traced.tensors[name] for name in sorted(call.reads))
+        _keep_affine(result, copies[call.source], copies[call.entry], node, affine, like)
     result.graph.eliminate_dead_code()
     result.delete_all_unused_submodules()
     _drop_unused(result)
     result.recompile()
     return result.train(traced.model.training)
+
+
+def _keep_affine(
+    root: fx.GraphModule,
+    call: fx.Node,
+    source: fx.Node,
+    node: Node,
+    affine: Map,
+    like: torch.Tensor,
+) -> None:
+    """Put a multiply-add, or an addition, in the place of a BatchNorm call."""
+    assert node.shape is not None
+    view = (1, -1, *[1] * (len(node.shape) - 2))
+    reads = []
+    for what, value in zip(("scale", "shift"), affine, strict=True):
+        name = _free_name(root, f"{call.name}_{what}")
+        root.register_buffer(name, value.to(like.device, like.dtype).view(view))
+        with call.graph.inserting_before(call):
+            reads.append(call.graph.get_attr(name))
+    scale, shift = reads
+    with call.graph.inserting_before(call):
+        if bool((affine[0] == 1).all()):
+            kept = call.graph.call_function(torch.add, (source, shift))
+        else:
+            kept = call.graph.call_function(torch.addcmul, (shift, source, scale))
+    bypass(call, kept)
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

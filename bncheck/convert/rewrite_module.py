@@ -84,6 +84,8 @@ def _called_as_module(node: Node, path: str) -> bool:
 
 
 def _require_own_names(plan: Plan) -> None:
+    if plan.rest:
+        raise SurgeryFails("what stays of a BatchNorm has no layer of its own")
     if plan.baked:
         raise SurgeryFails(f"the weight of {next(iter(plan.baked)).name} is computed by code")
     users: dict[str, int] = {}

@@ -88,9 +88,9 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
         raise Blocked(f"{display_name(layer)} changes the shape")
     if layer.kind is Kind.LINEAR:
         raise Blocked(f"{display_name(layer)} is no convolution")
-    rank = weight.dim() - 2
-    stride, dilation = (each(layer.get(name), rank) for name in ("stride", "dilation"))
-    padding: Any = layer.get("padding")
+    rank, call = weight.dim() - 2, plan.traced.calls[layer]
+    stride, dilation = (each(call.setting(name), rank) for name in ("stride", "dilation"))
+    padding: Any = call.setting("padding")
     if padding == "same":
         taps = [(d * (k - 1)) // 2 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     elif isinstance(padding, str):

@@ -56,6 +56,12 @@ PARAMETER_ROLES: dict[str, tuple[str, ...]] = {
 }
 
 
+DEFAULTS: dict[str, Any] = {
+    "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0, "eps": 1e-5,
+}  # fmt: skip
+"""What the functions take where a call leaves a setting out, whatever its module has."""
+
+
 def named_arguments(node: fx.Node, call: Call) -> dict[str, Any]:
     """Return the arguments of a function, method or ATen call of a known operation by name."""
     if call.name == "batch_norm":

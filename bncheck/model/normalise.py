@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
-from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
+from bncheck.model.arguments import DEFAULTS, PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, METADATA, Call, describe
 
@@ -60,6 +60,10 @@ class TracedCall:
     entry: fx.Node | None = None
     """What the call, or the first of several that became one, reads first."""
     _run: Callable[[Sequence[torch.Tensor]], Any] | None = None
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of a layer as this call gives it, or its default."""
+        return self.arguments.get(name, DEFAULTS[name])
 
     def run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Make the call again with other tensors in the place of the node's inputs."""

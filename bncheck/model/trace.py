@@ -23,7 +23,7 @@ from bncheck.model.normalise import (
     normalise,
 )
 from bncheck.model.observe import observe
-from bncheck.model.trace_export import trace_export
+from bncheck.model.trace_export import nodes_seen_by_hooks, trace_export
 from bncheck.model.trace_fx import bind, trace_fx
 
 
@@ -123,6 +123,7 @@ def _trace_with(
         ]
     else:
         graph_module = trace_export(model, inputs, keywords)
+        observed = nodes_seen_by_hooks(graph_module, model)
         flat = pytree.tree_leaves((inputs, keywords))
     seen = observe(graph_module, flat)
     if not same_results(wanted, seen.output):

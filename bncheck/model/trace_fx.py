@@ -39,7 +39,7 @@ class LayerTracer(fx.Tracer):
         kwargs: dict[str, Any],
     ) -> Any:
         """Trace a call of a module, noting what its hooks are shown."""
-        shown = _shows_values(m)
+        shown = shows_values(m)
         if shown:
             self._observe(args)
         result = super().call_module(m, forward, args, kwargs)
@@ -79,7 +79,7 @@ def _without_dimension_checks() -> Iterator[None]:
             kind._check_input_dim = check
 
 
-def _shows_values(module: nn.Module) -> bool:
+def shows_values(module: nn.Module) -> bool:
     """Tell whether a hook is shown what goes in or out; some only compute a weight."""
     if not has_hooks(module):
         return False

@@ -183,3 +183,66 @@ def test_a_folded_model_can_be_copied_pickled_and_trained():
     folded = copy.deepcopy(fold(model, torch.randn(2, 3, 9, 9).double()).model).train()
     folded(torch.randn(2, 3, 9, 9).double()).sum().backward()
     assert all(p.grad is not None for p in folded.parameters())
+
+
+class PreActivation(nn.Module):
+    """The first scale is positive and can pass the ReLU, the second is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)
+        self.second, self.last = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        y = self.conv(self.first(x.sigmoid()).relu()).relu()
+        return self.last(self.second(y).relu())
+
+
+def test_what_cannot_go_becomes_one_addition_or_one_multiply_add():
+    model, x = prepared(PreActivation()), torch.randn(2, 3, 9, 9).double()
+    with torch.no_grad():
+        model.first.weight.abs_()
+        model.second.weight[0] = -1.0
+    assert not fold(model, x).steps
+    result = fold(model, x, partial=True)
+    assert {step.batch_norm: (step.into, step.how) for step in result.steps} == {
+        "first": ("one addition", "partly"), "second": ("one multiply-add", "partly"),
+    }  # fmt: skip
+    assert not result.refusals
+    assert result.verification.passed
+    assert isinstance(result.model, torch.fx.GraphModule)
+    torch.testing.assert_close(result.model(x), model(x))
+    calls = [getattr(n.target, "__name__", n.target) for n in result.model.graph.nodes]
+    assert calls.count("add") == 1
+    assert calls.count("addcmul") == 1
+
+
+def test_a_hook_on_a_container_keeps_what_it_sees_as_it_was():
+    model = prepared(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)))
+    seen = []
+    model[0].register_forward_hook(lambda module, args, output: seen.append(output))
+    result = fold(model, torch.randn(2, 3, 6, 6).double())
+    assert not result.steps
+    assert "hook" in result.refusals[0].reason
+
+
+class OtherSettings(nn.Module):
+    """Calls the functions with other settings than its modules have."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, stride=2)
+        self.norm, self.tail = nn.BatchNorm2d(3, eps=0.5), nn.BatchNorm2d(4, eps=0.1)
+
+    def forward(self, x):
+        n, t = self.norm, self.tail
+        x = nn.functional.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias)
+        x = nn.functional.conv2d(x, self.conv.weight, self.conv.bias)
+        return nn.functional.batch_norm(x, t.running_mean, t.running_var, t.weight, t.bias)
+
+
+def test_settings_are_those_of_the_call_not_of_the_module():
+    model, x = prepared(OtherSettings()), torch.randn(2, 3, 9, 9).double()
+    result = fold(model, x)
+    assert {step.how for step in result.steps} == {"backward", "forward"}
+    torch.testing.assert_close(result.model(x), model(x))

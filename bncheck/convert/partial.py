@@ -1,0 +1,41 @@
+"""Rewrites a BatchNorm that cannot go as the cheapest affine map.
+
+Where every scale is positive, `relu(scale * x + shift) = scale * relu(x + shift / scale)`: the
+scale may go forward through the activation into the layers after it, and an addition stays.
+Otherwise one multiply-add stays.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from bncheck.convert.forward import forward_changes
+from bncheck.convert.labels import Blocked
+from bncheck.convert.plan import BatchNorm, Plan
+
+
+def push_partly(plan: Plan, batch_norm: BatchNorm) -> None:
+    """Plan what stays of a BatchNorm that neither goes backward, forward nor sideways."""
+    assert batch_norm.map is not None
+    scale, shift = batch_norm.map
+    try:
+        if not bool((scale > 0).all() and torch.isfinite(shift / scale).all()):
+            raise Blocked("has a scale that is not positive")
+        labels = plan.table.scale_only(plan.labels(batch_norm))
+        changes, maps = forward_changes(plan, batch_norm, labels)
+        if maps:
+            raise Blocked("reaches another BatchNorm")
+        plan.take(changes, {}, [], "partly")
+    except Blocked:
+        _keep(plan, batch_norm, scale, shift, "multiply-add")
+    else:
+        _keep(plan, batch_norm, torch.ones_like(scale), shift / scale, "addition")
+
+
+def _keep(
+    plan: Plan, batch_norm: BatchNorm, scale: torch.Tensor, shift: torch.Tensor, what: str
+) -> None:
+    plan.changed.discard(batch_norm.name)
+    for node in batch_norm.nodes:
+        plan.rest[node] = (scale, shift)
+    plan.record(batch_norm, f"one {what}", "partly")
