@@ -129,6 +129,7 @@ class _Walk:
     def __init__(self) -> None:
         self.reached: list[Moment] = []
         self._made: dict[Branch, tuple[Model, ...]] = {}
+        self._before: dict[Loop, frozenset[Model]] = {}
 
     def run(
         self, steps: Iterable[Step], flow: _Flow | None, inside: tuple[Block, ...]
@@ -185,12 +186,14 @@ class _Walk:
         self, loop: Loop, flow: _Flow, inside: tuple[Block, ...]
     ) -> tuple[_Flow | None, dict[Exit, _Flow]]:
         start = flow
+        before = self._before.setdefault(loop, frozenset(flow))
         mark = len(self.reached)
         rounds = _MAX_ROUNDS if sum(isinstance(block, Loop) for block in inside) < 4 else 2
         for _ in range(rounds):
             del self.reached[mark:]
             end, exits = self.run(loop.steps, start, inside)
-            again = _join(_join(end, exits.pop(Exit.CONTINUE, None)), start)
+            end = _join(end, exits.pop(Exit.CONTINUE, None))
+            again = _join(_unwrapped_anew(end, before), start)
             if again is None or again == start:
                 break
             start = again
@@ -285,6 +288,18 @@ def _join(one: _Flow | None, other: _Flow | None) -> _Flow | None:
         return other if one is None else one
     return {
         model: _states(model, one) | _states(model, other) for model in one.keys() | other.keys()
+    }
+
+
+def _unwrapped_anew(end: _Flow | None, before: frozenset[Model]) -> _Flow | None:
+    """Take a model that a loop's body is the first to use as made in it, and not wrapped yet."""
+    if end is None:
+        return None
+    return {
+        model: states
+        if model in before
+        else frozenset(replace(state, wraps=frozenset()) for state in states)
+        for model, states in end.items()
     }
 
 

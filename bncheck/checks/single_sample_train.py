@@ -42,6 +42,8 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
             )
             continue
         sure = assurance(forward.model)
+        if forward.made_up_input:
+            continue  # A look at shapes, not a training step.
         if sure is not None and training_step(moment.occurrence, timeline):
             seen.add(forward.site)
             yield Match(
