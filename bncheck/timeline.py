@@ -502,6 +502,8 @@ class TrainOverride:
     returns_self: Fact
     calls_super: Fact
     """Whether it calls `super().train(...)`, or goes over its children itself."""
+    result_used: bool
+    """Whether the file uses what some `eval()` or `train()` returns."""
     forces_training: bool
     """Whether it calls `super().train()` with no mode, or with True."""
     trains_a_model: bool

@@ -17,7 +17,7 @@ def mode_not_called(timeline: Timeline) -> Iterator[Match]:
         event = occurrence.event
         if not isinstance(event, ModeNotCalled):
             continue
-        if event.assigned and event.model.origin is Origin.SELF:
+        if event.assigned and (event.model.origin is Origin.SELF or event.mode is Mode.UNKNOWN):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
         if known is Confidence.POSSIBLE and timeline.shows_batch_norm and not event.assigned:

@@ -41,6 +41,6 @@ def _match(network: ModuleClass, override: TrainOverride, known: Confidence) -> 
             override.site,
             f"{name} does not return self: `model = model.eval()` makes model None",
             "end with `return self`, as Module.train does",
-            confidence=known,
+            confidence=known if override.result_used else Confidence.POSSIBLE,
             severity=Severity.NOTE,
         )

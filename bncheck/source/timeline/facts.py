@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import libcst as cst
@@ -16,6 +17,8 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.syntax import identifiers, source, walk
 from bncheck.source.timeline.values import Class
 from bncheck.timeline import Fact, FreezeTest, ModuleClass, TrainOverride
+
+_RESULT_USED = re.compile(r"(?:=|return)\s*[\w.]+(?:\([^()]*\))?\.(?:eval|train)\(\w*\)")
 
 
 def module_classes(module: SourceModule, project: Project) -> Iterator[ModuleClass]:
@@ -65,6 +68,7 @@ def _train_override(
         passes_mode=_uses(method, mode, star),
         returns_self=_returns_self(method),
         calls_super=calls_super,
+        result_used=bool(_RESULT_USED.search(module.text)),
         forces_training=_forces_training(method),
         trains_a_model=trains,
     )
