@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from bncheck.convert.fold import FoldResult as FoldResult
     from bncheck.convert.fold import fold as fold
     from bncheck.convert.fold import fold_exported as fold_exported
+    from bncheck.convert.freeze import freeze as freeze
+    from bncheck.convert.outcome import Conversion as Conversion
     from bncheck.convert.remove import remove_folded as remove_folded
+    from bncheck.convert.sync import sync as sync
     from bncheck.findings import Finding as Finding
     from bncheck.verification.compare import Verification as Verification
     from bncheck.verification.compare import verify as verify
@@ -26,13 +29,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Conversion": "bncheck.convert.outcome",
     "Finding": "bncheck.findings",
     "FoldResult": "bncheck.convert.fold",
     "debias": "bncheck.convert.debias",
     "debias_state_dict": "bncheck.convert.debias_state",
     "fold": "bncheck.convert.fold",
     "fold_exported": "bncheck.convert.fold",
+    "freeze": "bncheck.convert.freeze",
     "remove_folded": "bncheck.convert.remove",
+    "sync": "bncheck.convert.sync",
     "Verification": "bncheck.verification.compare",
     "lint_source": "bncheck.worker",
     "verify": "bncheck.verification.compare",
@@ -40,6 +46,7 @@ _HOMES = {
 
 __all__ = [
     "BNCheckError",
+    "Conversion",
     "Finding",
     "FoldResult",
     "Verification",
@@ -48,8 +55,10 @@ __all__ = [
     "debias_state_dict",
     "fold",
     "fold_exported",
+    "freeze",
     "lint_source",
     "remove_folded",
+    "sync",
     "verify",
 ]
 

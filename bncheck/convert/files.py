@@ -14,7 +14,7 @@ from bncheck.errors import BNCheckError
 from bncheck.model.inputs import example_inputs
 from bncheck.model.kinds import Kind
 from bncheck.model.load import Loaded, load
-from bncheck.model.save import save
+from bncheck.model.save import require_place, save
 from bncheck.verification.compare import Verification
 from bncheck.verification.latency import latencies
 from bncheck.verification.locate import first_difference
@@ -86,6 +86,8 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
 
     Raises BNCheckError, before anything is written, for what cannot be loaded or converted.
     """
+    if request.output is not None:
+        require_place(request.output)
     loaded = load(request.path, architecture=request.architecture, trust=request.trust)
     kind = Kind.MODULE if request.as_module and _is_weights(loaded.kind) else loaded.kind
     if kind not in conversions.ways:
@@ -108,7 +110,7 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
     return Outcome(
         loaded=loaded,
         result=result,
-        notes=(*filter(None, [note, where]), *result.notes),
+        notes=(*filter(None, [note, where, _graph_note(result.model)]), *result.notes),
         written=written,
         parameters=(_count(loaded.model), _count(result.model)),
         file_sizes=(size, written.stat().st_size if written else None),
@@ -125,6 +127,17 @@ def _where_it_differs(original: Any, converted: Any, args: Any, kwargs: Any) -> 
     except Exception:  # the verdict stands; this only helps to find the cause
         return ""
     return f"the outputs differ from {name} on" if name else ""
+
+
+def _graph_note(model: Any) -> str:
+    """Say what storing a graph module means."""
+    if not isinstance(model, torch.fx.GraphModule):
+        return ""
+    return (
+        "the result is a torch.fx.GraphModule, since its class could not do without the "
+        "BatchNorms; its file holds code and loads with torch.load(weights_only=False); "
+        "--keep-class keeps the class"
+    )
 
 
 def _is_weights(kind: Kind) -> bool:

@@ -91,13 +91,20 @@ def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:
     return separate
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file in the same folder that takes the name `path` when the block ends well."""
+def require_place(path: Path) -> None:
+    """Raise BNCheckError where no file can be written to `path`, before any work is done."""
     if path.is_dir():
         raise BNCheckError(f"{path} is a folder; name a file for the result")
     if not path.parent.is_dir():
         raise BNCheckError(f"{path.parent} does not exist; make that folder first")
+    if not os.access(path.parent, os.W_OK):
+        raise BNCheckError(f"{path.parent} cannot be written to; choose another folder")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file in the same folder that takes the name `path` when the block ends well."""
+    require_place(path)
     path = path.resolve()  # a link stays a link, and its target is replaced
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:

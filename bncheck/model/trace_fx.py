@@ -129,6 +129,7 @@ def trace_fx(
             concrete[name] = parameter.default
     tracer = LayerTracer()
     graph = tracer.trace(model, concrete_args=concrete or None)
+    graph._tracer_cls = None  # a pickle of the module would name it, and need bncheck to load
     return fx.GraphModule(model, graph, type(model).__name__), tracer.observed
 
 

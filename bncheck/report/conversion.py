@@ -21,7 +21,8 @@ def as_text(outcome: Outcome, done: str) -> Iterator[str]:
     rows = [(step.batch_norm or "(itself)", step.into, step.how) for step in result.steps]
     yield from _table(("BatchNorm", f"{done} into", "how"), rows)
     if result.refusals:
-        yield "" if result.steps else f"None of the BatchNorms is {done}."
+        if result.steps:
+            yield ""
         stays = [(refusal.batch_norm or "(itself)", refusal.reason) for refusal in result.refusals]
         yield from _table(("BatchNorm", "stays, because"), stays)
     total = len(result.steps) + len(result.refusals)

@@ -229,6 +229,17 @@ def test_a_module_in_the_oldest_format_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "model.pt")
 
 
+class Writes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.from_file("secret", shared=True, size=1)
+
+
+def test_torchscript_that_touches_files_is_refused(tmp_path: Path) -> None:
+    torch.jit.script(Writes()).save(tmp_path / "model.pt")
+    with pytest.raises(BNCheckError, match="reads or writes files"):
+        load(tmp_path / "model.pt")
+
+
 def test_a_truncated_archive_and_a_folder(tmp_path: Path) -> None:
     write("module", tmp_path / "model.pt", built())
     whole = (tmp_path / "model.pt").read_bytes()
