@@ -35,7 +35,7 @@ def _objections(site: Site, get: Callable[[str], object], *, fixable: bool) -> I
             site,
             f"eps={eps:g} "
             + ("divides by zero in a constant channel" if eps <= 0 else "drowns small variances"),
-            "PyTorch's default is 1e-05, Keras's 0.001",
+            "the default is 1e-05; the second argument is eps, and momentum is the third",
         )
 
 
