@@ -246,3 +246,28 @@ def test_settings_are_those_of_the_call_not_of_the_module():
     result = fold(model, x)
     assert {step.how for step in result.steps} == {"backward", "forward"}
     torch.testing.assert_close(result.model(x), model(x))
+
+
+class Branches(nn.Module):
+    """A block as RepVGG is trained: two convolutions and an identity, each with a BatchNorm."""
+
+    def __init__(self, channels, groups=1):
+        super().__init__()
+        self.wide = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
+        self.narrow = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(3))
+
+    def forward(self, x):
+        a, b, c = self.norms
+        return torch.relu(a(self.wide(x)) + b(self.narrow(x)) + c(x))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_an_identity_branch_goes_sideways(groups):
+    model = prepared(nn.Sequential(Branches(4, groups), Branches(4, groups)))
+    x = torch.randn(2, 4, 6, 6).double()
+    result = fold(model, x)
+    assert [step.how for step in result.steps] == ["backward", "backward", "sideways"] * 2
+    assert result.kept_class
+    assert result.verification.passed
+    torch.testing.assert_close(result.model(x), model(x))
