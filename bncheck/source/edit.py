@@ -14,6 +14,7 @@ from enum import Enum
 import libcst as cst
 
 from bncheck.findings import Change, Edit, Fix, InsertLine, Replace, ResolvedFix, SetKeyword
+from bncheck.source.ancestry import ancestors, descendants
 from bncheck.source.module import SourceModule
 from bncheck.source.positions import Range, split_lines
 
@@ -134,7 +135,7 @@ def _value_target(
     value: cst.BaseExpression, call: cst.Call, text: str, module: SourceModule
 ) -> Target | None:
     """Change the value where it comes from: a parameter's default, if it is a parameter."""
-    names = {n.value for n in _descendants(value) if isinstance(n, cst.Name)}
+    names = {n.value for n in descendants(value) if isinstance(n, cst.Name)}
     if names <= {"True", "False", "None"}:
         return Target(value, Place.OVER, text)
     parameters = {p.name.value: p for p in _enclosing_parameters(call, module.tree)}
@@ -150,35 +151,13 @@ def _value_target(
 
 def _enclosing_parameters(wanted: cst.CSTNode, tree: cst.Module) -> Iterator[cst.Param]:
     """Yield the parameters of the functions around a node, outermost first."""
-    path = _path_to(wanted, tree)
-    for node in path:
+    for node in ancestors(wanted, tree):
         if isinstance(node, cst.FunctionDef | cst.Lambda):
             listed = node.params
             yield from (*listed.posonly_params, *listed.params, *listed.kwonly_params)
             for star in (listed.star_arg, listed.star_kwarg):
                 if isinstance(star, cst.Param):
                     yield star
-
-
-def _path_to(wanted: cst.CSTNode, tree: cst.Module) -> list[cst.CSTNode]:
-    trail: list[cst.CSTNode] = []
-    stack: list[tuple[cst.CSTNode, int]] = [(tree, 0)]
-    while stack:
-        node, depth = stack.pop()
-        del trail[depth:]
-        trail.append(node)
-        if node is wanted:
-            return trail
-        stack.extend((child, depth + 1) for child in node.children)
-    return []
-
-
-def _descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        yield current
-        stack.extend(current.children)
 
 
 def _text(node: cst.CSTNode) -> str:

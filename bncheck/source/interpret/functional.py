@@ -5,6 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.graph import Kind, Layer, Site
+from bncheck.source.ancestry import ancestors, descendants
 from bncheck.source.interpret.facts import boolean, given_tensor, plain
 from bncheck.source.interpret.layers import bind_arguments
 from bncheck.source.interpret.machine import Machine
@@ -119,6 +120,9 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
     attributes["affine"] = given_tensor(bound["weight"])
     if "training" in bound:
         attributes["training"] = boolean(bound["training"])
+        kept = attributes.get("running_statistics") is True
+        if kept and attributes["training"] is True and _looks_at_mode(machine, site):
+            attributes["training"] = UNKNOWN
         attributes["training_given"] = (
             UNKNOWN
             if arguments.open
@@ -131,6 +135,24 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
         given = arguments.positional[place] if len(arguments.positional) > place else default
         attributes[key] = plain(arguments.keywords.get(key, given))
     return machine.add(kind, name, site, [tensor], attributes, _owner(bound))
+
+
+def _looks_at_mode(machine: Machine, site: Site | None) -> bool:
+    """Tell whether the function around a call decides anything by `training`.
+
+    Then a constant may be the right one where it stands: `if self.training: ... else: ...`.
+    """
+    if site is None or not isinstance(site.mark, cst.Call):
+        return False
+    tree = machine.names.project.module(site.path).tree
+    around = [n for n in ancestors(site.mark, tree) if isinstance(n, cst.FunctionDef)]
+    return any(
+        isinstance(name, cst.Name) and name.value == "training"
+        for function in around[-1:]
+        for node in descendants(function)
+        if isinstance(node, cst.If | cst.IfExp)
+        for name in descendants(node.test)
+    )
 
 
 def _kept(running_mean: object, site: Site | None) -> object:
