@@ -177,6 +177,8 @@ class LayerGraph:
     """Every layer constructed, applied or not."""
     complete: bool = True
     """Whether the forward pass was understood fully."""
+    symbolic: bool = False
+    """Whether the network's parameters are symbols, since no call that gives them was seen."""
     _uses: dict[int, list[Node]] = field(default_factory=dict, repr=False)
     _counted: int = 0
 

@@ -102,30 +102,36 @@ def _structure_matches(
     settings: Settings,
     statistics: dict[str, int],
 ) -> list[tuple[str, Match]]:
-    """Check every network of the modules; a site that is wrong only at times is only possible."""
+    """Check every network of the modules; a site that is wrong only at times is only possible.
+
+    Networks whose parameters are symbols count only for sites of which no others tell.
+    """
     from bncheck.source.lift import Understanding, networks
 
     checks = enabled_checks(settings, "source", LayerGraph)
-    instances: dict[Site, int] = defaultdict(int)
-    wrong: dict[tuple[str, Site], list[Match]] = defaultdict(list)
+    instances: dict[tuple[bool, Site], int] = defaultdict(int)
+    wrong: dict[tuple[str, bool, Site], list[Match]] = defaultdict(list)
     understanding = Understanding()
     for graph in networks(modules, project, understanding) if checks else ():
-        for layer in graph.layers:
-            if layer.site is not None:
-                instances[layer.site] += 1
+        symbolic = graph.symbolic
+        for site in {id(layer): layer.site for layer in graph.layers}.values():
+            if site is not None:
+                instances[symbolic, site] += 1
         for check in checks:
             for match in check.function(graph):
-                wrong[check.code, match.site].append(match)
+                wrong[check.code, symbolic, match.site].append(match)
     statistics.update(understanding.counts())
-    return [
-        (
-            code,
-            found[0]
-            if len(found) >= instances[site]
-            else replace(found[0], confidence=Confidence.POSSIBLE),
+    judged: list[tuple[str, Match]] = []
+    for (code, symbolic, site), found in wrong.items():
+        if symbolic and (False, site) in instances:
+            # Calls with known arguments construct this layer, and they tell more.
+            continue
+        everywhere = len(found) >= instances[symbolic, site]
+        match = found[0]
+        judged.append(
+            (code, match if everywhere else replace(match, confidence=Confidence.POSSIBLE))
         )
-        for (code, site), found in wrong.items()
-    ]
+    return judged
 
 
 def _timeline_matches(

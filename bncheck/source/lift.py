@@ -40,6 +40,10 @@ from bncheck.source.project import Defined, Project
 
 _MOST_VARIANTS = 4
 """Factories read of those in one file that call the same function."""
+_MOST_GIVEN_UP = 6
+"""Networks of one file that may turn out too large before no more of it are read."""
+_STEPS, _STEPS_PER_LINE = 400_000, 6
+"""Work for a whole run: a step is a statement or a call, and takes some microseconds."""
 _STACK = 20_000
 """Python frames that interpreting may take; the interpreted depth is bounded far below."""
 
@@ -82,14 +86,19 @@ def networks(
     known, as do calls at module level. A class that nothing constructed is read with symbols
     for its parameters.
     """
-    reader = _Reader(project, understanding or Understanding())
     modules = list(modules)
+    lines = sum(module.text.count("\n") for module in modules)
+    reader = _Reader(project, understanding or Understanding())
+    reader.budget = _STEPS + _STEPS_PER_LINE * lines
     with _deep_stack():
-        for module in modules:
-            yield from reader.factories(module)
-            yield from reader.values(module)
-        for module in reversed(modules):
-            yield from reader.classes(module)
+        for variant in range(_MOST_VARIANTS):
+            for module in modules:
+                yield from reader.factories(module, variant)
+            if variant == 0:
+                for module in modules:
+                    yield from reader.values(module)
+                for module in reversed(modules):
+                    yield from reader.classes(module)
 
 
 def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
@@ -129,6 +138,11 @@ def _deep_stack() -> Iterator[None]:
 class _Reader:
     project: Project
     understanding: Understanding
+    budget: int = 10_000_000
+    """Steps that all networks together may still take."""
+    _factories: dict[str, list[list[str]]] = field(default_factory=dict)
+    _given_up: dict[str, int] = field(default_factory=dict)
+    """How many networks of each file were too much work."""
 
     def __post_init__(self) -> None:
         self.names = Names(
@@ -139,18 +153,23 @@ class _Reader:
             lambda machine, module: Frame(machine, module, is_module=True),
         )
 
-    def factories(self, module: SourceModule) -> Iterator[LayerGraph]:
-        """Yield the networks that functions without required parameters return."""
-        by_callee: dict[str, list[str]] = {}
-        for name, bindings in module.bindings.items():
-            for node in bindings:
-                if isinstance(node, cst.FunctionDef) and _may_be_factory(node):
-                    callee = _returned_call(node)
-                    if callee is not None:
-                        by_callee.setdefault(callee, []).append(name)
-        for names in by_callee.values():
-            for name in _spread(names):
-                yield from self._network(module, name, Arguments())
+    def factories(self, module: SourceModule, variant: int) -> Iterator[LayerGraph]:
+        """Yield networks of functions without required parameters, one for each function called.
+
+        Factories that call the same function make variants of one network: `variant` chooses.
+        """
+        if module.path not in self._factories:
+            by_callee: dict[str, list[str]] = {}
+            for name, bindings in module.bindings.items():
+                for node in bindings:
+                    if isinstance(node, cst.FunctionDef) and _may_be_factory(node):
+                        callee = _returned_call(node)
+                        if callee is not None:
+                            by_callee.setdefault(callee, []).append(name)
+            self._factories[module.path] = [_spread(names) for names in by_callee.values()]
+        for names in self._factories[module.path]:
+            if variant < len(names):
+                yield from self._network(module, names[variant], Arguments())
 
     def values(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that are constructed at module level and bound to a name."""
@@ -168,7 +187,11 @@ class _Reader:
     def _network(
         self, module: SourceModule, name: str, arguments: Arguments | None
     ) -> Iterator[LayerGraph]:
+        if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
+            self._count(self.understanding.given_up, "no work left for variants")
+            return
         machine = Machine(self.names)
+        symbolic = False
         try:
             value = self.names.look_up(name, machine, module)
             if isinstance(value, Instance):
@@ -180,17 +203,21 @@ class _Reader:
                 and value not in self.names.constructed
                 and _is_network(value)
             ):
-                made = call(machine, value, _symbols(find(value, "__init__")), None)
+                given = _symbols(find(value, "__init__"))
+                symbolic = bool(given.keywords)
+                made = call(machine, value, given, None)
             else:
                 return
-            if isinstance(made, Instance) and made.is_module:
-                graph = self._applied(machine, made, name)
-                if graph is not None:
+            for option in options(made):
+                if isinstance(option, Instance) and option.is_module:
+                    graph = self._applied(machine, option, name)
+                    graph.symbolic = symbolic
                     yield graph
         except PathEndsError:
-            return
+            self._count(self.understanding.given_up, "raises in every path")
         except GiveUpError as reason:
             self._count(self.understanding.given_up, reason.reason)
+            self._given_up[module.path] = self._given_up.get(module.path, 0) + 1
         except RecursionError:
             self._count(self.understanding.given_up, "too deep")
         except Exception as problem:
@@ -199,6 +226,7 @@ class _Reader:
                 raise
             self._count(self.understanding.given_up, f"internal {type(problem).__name__}")
         finally:
+            self.budget -= machine.steps
             for doubt, count in machine.doubts.items():
                 self._count(self.understanding.doubts, doubt, count)
 
@@ -232,7 +260,7 @@ class _Reader:
             return True
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
 
-    def _applied(self, machine: Machine, root: Instance, name: str) -> LayerGraph | None:
+    def _applied(self, machine: Machine, root: Instance, name: str) -> LayerGraph:
         graph = LayerGraph(name)
         machine.graph = graph
         if machine.doubts:
@@ -303,9 +331,21 @@ def _returned_call(node: cst.FunctionDef) -> str | None:
         match statement:
             case cst.Return(value=cst.Call(func=function)):
                 return dotted(function) or "?"
-            case cst.Return(value=cst.Name()):
-                return node.name.value
+            case cst.Return(value=cst.Name(value=name)):
+                return _assigned_call(node, name)
     return None
+
+
+def _assigned_call(node: cst.FunctionDef, name: str) -> str:
+    """Return what is called to give a local name its value; the function's name if nothing is."""
+    for statement in statements(node.body.body):
+        match statement:
+            case cst.Assign(
+                targets=[cst.AssignTarget(target=cst.Name(value=target))],
+                value=cst.Call(func=function),
+            ) if target == name:
+                return dotted(function) or "?"
+    return node.name.value
 
 
 def _spread(names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -227,6 +228,8 @@ def _getattr(machine: Machine, arguments: Arguments, site: Site | None) -> objec
     if not isinstance(name, str):
         return UNKNOWN
     default = _given(arguments, 2, MISSING)
+    if default is not MISSING and value is None:
+        return default
     if default is not MISSING and _has(machine, value, name) is False:
         return default
     if default is not MISSING and _has(machine, value, name) is None:
@@ -340,6 +343,17 @@ def _is(value: object, kind: object) -> bool | None:
             return False if all(a.name.startswith("torch.nn.") for a in unknown) else None
         return False if is_constant(value) or isinstance(value, (List, Tensor)) else None
     return None
+
+
+def _issubclass(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    value, kinds = _given(arguments, 0), _given(arguments, 1)
+    wanted = list(kinds) if isinstance(kinds, tuple) else [kinds]
+    if not isinstance(value, Class):
+        return UNKNOWN
+    known = [kind for kind in wanted if isinstance(kind, (Class, External))]
+    if any(kind in value.order for kind in known):
+        return True
+    return False if len(known) == len(wanted) else UNKNOWN
 
 
 def _callable(machine: Machine, arguments: Arguments, site: Site | None) -> object:
@@ -470,6 +484,25 @@ def _repeat(machine: Machine, arguments: Arguments, site: Site | None) -> object
     return UNKNOWN
 
 
+def _regular_expression(name: str) -> Call:
+    """Return `re.<name>` for a constant pattern that cannot take long on a short string."""
+
+    def run(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+        given = arguments.positional
+        if arguments.keywords or not all(isinstance(v, str) and len(v) < 200 for v in given):
+            return UNKNOWN
+        texts = cast("list[str]", given)
+        if not texts or re.search(r"[*+}][*+{)]|\)[*+{?]", texts[0].replace("*)", ")")):
+            return UNKNOWN
+        try:
+            found = getattr(re, name)(*texts)
+        except (re.error, TypeError):
+            return UNKNOWN
+        return List(found) if isinstance(found, list) else found
+
+    return run
+
+
 _CONSTANT_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "builtins.int": int,
     "builtins.float": float,
@@ -533,6 +566,8 @@ _CALLS: Final[dict[str, Call]] = {
     "builtins.setattr": _setattr,
     "builtins.isinstance": _isinstance,
     "builtins.callable": _callable,
+    "builtins.issubclass": _issubclass,
+    "typing.cast": lambda m, a, s: _given(a, 1),
     "builtins.type": _type,
     "builtins.min": _minimum,
     "builtins.max": _maximum,
@@ -540,6 +575,7 @@ _CALLS: Final[dict[str, Call]] = {
     "builtins.next": _next,
     "builtins.iter": _first,
     "builtins.print": lambda m, a, s: None,
+    **{f"re.{name}": _regular_expression(name) for name in ("split", "findall", "sub")},
     "functools.partial": _partial,
     "copy.deepcopy": _deep_copy,
     "torch.utils.checkpoint.checkpoint": _checkpoint,

@@ -49,6 +49,8 @@ class Frame:
     left: list[tuple[object, States]] = field(default_factory=list)
     """What paths that returned early gave, and the state of the heap there."""
     yields: list[object] | None = None
+    entry: int = 0
+    """The length of the machine's journal when the function began."""
     is_module: bool = False
     """Whether its names are a file's globals."""
 
@@ -62,7 +64,7 @@ class Machine:
     """What all frames of one interpretation share."""
 
     names: Names
-    limit: int = 200_000
+    limit: int = 40_000
     steps: int = 0
     depth: int = 0
     uncertain: int = 0
@@ -94,7 +96,9 @@ class Machine:
             value.sealed.invalidate()
         top = self.journal[-1]
         if value not in top:
-            top[value] = value.snapshot()
+            top[value] = state = value.snapshot()
+            if state is not None:
+                self.step(len(state) // 8)
 
     def add(
         self,
@@ -256,6 +260,7 @@ def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | 
     names = frame.names
     ends: list[tuple[str | None, dict[str, object], object, States]] = []
     union: States = {}
+    machine.step(5 + len(names) // 4)
     machine.uncertain += 1
     parted = next(births)
     for path in paths:
@@ -302,10 +307,11 @@ def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | 
 def _since_entry(frame: Frame, states: States) -> States:
     """Return the state of everything that changed since the frame's function began."""
     found = dict(states)
-    for journal in frame.machine.journal:
+    for journal in frame.machine.journal[frame.entry :]:
         for value in journal:
             if value not in found:
                 found[value] = value.snapshot()
+    frame.machine.step(len(found))
     return found
 
 
