@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
@@ -95,8 +96,12 @@ class Moment:
         return seen.pop() if len(seen) == 1 else None
 
 
+@lru_cache(maxsize=4)
 def moments(timeline: Timeline) -> list[Moment]:
-    """Return every event that a path reaches, with what is known there."""
+    """Return every event that a path reaches, with what is known there.
+
+    Kept for the checks that look at the same timeline one after the other.
+    """
     walk = _Walk()
     walk.run(timeline.steps, {}, ())
     return walk.reached
