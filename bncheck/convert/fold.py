@@ -113,9 +113,14 @@ def _fold_parts(
         memo[id(model.get_submodule(part.path))] = folded
         at = f"{part.path}."
         for step in plan.steps:
-            into = at + step.into.replace(", ", f", {at}")
+            into = step.into
+            if step.how != "partly":
+                into = at + into.replace(", ", f", {at}")
             steps.append(Step(at + step.batch_norm, into, step.how))
-        refusals += [Refusal(at + r.batch_norm, r.reason) for r in plan.refusals]
+        refusals += [
+            Refusal(at + r.batch_norm, r.reason.replace("the model's", f"{part.path}'s"))
+            for r in plan.refusals
+        ]
     listed = {step.batch_norm for step in steps} | {r.batch_norm for r in refusals}
     refusals += [
         Refusal(path, "it is in code that no tracer can read")

@@ -18,7 +18,7 @@ from torch import fx, nn
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.arguments import DEFAULTS, PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.observe import Observation
-from bncheck.model.operations import ALIASES, METADATA, Call, describe
+from bncheck.model.operations import ALIASES, LIKE_ANOTHER, METADATA, Call, describe
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
@@ -170,6 +170,8 @@ class _Builder:
             self.pieces[node] = node
             self.environment[node] = inputs[0]
             return
+        if call.name in LIKE_ANOTHER:
+            inputs = inputs[: 0 if call.kind is Kind.OPERATION else 1]
         if not inputs and constants and node.op != "call_module" and not call.in_place:
             reads = frozenset[str]().union(*(c.reads for c in constants))
             unchanged = constants[0].name if call.name in _SAME_TENSOR else None
@@ -374,11 +376,15 @@ class _Builder:
         called = splitter if piece and isinstance(splitter, fx.Node) else source
         environment = {a: self.environment.get(a) for a in called.all_input_nodes}
 
+        shape_only = describe(called, self.modules).name in LIKE_ANOTHER
+
         def run(inputs: Sequence[torch.Tensor]) -> Any:
             given = iter(inputs)
 
             def value(argument: fx.Node) -> Any:
                 known = environment[argument]
+                if isinstance(known, Node) and shape_only and argument is not called.args[0]:
+                    return torch.zeros(1).expand(known.shape or ())
                 if isinstance(known, Node):
                     return next(given)
                 if isinstance(known, Constant):

@@ -50,6 +50,7 @@ _NAMES: dict[Kind, str] = {
         "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes swapdims "
         "unsqueeze squeeze expand select slice narrow getitem split split_with_sizes chunk unbind "
         "tensor_split pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle roll "
+        "reshape_as view_as expand_as "
         "flip ravel unfold repeat tile repeat_interleave rot90 _unsafe_view mT T H mH adjoint "
         "stack hstack vstack dstack"
     ),
@@ -116,6 +117,16 @@ _METADATA_WORDS = """
 """
 METADATA = frozenset(_METADATA_WORDS.split())
 """What is asked of a tensor without reading its values."""
+
+LIKE_ANOTHER = frozenset(
+    {
+        "reshape_as", "view_as", "expand_as",
+        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
+        "new_zeros", "new_ones", "new_full", "new_empty",
+    }
+)  # fmt: skip
+"""Operations that ask a tensor for nothing but its shape and dtype: the first of the list the
+second argument, the others their only one."""
 
 _SPELLINGS = {
     "truediv": "div",

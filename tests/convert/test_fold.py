@@ -271,3 +271,23 @@ def test_an_identity_branch_goes_sideways(groups):
     assert result.kept_class
     assert result.verification.passed
     torch.testing.assert_close(result.model(x), model(x))
+
+
+class Flattened(nn.Module):
+    """LeViT's: samples and positions are one axis for the BatchNorm, and two again after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm, self.out = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.linear(x)
+        x = self.norm(x.flatten(0, 1)).reshape_as(x)
+        return self.out(torch.nn.functional.hardswish(x))
+
+
+def test_what_only_the_shape_is_read_of_has_no_other_reader():
+    model, x = prepared(Flattened()), torch.randn(2, 5, 6).double()
+    result = fold(model, x)
+    assert [step.into for step in result.steps] == ["linear"]
+    torch.testing.assert_close(result.model(x), model(x))
