@@ -150,6 +150,8 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
                 run.looks_like_a_model(callee) and arguments.all() and not callee.type_name
             ):
                 return networks.forward(run, node, run.promote(callee), arguments)
+            if callee.type_name.startswith("torch.nn."):
+                return Tensor()
             if any(isinstance(value, Optimizer) for value in arguments.all()):
                 run.emit(BackwardCall(run.site(node)))
             return unknown_call(run, node, callee.name, [callee, *arguments.all()])
@@ -233,9 +235,7 @@ def _instance_method(
     if isinstance(found, Function):
         return follow(run, node, classes.bound(found, receiver), arguments)
     known = run.heap.get(receiver, name) or found
-    if known is not None and not isinstance(known, Opaque):
-        return call_value(run, node, known, arguments)
-    if isinstance(known, Opaque) and (known.model or run.looks_like_a_model(known)):
+    if known is not None:
         return call_value(run, node, known, arguments)
     return unknown_call(run, node, name, [receiver, *arguments.all()])
 
@@ -323,6 +323,11 @@ def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bo
     if any(isinstance(value, Members) or run.reachable(value) for value in given):
         return True
     project, module, code = run.project, function.module, function.node
+    cls = networks.class_of(run, function.receiver) if function.receiver is not None else None
+    if isinstance(function.receiver, Instance) and cls is not None:
+        # What it does may stand in the methods that it calls on itself.
+        family = classes.ancestry(project, cls).project
+        return any(relevant(project, c.module, c.node) for c in family)
     return relevant(project, module, code) or makes_models(project, module, code)
 
 
