@@ -37,7 +37,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
     reached = moments(timeline)
     events = [moment.event for moment in reached]
     seen: set[Site] = set()
-    for event in events:
+    for position, event in enumerate(events):
         if event.site in seen:
             continue
         subject: Model
@@ -50,7 +50,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                     continue
                 if any(name in keywords for name in _EXPONENTIAL):
                     continue
-                if any(_mends(later, averaged or source) for later in events):
+                if _mended(events, position, averaged or source):
                     continue
                 subject = source
                 message = (
@@ -58,7 +58,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                     "last model that it saw, which are not those of its averaged weights"
                 )
             case AverageUpdate(model=averaged, source=source, buffers=False):
-                if any(_mends(later, averaged) for later in events):
+                if _mended(events, position, averaged):
                     continue
                 modes = _modes_of_forwards(reached, averaged)
                 if modes - {Mode.EVAL}:
@@ -75,6 +75,14 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
         if sure is not None:
             seen.add(event.site)
             yield Match(event.site, message, _HINT, Confidence.POSSIBLE if unseen else sure)
+
+
+def _mended(events: list[Event], position: int, averaged: Model) -> bool:
+    """Tell whether anything may mend the statistics; weights loaded before it do not."""
+    return any(
+        _mends(event, averaged) and (after > position or not isinstance(event, LoadWeights))
+        for after, event in enumerate(events)
+    )
 
 
 def _mends(event: Event, averaged: Model) -> bool:

@@ -137,8 +137,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return run.module_level(name, module) or Opaque(name)
         case Settings(defaults=defaults):
             return defaults.get(name) or _remember(run, value, name, Opaque(name))
-        case Members(one=True) if name == "__class__":
-            return value
+        case Members(one=True) if name in {"__class__", "__name__"}:
+            return value  # A test on the name of its class is a test on it.
         case Data(loader=loader) if name in {"dataset", "sampler"}:
             return Opaque(f"{loader.name}.{name}")
         case Data() | Tensor():

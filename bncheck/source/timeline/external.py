@@ -96,6 +96,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
             return Models((run.part(first.models[0], "[]"),))
     if name == "next" and isinstance(first, Data):
         return Tensor(first.loader.batch_size, loader=first.loader)
+    if name == "type" and isinstance(first, Members) and first.one:
+        return first
     if last in known.PASS_THROUGH:
         return _passed_through(run, arguments)
     if _builds_an_optimizer(name, arguments):

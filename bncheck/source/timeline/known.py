@@ -297,6 +297,9 @@ LOADERS = {
     "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
 }
 
+STAGES = re.compile(r"(?:layer\d|features|encoder|backbone|blocks|stages|body|bn\d*)$")
+"""Parts of a known model with BatchNorm that hold some of it."""
+
 DATASET_LENGTHS = {
     "MNIST": (60000, 10000),
     "FashionMNIST": (60000, 10000),

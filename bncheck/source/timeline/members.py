@@ -143,6 +143,8 @@ def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[
     """Follow `m.name(...)` on the members of a model."""
     first = arguments[0] if arguments else Constant(True)
     match name:
+        case "lower" | "upper":
+            return members
         case "eval" | "train":
             known = False if name == "eval" else truth(first)
             mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL

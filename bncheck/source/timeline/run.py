@@ -15,7 +15,7 @@ from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline.heap import Heap
-from bncheck.source.timeline.known import BATCH_NORMS
+from bncheck.source.timeline.known import BATCH_NORMS, STAGES
 from bncheck.source.timeline.syntax import identifiers, walk
 from bncheck.source.timeline.values import (
     NONE,
@@ -239,6 +239,11 @@ class Run:
             cls = self.classes.get(model)
             if cls is not None and model.holds_batch_norm is not False:
                 known.holds_batch_norm = self.part_holds(cls, name)
+            elif (
+                model.holds_batch_norm is True and STAGES.match(name) and model.origin is Origin.ZOO
+            ):
+                known.holds_batch_norm = True
+                known.norm_kinds = model.norm_kinds
             self.models.append(known)
         return known
 

@@ -11,7 +11,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import averages, contexts, expressions, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
-from bncheck.source.timeline.syntax import assigned, identifiers, names_in_order, walk
+from bncheck.source.timeline.syntax import assigned, names_in_order, walk
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -251,7 +251,7 @@ def _mode_not_called(run: Run, node: cst.Attribute, result: Value) -> None:
 
 
 def _if(run: Run, node: cst.If) -> None:
-    if "__name__" in identifiers(node.test):
+    if _asks_for_main(node.test):
         if run.runs_main:
             run_body(run, node.body.body)
         return
@@ -277,6 +277,17 @@ def _if(run: Run, node: cst.If) -> None:
         then() if known else otherwise()
     else:
         run.branch(node, [then, otherwise], " ".join(names_in_order(node.test)))
+
+
+def _asks_for_main(test: cst.BaseExpression) -> bool:
+    """Recognise `__name__ == "__main__"`; `type(m).__name__` is something else."""
+    match test:
+        case cst.Comparison(left=left, comparisons=[right]):
+            return any(
+                isinstance(side, cst.Name) and side.value == "__name__"
+                for side in (left, right.comparator)
+            )
+    return False
 
 
 def _if_on_members(run: Run, node: cst.If, refined: members.Refined) -> None:
