@@ -259,8 +259,9 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         _initialise(run, node, cls, made, arguments)
         return made
     holds, kinds = ingredients.holds(run.project, cls)
-    if qualified in run.settings.norm_free_models:
-        holds, kinds = False, frozenset()
+    declared = run.declared(qualified, name)
+    if declared is not None:
+        holds, kinds = declared, kinds if declared else frozenset()
     model = Model(
         name,
         Origin.PROJECT,
@@ -294,6 +295,9 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
     code = function.node
     receiver = [] if function.receiver is None else [function.receiver]
     given = [*receiver, *arguments.all()]
+    declared = run.declared(f"{function.module.name}.{function.name}", function.name)
+    if declared is not None and function.receiver is None:
+        return run.make_declared(node, function.name, declared)
     if isinstance(code, cst.Lambda):
         return _run_lambda(run, function, code, arguments)
     if not _worth_following(run, function, given):

@@ -239,6 +239,9 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Models(models=[model]), _:
             key = index.value if isinstance(index, Constant) else UNKNOWN
             return Models((run.part(model, f"[{key}]"),))
+        case Outside(name=name), _ if name.endswith(".__dict__"):
+            chosen = index.value if isinstance(index, Constant) else "unknown"
+            return Outside(f"{name.removesuffix('__dict__')}{chosen}")
         case Opaque(), Constant(value=key):
             return attribute(run, value, f"[{key!r}]", node)
         case Opaque(), _:

@@ -24,6 +24,7 @@ from bncheck.source.timeline.values import (
     Models,
     Opaque,
     Optimizer,
+    Outside,
     Parser,
     Settings,
     Tensor,
@@ -62,6 +63,9 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     first = arguments.positional[0] if arguments.positional else None
     if first is None and arguments.keywords:
         first = next(iter(arguments.keywords.values()))
+    declared = run.declared(name)
+    if declared is not None:
+        return run.make_declared(node, name, declared)
     special = _on_a_model(run, node, name, first, arguments)
     if special is not None:
         return special
@@ -88,8 +92,11 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name.endswith("init_process_group"):
         run.emit(ProcessGroup(run.site(node)))
         return Opaque()
-    if name == "getattr" and isinstance(first, Models | Opaque):
+    if name == "getattr" and isinstance(first, Models | Opaque | Outside):
         second = arguments.get(1, "name")
+        if isinstance(first, Outside):
+            chosen = second.value if isinstance(second, Constant) else "unknown"
+            return Outside(f"{first.name}.{chosen}")
         if isinstance(second, Constant) and isinstance(second.value, str):
             return expressions.attribute(run, first, second.value, node)
         if isinstance(first, Models):
@@ -267,8 +274,6 @@ def _from_pretrained(run: Run, node: cst.Call, name: str, first: Value | None) -
 
 
 def _zoo(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
-    if any(name == free for free in run.settings.norm_free_models):
-        holds = False
     trained: Fact = False
     for keyword in ("pretrained", "weights", "encoder_weights"):
         value = arguments.keywords.get(keyword)

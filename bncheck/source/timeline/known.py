@@ -94,6 +94,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
         return True if function.startswith("efficientnet_pytorch.EfficientNet") else None
     if package == "timm" and not function.startswith("timm.models."):
         return None
+    if last == "__dict__":
+        return UNKNOWN
     if last.endswith(("_Weights", "transforms")) or last.startswith(("list_", "is_", "_")):
         return None
     return by_family(last)

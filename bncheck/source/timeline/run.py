@@ -184,6 +184,17 @@ class Run:
             names |= {owner.node.name.value, f"{owner.module.name}.{owner.node.name.value}"}
         return bool(names & set(managed))
 
+    def declared(self, *names: str) -> bool | None:
+        """Tell what the settings say of a model or factory: whether it holds BatchNorm."""
+        if any(name in self.settings.norm_free_models for name in names):
+            return False
+        return True if any(name in self.settings.model_factories for name in names) else None
+
+    def make_declared(self, node: cst.CSTNode, name: str, holds: bool) -> Models:
+        """Return the model of a factory that the settings name."""
+        model = Model("", Origin.UNKNOWN, name, self.site(node), holds, starts_in_eval=False)
+        return self.make(model)
+
     def looks_like_a_model(self, opaque: Opaque) -> bool:
         """Tell by a name that something is a model."""
         return opaque.model is not None or bool(_MODEL_NAME.search(opaque.name))
