@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from bncheck.convert.algebra import Weights, rounding_problem
 from bncheck.convert.forward import forward_changes
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import BatchNorm, Plan
@@ -21,15 +22,31 @@ def push_partly(plan: Plan, batch_norm: BatchNorm) -> None:
     try:
         if not bool((scale > 0).all() and torch.isfinite(shift / scale).all()):
             raise Blocked("has a scale that is not positive")
+        _require_precision(plan, batch_norm, torch.ones_like(scale), shift / scale)
         labels = plan.table.scale_only(plan.labels(batch_norm))
         changes, maps = forward_changes(plan, batch_norm, labels)
         if maps:
             raise Blocked("reaches another BatchNorm")
         plan.take(changes, {}, [], "partly")
-    except Blocked:
-        _keep(plan, batch_norm, scale, shift, "multiply-add")
-    else:
         _keep(plan, batch_norm, torch.ones_like(scale), shift / scale, "addition")
+    except Blocked:
+        try:
+            _require_precision(plan, batch_norm, scale, shift)
+        except Blocked as reason:
+            batch_norm.problem = str(reason)
+        else:
+            _keep(plan, batch_norm, scale, shift, "multiply-add")
+
+
+def _require_precision(
+    plan: Plan, batch_norm: BatchNorm, scale: torch.Tensor, shift: torch.Tensor
+) -> None:
+    """Raise Blocked where the dtype cannot hold the map that would stay."""
+    like = plan.traced.tensors[min(plan.traced.calls[batch_norm.nodes[0]].reads)]
+    problem = rounding_problem(Weights(scale.unsqueeze(1), shift), like.dtype)
+    if problem is not None:
+        dtype = str(like.dtype).removeprefix("torch.")
+        raise Blocked(f"has a map whose channel {problem[0]} {problem[1]} in {dtype}")
 
 
 def _keep(

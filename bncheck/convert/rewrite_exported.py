@@ -12,7 +12,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, InputS
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
-from bncheck.convert.rewrite_graph import bypass
+from bncheck.convert.rewrite_graph import bypass, erase_unused
 from bncheck.graph import Node
 
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -39,7 +39,7 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
         traced_call = plan.traced.calls[node]
         assert traced_call.entry is not None
         bypass(copies[traced_call.source], copies[traced_call.entry])
-    root.graph.eliminate_dead_code()
+    erase_unused(program.graph_module.graph, copies)
     editor.drop_unused()
     root.recompile()
     signature = ExportGraphSignature(editor.specs, list(program.graph_signature.output_specs))

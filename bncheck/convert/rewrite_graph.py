@@ -11,6 +11,7 @@ from torch import fx, nn
 from bncheck.convert.plan import Map, Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
 from bncheck.graph import Node
+from bncheck.model.operations import describe
 
 
 def rewrite_graph(plan: Plan) -> fx.GraphModule:
@@ -35,11 +36,26 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
         assert call.entry is not None
         like = next(traced.tensors[name] for name in sorted(call.reads))
         _keep_affine(result, copies[call.source], copies[call.entry], node, affine, like)
-    result.graph.eliminate_dead_code()
+    erase_unused(traced.fx.graph, copies)
     result.delete_all_unused_submodules()
     _drop_unused(result)
     result.recompile()
     return result.train(traced.model.training)
+
+
+def erase_unused(original: fx.Graph, copies: dict[fx.Node, fx.Node]) -> None:
+    """Erase what nothing reads any more but something read before, and reads of parameters.
+
+    What nothing read from the start stays: it may be there for what it writes over.
+    """
+    for node in reversed(list(original.nodes)):
+        twin = copies[node]
+        read_before = bool(node.users) and node.op not in {"placeholder", "output"}
+        if twin._erased or twin.users:
+            continue
+        writes = node.op in {"call_function", "call_method"} and describe(node, {}).in_place
+        if node.op == "get_attr" or (read_before and not writes):
+            twin.graph.erase_node(twin)
 
 
 def _keep_affine(
