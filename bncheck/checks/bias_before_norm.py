@@ -26,10 +26,10 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
         site = node.layer.site if node.layer is not None else node.site
         if not uses or uses[0] is not node or site is None or node.get("bias") is not True:
             continue
-        if any(_of_sequences(use) for use in uses):
+        if any(_of_sequences(use) for use in uses) or _seen_elsewhere(node.layer):
             continue
-        consumers = [only_consumer(use) for use in uses]
-        norms = [c for c in consumers if c is not None and c.kind in BATCH_STATISTICS]
+        consumers = [_only_reader(use) for use in uses]
+        norms = [c for c in consumers if c is not None and _subtracts_mean(c)]
         if len(norms) != len(consumers):
             continue
         norm = norms[0]
@@ -42,6 +42,29 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=_without_bias(node.layer, site) if node.layer is not None else None,
         )
+
+
+def _only_reader(node: Node) -> Node | None:
+    """Return the one reader of a node's output on every path through the code; else None."""
+    reader = only_consumer(node)
+    while reader is not None and reader.kind is Kind.JOIN:
+        reader = only_consumer(reader)
+    return reader
+
+
+def _subtracts_mean(norm: Node) -> bool:
+    """Tell whether a norm takes the mean of what it is given, and not one from elsewhere."""
+    if norm.kind not in BATCH_STATISTICS:
+        return False
+    if norm.get("functional") is not True:
+        return True
+    # A functional call may be told to use the running statistics, whatever the mode.
+    return norm.get("training") is not False and norm.get("use_input_stats") is not False
+
+
+def _seen_elsewhere(layer: Layer | None) -> bool:
+    """Tell whether other code reads the layer's weights in a forward, or hooks its output."""
+    return layer is not None and (layer.get("shared") is True or layer.get("hooked") is True)
 
 
 def _without_bias(layer: Layer, site: Site) -> Fix | None:

@@ -1,0 +1,287 @@
+"""BN101 on source: each case is a small program; `# yes` marks the lines that are findings."""
+
+from __future__ import annotations
+
+import pytest
+
+from bncheck.config import Settings
+from bncheck.worker import lint_source
+
+HEAD = """
+from collections import OrderedDict
+from functools import partial
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+"""
+
+CASES = {
+    "attributes and reassigned names": """
+class Net(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3)  # yes
+        self.bn = nn.BatchNorm2d(channels)
+    def forward(self, x):
+        x = self.conv(x)
+        x = self.bn(x)
+        return F.relu(x)
+""",
+    "nested calls": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)  # yes
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(x)))
+""",
+    "the order of forward decides": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.bn = nn.BatchNorm2d(8)
+    def forward(self, x):
+        return self.bn(F.relu(self.conv(x)))
+""",
+    "a dropout between": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.BatchNorm1d(8))
+    def forward(self, x):
+        return self.body(x)
+""",
+    "a second reader": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+        self.bn = nn.BatchNorm2d(3)
+    def forward(self, x):
+        y = self.conv(x)
+        return self.bn(y) + y
+""",
+    "layers applied twice": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Conv2d(3, 3, 3)  # yes
+        self.one = nn.Conv2d(3, 3, 3)
+        self.bn1 = nn.BatchNorm2d(3)
+        self.bn2 = nn.BatchNorm2d(3)
+    def forward(self, x):
+        x = self.bn2(self.both(self.bn1(self.both(x))))
+        return self.one(self.bn1(self.one(x)))
+""",
+    "a join before the norm": """
+class Net(nn.Module):
+    def __init__(self, wide):
+        super().__init__()
+        self.wide = wide
+        self.a = nn.Conv2d(3, 3, 3)  # yes
+        self.b = nn.Conv2d(3, 3, 1)  # yes
+        self.bn = nn.BatchNorm2d(3)
+    def forward(self, x):
+        if self.wide:
+            x = self.a(x)
+        else:
+            x = self.b(x)
+        return self.bn(x)
+""",
+    "a norm on one path only": """
+class Net(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+        self.conv = nn.Conv2d(3, 3, 3)
+        self.bn = nn.BatchNorm2d(3)
+    def forward(self, x):
+        x = self.conv(x)
+        if self.norm:
+            x = self.bn(x)
+        return F.relu(x)
+""",
+    "other norms": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8))
+        self.b = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+        self.c = nn.Sequential(nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8))  # yes
+        self.d = nn.Sequential(nn.Conv3d(8, 8, 3), nn.SyncBatchNorm(8))  # yes
+    def forward(self, x):
+        return self.d(self.c(self.b(self.a(x))))
+""",
+    "functional norms": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 3)  # yes
+        self.b = nn.Conv2d(3, 3, 3)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+    def forward(self, x):
+        x = F.batch_norm(self.a(x), self.mean, self.var, training=self.training)
+        return F.batch_norm(self.b(x), self.mean, self.var, training=False)
+""",
+    "weights read elsewhere, and hooks": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn_a = nn.Linear(3, 3), nn.BatchNorm1d(3)
+        self.b, self.bn_b = nn.Linear(3, 3), nn.BatchNorm1d(3)
+        self.b.register_forward_hook(print)
+    def forward(self, x):
+        y = F.linear(x, self.a.weight, self.a.bias)
+        return self.bn_b(self.b(self.bn_a(self.a(x)))) + y
+""",
+    "every form of Sequential": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(OrderedDict([
+            ("conv", nn.Conv2d(3, 3, 1)),  # yes
+            ("bn", nn.BatchNorm2d(3)),
+        ]))
+        layers = []
+        for width in (3, 4):
+            layers += [nn.Conv2d(width, width + 1, 1), nn.BatchNorm2d(width + 1)]  # yes
+        self.b = nn.Sequential(*layers)
+        self.c = nn.Sequential()
+        self.c.add_module("conv", nn.Conv2d(5, 5, 1))  # yes
+        self.c.add_module("bn", nn.BatchNorm2d(5))
+        self.d = nn.ModuleList([nn.Conv2d(5, 5, 1) for _ in range(2)])  # yes
+        self.e = nn.ModuleList(nn.BatchNorm2d(5) for _ in range(2))
+        self.f = nn.ModuleDict({"conv": nn.Conv2d(5, 5, 1), "bn": nn.BatchNorm2d(5)})  # yes
+    def forward(self, x):
+        x = self.c(self.b(self.a(x)))
+        for conv, bn in zip(self.d, self.e):
+            x = bn(conv(x))
+        return self.f["bn"](self.f["conv"](x))
+""",
+    "subclasses of Sequential and inherited methods": """
+class ConvBNReLU(nn.Sequential):
+    def __init__(self, inputs, outputs, norm_layer=nn.BatchNorm2d, **kwargs):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, **kwargs),  # yes
+            norm_layer(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = ConvBNReLU(3, 8, padding=1)
+    def forward(self, x):
+        return self.head(self.block(x))
+
+class Net(Base):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(8, 2, 1)
+""",
+    "helpers, partial, tables and getattr": """
+def conv3x3(inputs, outputs, bias=True):
+    return nn.Conv2d(inputs, outputs, 3, bias=bias)  # yes
+
+NORMS = {"bn": nn.BatchNorm2d, "in": nn.InstanceNorm2d}
+pointwise = partial(nn.Conv2d, kernel_size=1)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn_a = conv3x3(3, 8), NORMS["bn"](8)
+        self.b, self.bn_b = pointwise(8, 8), getattr(nn, "BatchNorm2d")(8)  # yes
+    def forward(self, x):
+        return self.bn_b(self.b(self.bn_a(self.a(x))))
+""",
+    "conditional biases": """
+class Block(nn.Module):
+    def __init__(self, width, norm_layer=None, use_bn=False):
+        super().__init__()
+        self.a = nn.Conv2d(width, width, 3, bias=not use_bn)
+        self.b = nn.Conv2d(width, width, 3, bias=norm_layer is None)
+        self.norm = norm_layer(width) if norm_layer is not None else nn.Identity()
+        self.bn = nn.BatchNorm2d(width) if use_bn else None
+    def forward(self, x):
+        x = self.a(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return self.norm(self.b(x))
+
+def with_norm():
+    return nn.Sequential(Block(8, nn.BatchNorm2d, True), Block(8), Block(8, None))
+""",
+    "a helper used with a norm and without": """
+def conv(inputs, outputs, bn):
+    layer = nn.Conv2d(inputs, outputs, 3)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs)) if bn else nn.Sequential(layer)
+
+def net():
+    return nn.Sequential(conv(3, 8, True), conv(8, 2, False))
+""",
+    "an unknown flag is never a finding": """
+class Net(nn.Module):
+    def __init__(self, use_bn, bias):
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3)]
+        if use_bn:
+            layers.append(nn.BatchNorm2d(8))
+        layers.append(nn.ReLU())
+        self.a = nn.Sequential(*layers)
+        self.b = nn.Sequential(nn.Conv2d(8, 8, 3, bias=bias), nn.BatchNorm2d(8))
+    def forward(self, x):
+        return self.b(self.a(x))
+""",
+    "an unknown number of rounds": """
+class Net(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        layers = []
+        for _ in range(depth):
+            layers.append(nn.Conv2d(8, 8, 3))
+        layers.append(nn.BatchNorm2d(8))
+        self.body = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.body(x)
+""",
+    "an early return": """
+def make(kind):
+    if kind == "plain":
+        return nn.Conv2d(3, 3, 3)
+    layers = [nn.Conv2d(3, 3, 3)]  # yes
+    layers.append(nn.BatchNorm2d(3))
+    return nn.Sequential(*layers)
+
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.body = make(kind)
+    def forward(self, x):
+        return self.body(x)
+""",
+    "a subclass of a layer": """
+class SameConv(nn.Conv2d):
+    def forward(self, x):
+        x = F.pad(x, (1, 1, 1, 1))
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = SameConv(3, 8, 3)  # yes
+        self.bn = nn.BatchNorm2d(8)
+    def forward(self, x):
+        return self.bn(self.conv(x))
+""",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_findings_are_exactly_the_marked_lines(name: str) -> None:
+    source = HEAD + CASES[name]
+    expected = [n for n, line in enumerate(source.splitlines(), 1) if line.endswith("# yes")]
+    found = lint_source(source, settings=Settings(select=("BN101",)))
+    assert [finding.line for finding in found] == expected

@@ -1,0 +1,166 @@
+"""Sources that are strange, large or endless: no crash, no hang, an honest count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bncheck.config import Settings
+from bncheck.graph import UNKNOWN, Kind, LayerGraph, Symbol
+from bncheck.source.lift import Understanding, graphs, holds_batch_norm, networks
+from bncheck.source.project import Defined, Project
+from bncheck.worker import lint_files
+
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+
+STRANGE = {
+    "recursion": "def f(n=3):\n    return nn.Sequential(f(n + 1), nn.ReLU())\n",
+    "a class of itself": (
+        "class A(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+        "        self.inner = A(n - 1) if n > 0 else None\n"
+        "    def forward(self, x):\n        return self.inner(x)\n"
+    ),
+    "an endless loop": "def f():\n    while True:\n        pass\n    return nn.ReLU()\n",
+    "a long count": "def f():\n    x = 0\n    while x < 10**9:\n        x += 1\n    return x\n",
+    "huge numbers": "A = 10 ** 10 ** 10\nB = 'a' * 10 ** 12\ndef f():\n    return A * B\n",
+    "exec": "exec('import os')\ndef f():\n    exec('x = nn.ReLU()')\n    return x\n",
+    "metaclass": "class M(type):\n    pass\nclass A(nn.Module, metaclass=M):\n    pass\n",
+    "decorators": (
+        "@(lambda c: c)\nclass A(nn.Module):\n    @torch.no_grad()\n"
+        "    def forward(s, x):\n        return x\n"
+    ),
+    "a cycle of bases": "class A(B):\n    pass\nclass B(A):\n    pass\n",
+    "star import of itself": "from strange import *\nclass A(nn.Module):\n    pass\n",
+    "deep inheritance": "class A0(nn.Module):\n    pass\n"
+    + "".join(f"class A{n}(A{n - 1}):\n    pass\n" for n in range(1, 80)),
+    "a generator": "def f():\n    yield nn.ReLU()\n    yield from f()\n",
+    "async": "async def f():\n    async with x as y:\n        return await y\n",
+    "match": "def f(x=1):\n    match x:\n        case 1:\n            return nn.ReLU()\n",
+    "a starred mess": "a, *b = 1, 2, 3\ndef f(*, k=1, **w):\n    return nn.Sequential(*[*b, *w])\n",
+    "forks upon forks": "def f(c):\n    layers = []\n"
+    + "".join(f"    if c[{n}]:\n        layers.append(nn.Conv2d(1, 1, 1))\n" for n in range(60))
+    + "    return nn.Sequential(*layers)\nclass A(nn.Module):\n    def __init__(self, c):\n"
+    "        super().__init__()\n        self.f = f(c)\n    def forward(self, x):\n"
+    "        return self.f(x)\n",
+}
+
+
+def read(source: str, path: str = "strange.py") -> tuple[list[LayerGraph], Understanding]:
+    project = Project(texts={Path(path): HEAD + source})
+    understanding = Understanding()
+    return list(networks([project.module(path)], project, understanding)), understanding
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_sources_are_survived(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNCHECK_STRICT", "1")
+    found, understanding = read(STRANGE[name])
+    assert len(found) == understanding.fully + understanding.partly
+    assert not [reason for reason in understanding.given_up if reason.startswith("internal")]
+
+
+def test_a_generated_file_is_read_within_the_bound() -> None:
+    source = "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    source += "        x = 1\n" * 45_000
+    found, understanding = read(source)
+    assert found == []
+    assert understanding.given_up == {"too much work": 1}
+
+
+def test_import_cycles_end(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(HEAD + "from two import B\nclass A(B):\n    pass\n")
+    (tmp_path / "two.py").write_text(HEAD + "from one import *\nclass B(nn.Module):\n    pass\n")
+    project = Project()
+    modules = [project.module(str(tmp_path / name)) for name in ("one.py", "two.py")]
+    assert all(graph.name in {"A", "B"} for graph in networks(modules, project))
+
+
+def test_layers_are_followed_to_the_file_that_constructs_them(tmp_path: Path) -> None:
+    (tmp_path / "helpers.py").write_text(
+        HEAD + "def conv(a, b, **kwargs):\n    return nn.Conv2d(a, b, 3, **kwargs)\n"
+    )
+    net = HEAD + (
+        "from helpers import conv\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.body = nn.Sequential(conv(3, 8, padding=1), nn.BatchNorm2d(8))\n"
+        "    def forward(self, x):\n        return self.body(x)\n"
+    )
+    (tmp_path / "net.py").write_text(net)
+    paths = [str(tmp_path / name) for name in ("helpers.py", "net.py")]
+    texts = {Path(path): Path(path).read_bytes() for path in paths}
+    report = lint_files(paths, Project(texts=texts), Settings(select=("BN101",)))
+    assert [(Path(f.path).name, f.line) for f in report.findings] == [("helpers.py", 5)]
+
+
+def test_symbols_are_the_same_for_the_same_expression() -> None:
+    [graph], _ = read(
+        "class A(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
+        "        width = channels * 4\n"
+        "        self.c, self.b = nn.Conv2d(3, width, 1), nn.BatchNorm2d(4 * channels + 0)\n"
+        "        self.h = nn.Linear(width // 2, (channels + 1) // 2)\n"
+        "    def forward(self, x):\n        return self.h(self.b(self.c(x)))\n"
+    )
+    convolution, norm, linear = graph.layers
+    assert convolution.get("out_channels") == norm.get("num_features") == Symbol("4*channels")
+    assert linear.get("in_channels") == Symbol("2*channels")
+    assert isinstance(linear.get("out_channels"), Symbol)
+    assert graph.complete
+    assert graph.symbolic
+
+
+def test_what_is_not_understood_is_opaque() -> None:
+    [graph], understanding = read(
+        "import elsewhere\nclass A(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.c, self.b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)\n"
+        "    def forward(self, x):\n        return self.b(elsewhere.twist(self.c(x)))\n"
+    )
+    assert not graph.complete
+    [opaque] = graph.of_kind(Kind.OPAQUE)
+    assert [node.kind for node in opaque.inputs] == [Kind.CONVOLUTION]
+    assert [node.kind for node in opaque.consumers] == [Kind.BATCH_NORM]
+    assert understanding.doubts == {"call of elsewhere.twist": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("self.l = nn.Sequential(nn.Linear(1, n), nn.BatchNorm1d(n))", True),
+        ("self.l = nn.Linear(1, n)", False),
+        ("self.l = n", False),
+        ("self.l = elsewhere.make(n)", UNKNOWN),
+    ],
+)
+def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
+    source = HEAD + (
+        "import elsewhere\nclass A(nn.Module):\n    def __init__(self, n):\n"
+        f"        super().__init__()\n        {body}\n"
+    )
+    project = Project(texts={Path("a.py"): source})
+    module = project.module("a.py")
+    [meaning] = project.resolve("A", module)
+    assert isinstance(meaning, Defined)
+    assert holds_batch_norm(meaning, project) is answer
+
+
+def test_a_repeated_block_is_read_as_if_each_were_run() -> None:
+    [graph] = graphs_of(
+        "class Block(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+        "        self.c, self.b = nn.Conv2d(n, n, 1), nn.BatchNorm2d(n)\n"
+        "    def forward(self, x):\n        return x + self.b(self.c(x))\n"
+        "def net():\n    return nn.Sequential(*[Block(8) for _ in range(3)])\n"
+    )
+    convolutions = list(graph.of_kind(Kind.CONVOLUTION))
+    assert len({id(node.layer) for node in convolutions}) == 3
+    assert [layer.name for layer in graph.layers] == ["0.c", "0.b", "1.c", "1.b", "2.c", "2.b"]
+    for node in convolutions:
+        [norm] = node.consumers
+        assert norm.kind is Kind.BATCH_NORM
+        assert {n.kind for n in norm.consumers} == {Kind.ADD}
+    assert [len(node.inputs) for node in graph.of_kind(Kind.ADD)] == [2, 2, 2]
+
+
+def graphs_of(source: str) -> list[LayerGraph]:
+    project = Project(texts={Path("a.py"): HEAD + source})
+    return graphs(project.module("a.py"), project)
