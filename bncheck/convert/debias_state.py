@@ -14,7 +14,7 @@ from bncheck.convert.outcome import Conversion, Step
 from bncheck.errors import BNCheckError
 from bncheck.model.checkpoints import PREFIXES, open_checkpoint
 from bncheck.model.kinds import Kind, container_kind
-from bncheck.model.load import Loaded, storage_device
+from bncheck.model.load import Loaded
 from bncheck.model.save import save_state_dict
 
 MOVED = "its running mean is less by the bias"
@@ -104,7 +104,7 @@ def debias_state_file(
     kind = container_kind(path)
     if kind not in (None, Kind.SAFETENSORS):
         raise BNCheckError(f"{path} is a {kind.value}; pairs can be given for a state dict only")
-    checkpoint = open_checkpoint(path, kind, trust, storage_device())
+    checkpoint = open_checkpoint(path, kind, trust)
     state = checkpoint.content
     if isinstance(state, torch.nn.Module):
         raise BNCheckError(f"{path} is a {Kind.MODULE.value}; its pairs are found without --pairs")

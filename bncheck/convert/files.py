@@ -110,7 +110,10 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
     return Outcome(
         loaded=loaded,
         result=result,
-        notes=(*filter(None, [note, where, _graph_note(result.model)]), *result.notes),
+        notes=(
+            *filter(None, [note, where, _graph_note(result.model), _device_note(loaded)]),
+            *result.notes,
+        ),
         written=written,
         parameters=(_count(loaded.model), _count(result.model)),
         file_sizes=(size, written.stat().st_size if written else None),
@@ -127,6 +130,13 @@ def _where_it_differs(original: Any, converted: Any, args: Any, kwargs: Any) -> 
     except Exception:  # the verdict stands; this only helps to find the cause
         return ""
     return f"the outputs differ from {name} on" if name else ""
+
+
+def _device_note(loaded: Loaded) -> str:
+    devices = loaded.checkpoint.devices - {"cpu"} if loaded.checkpoint else frozenset()
+    if not devices:
+        return ""
+    return f"its tensors were saved on {', '.join(sorted(devices))} and are stored on the CPU"
 
 
 def _graph_note(model: Any) -> str:

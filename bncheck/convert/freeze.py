@@ -69,6 +69,8 @@ def _moved_by_training(original: nn.Module, converted: nn.Module, arguments: Any
         torch.manual_seed(0)
         drawn = draw(arguments, torch.Generator().manual_seed(0))
         trained = copy.deepcopy(converted).train()
+        device = next((t.device for t in trained.buffers()), torch.device("cpu"))
+        drawn = map_tensors(drawn, lambda t: t.to(device))
         seen = _train(trained, drawn)
     norms = dict(original.named_modules())
     layers = dict(trained.named_modules())

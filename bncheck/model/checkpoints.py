@@ -54,6 +54,8 @@ class Checkpoint:
     """What each name in the file begins with, and the model's names do not."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The metadata of a safetensors file."""
+    devices: frozenset[str] = frozenset()
+    """Where the tensors were when they were saved."""
 
     def wrapped(self, content: Any) -> Any:
         """Return what to save for a changed model or state dict."""
@@ -69,25 +71,24 @@ class Checkpoint:
         return changed
 
 
-def open_checkpoint(
-    path: Path, kind: Kind | None, trust: Sequence[str], device: str | None
-) -> Checkpoint:
+def open_checkpoint(path: Path, kind: Kind | None, trust: Sequence[str]) -> Checkpoint:
     """Read a torch pickle or safetensors file and find the model or state dict in it."""
     if kind is Kind.SAFETENSORS:
-        return _open_safetensors(path, device)
-    whole = load_pickle(path, trust, device)
+        return _open_safetensors(path)
+    whole, saved_on = load_pickle(path, trust)
+    devices = frozenset(saved_on)
     if isinstance(whole, nn.Module) or _is_state_dict(whole):
-        return Checkpoint(whole)
+        return Checkpoint(whole, devices=devices)
     if isinstance(whole, Mapping):
         for entry in ENTRIES:
             if isinstance(whole.get(entry), nn.Module) or _is_state_dict(whole.get(entry)):
-                return Checkpoint(whole[entry], around=whole, entry=entry)
+                return Checkpoint(whole[entry], around=whole, entry=entry, devices=devices)
         keys = ", ".join(str(key) for key in list(whole)[:8])
         raise BNCheckError(f"{path} is a dict without a model or state dict in it (it has {keys})")
     raise BNCheckError(f"{path} holds a {type(whole).__name__}, not a model or state dict")
 
 
-def _open_safetensors(path: Path, device: str | None) -> Checkpoint:
+def _open_safetensors(path: Path) -> Checkpoint:
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError:
@@ -95,7 +96,7 @@ def _open_safetensors(path: Path, device: str | None) -> Checkpoint:
             f"{path} is a safetensors file; install safetensors to read it"
         ) from None
     try:
-        with safe_open(path, framework="pt", device=device or "cpu") as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return Checkpoint(tensors, metadata=file.metadata() or {})
     except SafetensorError as problem:

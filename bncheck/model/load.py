@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from bncheck.errors import BNCheckError
@@ -35,7 +34,7 @@ class Loaded:
 def load(
     path: str | os.PathLike[str], *, architecture: str | None = None, trust: Sequence[str] = ()
 ) -> Loaded:
-    """Load a model of any kind; which one is told from the content.
+    """Load a model of any kind, onto the CPU; which one is told from the content.
 
     `architecture` is `package.module:callable`, which returns the model that a state dict is
     loaded into. `trust` names packages whose classes a pickle may hold.
@@ -55,12 +54,12 @@ def load(
         case Kind.TORCHSCRIPT:
             from bncheck.model.scripted import load_torchscript
 
-            return Loaded(file, kind, *load_torchscript(file, storage_device()))
+            return Loaded(file, kind, *load_torchscript(file))
         case Kind.EXPORTED:
             from bncheck.model.exported import load_exported
 
             return Loaded(file, kind, *load_exported(file))
-    checkpoint = open_checkpoint(file, kind, trust, storage_device())
+    checkpoint = open_checkpoint(file, kind, trust)
     if isinstance(checkpoint.content, nn.Module):
         if architecture is not None:
             raise BNCheckError(f"{file} is a {_named(Kind.MODULE)}; leave --arch out")
@@ -106,11 +105,6 @@ def build(architecture: str) -> nn.Module:
             "it must return a torch.nn.Module"
         )
     return model
-
-
-def storage_device() -> str | None:
-    """Return where tensors go that were saved on a GPU; None keeps them where they were."""
-    return None if torch.cuda.is_available() else "cpu"
 
 
 def _named(kind: Kind) -> str:

@@ -65,8 +65,17 @@ HARMLESS = frozenset({"builtins.slice", "builtins.range", "builtins.frozenset", 
 """Exceptions to `NEVER`, which may be trusted by name."""
 
 
-def load_pickle(path: Path, trust: Sequence[str], device: str | None) -> Any:
-    """Return what the file holds. Raises BNCheckError where it wants more than is allowed."""
+def load_pickle(path: Path, trust: Sequence[str]) -> tuple[Any, set[str]]:
+    """Return what the file holds, on the CPU, and the devices that its tensors were saved on.
+
+    Raises BNCheckError where it wants more than is allowed.
+    """
+    devices: set[str] = set()
+
+    def to_cpu(storage: Any, device: str) -> Any:
+        devices.add(device)
+        return storage
+
     try:
         wanted = sorted(_globals_of(path))
     except Exception as problem:
@@ -79,7 +88,7 @@ def load_pickle(path: Path, trust: Sequence[str], device: str | None) -> Any:
         if refused:
             raise BNCheckError(_refusal(path, refused))
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location=to_cpu, weights_only=True), devices
         except pickle.UnpicklingError as problem:
             if "persistent_load of storage" in str(problem):
                 raise BNCheckError(

@@ -21,7 +21,7 @@ _TOUCHES_FILES = re.compile(
 )
 
 
-def load_torchscript(path: Path, device: str | None) -> tuple[Any, dict[str, Any]]:
+def load_torchscript(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return the module, and the files that its archive holds beside it by name."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -34,7 +34,7 @@ def load_torchscript(path: Path, device: str | None) -> tuple[Any, dict[str, Any
     extra_files: dict[str, Any] = dict.fromkeys(extra, "")
     try:
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(path), map_location=device, _extra_files=extra_files
+            str(path), map_location="cpu", _extra_files=extra_files
         )
     except Exception as problem:
         line = next((line for line in str(problem).splitlines() if line.strip()), "")

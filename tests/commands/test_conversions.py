@@ -291,6 +291,17 @@ def test_bad_files_end_with_a_sentence(name: str, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_model_that_was_saved_on_a_gpu_is_stored_on_the_cpu_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+    path = stored(tmp_path, "module", built(sequential))
+    monkeypatch.undo()
+    result = run("fold", path, "-o", path, *INPUT)
+    assert result.exit_code == 0, result.output
+    assert "saved on cuda:0 and are stored on the CPU" in result.output
+
+
 def test_eval_switches_a_model_in_train_mode(tmp_path: Path) -> None:
     path = stored(tmp_path, "module", sequential())
     result = run("fold", path, "-o", path, "--eval", *INPUT)
