@@ -22,7 +22,15 @@ from bncheck.model.operations import ALIASES, LIKE_ANOTHER, METADATA, Call, desc
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
-_ASKS_NOTHING = METADATA | {"_assert", "_assert_async", "isinstance", "len", "type", "_guards_fn"}
+_ASKS_NOTHING = METADATA | {
+    "_assert",
+    "_assert_tensor_metadata",
+    "_assert_async",
+    "isinstance",
+    "len",
+    "type",
+    "_guards_fn",
+}
 
 
 Stored = Mapping[fx.Node, tuple[str, torch.Tensor]]
