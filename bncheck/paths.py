@@ -59,6 +59,8 @@ class State:
     """Of its normalisation layers."""
     frozen_by: ModeChange | None = None
     """What put them in eval mode while the rest of the network trains on."""
+    frozen_in: Loop | None = None
+    """The outermost loop in which that happened."""
     undone_by: ModeChange | None = None
     """The later `train()` that put them back."""
     without_gradient: RequiresGrad | None = None
@@ -202,7 +204,7 @@ class _Walk:
             if again is None or again == start:
                 break
             start = again
-        return _join(start, exits.pop(Exit.BREAK, None)), exits
+        return _join(_settled_by(end, start), exits.pop(Exit.BREAK, None)), exits
 
 
 def _initial(model: Model) -> State:
@@ -229,7 +231,7 @@ def _after(event: Event, occurrence: Occurrence, flow: _Flow) -> _Flow:
         case Made(model=model):
             return _change(flow, model, lambda _: _initial(model))
         case ModeChange():
-            return _after_mode_change(event, flow)
+            return _after_mode_change(event, occurrence, flow)
         case RequiresGrad(model=model, value=value):
             stopped = event if value is False else None
             return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
@@ -240,31 +242,46 @@ def _after(event: Event, occurrence: Occurrence, flow: _Flow) -> _Flow:
             return {**flow, model: frozenset(copies)}
         case Escape(model=model):
             return _change(flow, model, lambda s: State(Mode.UNKNOWN, wraps=s.wraps))
-        case ForwardCall(model=model) if occurrence.gradient is not True:
-            # A part that was put in eval mode to be evaluated is not frozen.
+        case ForwardCall(model=model) if not _may_train(occurrence):
+            # What was put in eval mode to be evaluated is not frozen.
             return _change(
                 flow,
                 model,
-                lambda s: (
-                    replace(s, frozen_by=None, undone_by=None)
-                    if s.frozen_by is not None
-                    and s.frozen_by.target is Target.WHOLE
-                    and s.frozen_by.model is model
-                    else s
-                ),
+                lambda s: replace(s, frozen_by=None, undone_by=None) if _evaluates(s, model) else s,
             )
     return flow
 
 
-def _after_mode_change(event: ModeChange, flow: _Flow) -> _Flow:
+def _may_train(occurrence: Occurrence) -> bool:
+    loops = occurrence.loops
+    return occurrence.gradient is True and (not loops or trains(loops[-1].steps))
+
+
+def _evaluates(state: State, model: Model) -> bool:
+    """Tell whether an evaluation of the model is what it was put in eval mode for.
+
+    So it is for a part that is evaluated itself, and for what happens anew in each epoch.
+    """
+    freeze = state.frozen_by
+    if freeze is None:
+        return False
+    return state.frozen_in is not None or (freeze.target is Target.WHOLE and freeze.model is model)
+
+
+def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: _Flow) -> _Flow:
+    loop = occurrence.loops[0] if occurrence.loops else None
     freezes = event.target is Target.NORMS or event.model.parent is not None
 
     def changed(state: State) -> State:
         match event.mode:
             case Mode.EVAL if freezes:
-                return replace(state, mode=Mode.EVAL, frozen_by=event, undone_by=None)
+                return replace(
+                    state, mode=Mode.EVAL, frozen_by=event, frozen_in=loop, undone_by=None
+                )
             case Mode.EVAL:
                 return replace(state, mode=Mode.EVAL)
+            case Mode.TRAIN if event.target is Target.NORMS:
+                return replace(state, mode=Mode.TRAIN, frozen_by=None, undone_by=None)
             case Mode.TRAIN:
                 undone = event if state.frozen_by is not None else None
                 return replace(state, mode=Mode.TRAIN, undone_by=undone)
@@ -305,6 +322,19 @@ def _unwrapped_anew(end: _Flow | None, before: frozenset[Model]) -> _Flow | None
         if model in before
         else frozenset(replace(state, wraps=frozenset()) for state in states)
         for model, states in end.items()
+    }
+
+
+def _settled_by(end: _Flow | None, start: _Flow) -> _Flow:
+    """Take a loop that evaluates what was frozen for it as run at least once."""
+    if end is None:
+        return start
+    settled = {model for model, states in end.items() if not any(s.frozen_by for s in states)}
+    return {
+        model: frozenset(replace(state, frozen_by=None, undone_by=None) for state in states)
+        if model in settled
+        else states
+        for model, states in start.items()
     }
 
 

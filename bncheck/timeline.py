@@ -238,6 +238,8 @@ class SetMomentum(ModelEvent):
 
     value: object
     classes: tuple[str, ...] = ()
+    saved: bool = False
+    """Whether the old value is kept, to be restored."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,9 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                     continue
                 if _mended(events, position, averaged or source):
                     continue
+                modes = _modes_of_forwards(reached, averaged) if averaged is not None else set()
+                if modes - {Mode.EVAL}:
+                    continue  # It computes statistics of its own.
                 subject = source
                 message = (
                     f"the average of `{source.name}` takes over the running statistics of the "

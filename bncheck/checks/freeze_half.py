@@ -25,15 +25,17 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     """Yield each stop of gradients over BatchNorm that then trains its statistics on."""
     if timeline.driven_by:
         return
-    averaged = [
+    exempt = [
         event.model
         for event in (occurrence.event for occurrence in occurrences(timeline.steps))
         if isinstance(event, AverageUpdate | Copied)
+        # Switched on and off, as for a GAN's discriminator.
+        or (isinstance(event, RequiresGrad) and event.value is not False)
     ]
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):
         for part in _related(moment, forward.model):
-            if any(_same(part, model) for model in averaged) or keeps_own_mode(part):
+            if any(_same(part, model) for model in exempt) or keeps_own_mode(part):
                 continue
             for stopped in _without_gradient(moment, part) - seen:
                 seen.add(stopped)

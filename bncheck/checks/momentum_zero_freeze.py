@@ -30,10 +30,16 @@ def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
         and event.target is Target.NORMS
     }
     recalibrated = {event.model for event in events if isinstance(event, UpdateStatistics)}
+    momenta = [event for event in events if isinstance(event, SetMomentum)]
+    restored = {
+        event
+        for event in momenta
+        if any(other.model is event.model and other.value != 0 for other in momenta)
+    }
     for event in events:
         if not isinstance(event, SetMomentum) or event.model in frozen | recalibrated:
             continue
-        if isinstance(event.value, bool) or event.value != 0:
+        if isinstance(event.value, bool) or event.value != 0 or event.saved or event in restored:
             continue
         sure = assurance(event.model)
         if any("BatchNorm" in name for name in event.classes):

@@ -120,10 +120,21 @@ def assign(run: Run, node: cst.CSTNode, members: Members, name: str, value: Valu
             set_gradient(run, node, members, value)
         case "momentum":
             constant = value.value if isinstance(value, Constant) else Opaque()
-            run.emit(SetMomentum(site, members.model, constant, members.classes))
+            saved = any(_reads_momentum(code) for code in run.stack[-2:])
+            run.emit(SetMomentum(site, members.model, constant, members.classes, saved))
         case "training":
             mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
             run.emit(ModeChange(site, members.model, mode, target(members), members.classes))
+
+
+def _reads_momentum(code: cst.CSTNode) -> bool:
+    """Recognise `m.backup_momentum = m.momentum`."""
+    return any(
+        isinstance(node, cst.Assign)
+        and isinstance(node.value, cst.Attribute)
+        and node.value.attr.value == "momentum"
+        for node in walk(code)
+    )
 
 
 def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) -> None:
