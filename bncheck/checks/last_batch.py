@@ -8,7 +8,7 @@ from bncheck.batches import Feeding, feedings
 from bncheck.checks import check
 from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
 from bncheck.graph import Site
-from bncheck.timeline import Timeline
+from bncheck.timeline import Branch, Event, Step, Timeline, children
 
 
 @check("BN302", Timeline)
@@ -24,6 +24,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or feeding.batch_size == 1
             or feeding.model.one_value_norm is not True
             or not feeding.normalises_by_batch
+            or _looks_at_the_size(feeding.loop.steps)
         ):
             continue
         certain = _certain(feeding)
@@ -39,6 +40,19 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             fix=Fix("Set drop_last=True", (SetKeyword(loader.site, "drop_last", "True"),), False),
             severity=Severity.ERROR if certain else Severity.NOTE,
         )
+
+
+_SIZES = frozenset({"shape", "size", "len", "batch_size"})
+
+
+def _looks_at_the_size(steps: tuple[Step, ...]) -> bool:
+    """Tell whether the loop decides by a size, as in `if len(x) < 2: continue`."""
+    return any(
+        (isinstance(step, Branch) and bool(_SIZES & set(step.condition.split())))
+        or any(_looks_at_the_size(part) for part in children(step))
+        for step in steps
+        if not isinstance(step, Event)
+    )
 
 
 def _certain(feeding: Feeding) -> bool | None:
