@@ -8,7 +8,6 @@ files are looked for, and refused, before the archive is loaded.
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,20 @@ _TOUCHES_FILES = re.compile(
 
 def load_torchscript(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return the module, and the files that its archive holds beside it by name."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".py") and (found := _TOUCHES_FILES.search(archive.read(name))):
-                raise BNCheckError(
-                    f"{path} was not loaded: its TorchScript calls {found[0].decode()}, which "
-                    "reads or writes files"
-                )
-        extra = [name.partition("/extra/")[2] for name in archive.namelist() if "/extra/" in name]
+    try:
+        # torch's own reader: another might see other files in a contrived archive
+        archive = torch._C.PyTorchFileReader(str(path))
+        names = archive.get_all_records()
+        code = {name: archive.get_record(name) for name in names if name.endswith(".py")}
+    except RuntimeError as problem:
+        raise BNCheckError(f"{path} is a damaged TorchScript archive") from problem
+    for text in code.values():
+        if found := _TOUCHES_FILES.search(text):
+            raise BNCheckError(
+                f"{path} was not loaded: its TorchScript calls {found[0].decode()}, which reads "
+                "or writes files"
+            )
+    extra = [name.removeprefix("extra/") for name in names if name.startswith("extra/")]
     extra_files: dict[str, Any] = dict.fromkeys(extra, "")
     try:
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
