@@ -11,7 +11,7 @@ import libcst as cst
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, classes, statements
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, literal
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -63,9 +63,9 @@ def evaluate(run: Run, node: cst.BaseExpression) -> Value:
             return attribute(run, evaluate(run, value), attr.value, node)
         case cst.Call():
             return calls.call(run, node)
-        case cst.Integer() | cst.Float():
-            return Constant(node.evaluated_value)
-        case cst.SimpleString() | cst.ConcatenatedString():
+        case cst.Integer() | cst.Float() | cst.SimpleString():
+            return Constant(literal(node))
+        case cst.ConcatenatedString():
             return Constant(node.evaluated_value)
         case (
             cst.Tuple(elements=elements) | cst.List(elements=elements) | cst.Set(elements=elements)

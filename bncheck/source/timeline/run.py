@@ -16,7 +16,7 @@ from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import identifiers, literal, walk
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -347,7 +347,7 @@ def module_constant(value: cst.BaseExpression) -> Value:
     """Return a number or string at module level, which someone may edit."""
     match value:
         case cst.Integer() | cst.Float() | cst.SimpleString():
-            constant = value.evaluated_value
+            constant = literal(value)
             return Constant(constant, fixed=False) if not isinstance(constant, bytes) else Opaque()
         case cst.Name(value="None"):
             return NONE

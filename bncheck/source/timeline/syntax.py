@@ -100,3 +100,13 @@ def string(node: cst.BaseExpression | None) -> str | None:
         value = node.evaluated_value
         return value if isinstance(value, str) else None
     return None
+
+
+def literal(node: cst.Integer | cst.Float | cst.SimpleString) -> int | float | str | bytes:
+    """Return the value of a literal. libcst's `evaluated_value` compiles each: 50 times slower."""
+    text = node.value
+    if isinstance(node, cst.Integer) and text.isdecimal() and (text[0] != "0" or text == "0"):
+        return int(text)
+    if text[0] in "\"'" and "\\" not in text:
+        return text[3:-3] if text[:3] in {'"""', "'''"} else text[1:-1]
+    return node.evaluated_value
