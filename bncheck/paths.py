@@ -378,6 +378,17 @@ def keeps_own_mode(part: Model, root: Model | None = None) -> bool:
     return False
 
 
+def frozen_in_forward(timeline: Timeline) -> set[Model]:
+    """Return the parts that a network's own forward pass puts in eval mode each time."""
+    return {
+        occurrence.event.model
+        for occurrence in timeline.occurrences()
+        if isinstance(occurrence.event, ModeChange)
+        and occurrence.event.mode is Mode.EVAL
+        and any(name.endswith(".forward") for name in occurrence.functions)
+    }
+
+
 def assurance(model: Model) -> Confidence | None:
     """Return how sure a finding about a model's BatchNorm can be; None: it has none."""
     if model.holds_batch_norm is UNKNOWN:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.paths import Moment, assurance, keeps_own_mode, training_forwards
+from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, training_forwards
 from bncheck.timeline import (
     AverageUpdate,
     Copied,
@@ -16,7 +16,6 @@ from bncheck.timeline import (
     RequiresGrad,
     Target,
     Timeline,
-    occurrences,
 )
 
 
@@ -25,17 +24,18 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     """Yield each stop of gradients over BatchNorm that then trains its statistics on."""
     if timeline.driven_by:
         return
-    exempt = [
-        event.model
-        for event in (occurrence.event for occurrence in occurrences(timeline.steps))
-        if isinstance(event, AverageUpdate | Copied)
-        # Switched on and off, as for a GAN's discriminator.
-        or (isinstance(event, RequiresGrad) and event.value is not False)
-    ]
+    events = [occurrence.event for occurrence in timeline.occurrences()]
+    exempt = frozen_in_forward(timeline) | {
+        event.model for event in events if isinstance(event, AverageUpdate | Copied)
+    }
+    # Switched on and off, as for a GAN's discriminator.
+    switched = [e.model for e in events if isinstance(e, RequiresGrad) and e.value is not False]
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):
         for part in _related(moment, forward.model):
             if any(_same(part, model) for model in exempt) or keeps_own_mode(part):
+                continue
+            if any(part.within(model) for model in switched):
                 continue
             for stopped in _without_gradient(moment, part) - seen:
                 seen.add(stopped)

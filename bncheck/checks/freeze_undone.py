@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.paths import Moment, State, assurance, keeps_own_mode, training_forwards
+from bncheck.paths import (
+    Moment,
+    State,
+    assurance,
+    frozen_in_forward,
+    keeps_own_mode,
+    training_forwards,
+)
 from bncheck.timeline import Entry, Mode, ModeChange, Model, Origin, Target, Timeline, occurrences
 
 _HINT = (
@@ -21,11 +28,12 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
     if timeline.driven_by:
         return
     seen: set[ModeChange] = set()
+    again = frozen_in_forward(timeline)
     for moment, forward in training_forwards(timeline):
         for part, state in _undone(moment, forward.model):
             freeze = state.frozen_by
             sure = _sure(part, freeze)
-            if freeze is None or freeze in seen or sure is None:
+            if freeze is None or freeze in seen or sure is None or part in again:
                 continue
             seen.add(freeze)
             yield Match(
