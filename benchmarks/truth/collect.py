@@ -92,6 +92,10 @@ def from_json(data: dict[str, Any]) -> observe.Truth:
     return truth
 
 
+def _no_download(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("it wants to download weights")
+
+
 def _expired(signum: int, frame: Any) -> None:
     raise TimeoutError(f"more than {SECONDS_PER_MODEL} s")
 
@@ -102,6 +106,7 @@ def main(name: str, folder: str, per_family: str, output: str) -> None:
     signal.signal(signal.SIGALRM, _expired)
     torch.set_num_threads(1)
     root = Path(folder).resolve()
+    torch.hub.download_url_to_file = _no_download
     zoos.torchvision_importable()
     if name in zoos.PACKAGES:
         sys.path.insert(0, str(root.parent))

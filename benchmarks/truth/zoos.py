@@ -141,7 +141,7 @@ def monai() -> Iterator[Model]:
     three = {"spatial_dims": 3, "in_channels": 1}
     unet = {"channels": (8, 16, 32), "strides": (2, 2), "out_channels": 2}
     table: list[tuple[str, dict[str, Any], tuple[Inputs, ...]]] = [
-        ("AHNet", {"spatial_dims": 2}, flat),
+        ("AHNet", {"spatial_dims": 2}, images((2, 1, 128, 128))),
         ("AHNet", {"spatial_dims": 3}, cube),
         ("AttentionUnet", {**two, **unet}, flat),
         ("BasicUNet", {**two, "out_channels": 2}, flat),
@@ -194,16 +194,13 @@ def monai() -> Iterator[Model]:
          images((2, 1, 32, 32))),
         ("VNet", {"spatial_dims": 2}, flat),
         ("VNet", {"spatial_dims": 3}, cube),
-        ("DiNTS", {}, flat),
         ("MultiScalePatchDiscriminator",
          {"num_d": 2, "num_layers_d": 2, "spatial_dims": 2, "channels": 8, "in_channels": 1,
           "out_channels": 1}, flat),
-        ("QuickNAT", {}, flat),
-        ("CellSAM", {}, flat),
         ("MedNeXt", {**two, "out_channels": 2}, flat),
-        ("TopologySearch", {}, flat),
-        ("VoxelMorphUNet", {**two, "unet_out_channels": 4, "channels": (4, 4, 4, 4),
-                            "final_conv_channels": (4,)}, flat),
+        ("VoxelMorphUNet", {"spatial_dims": 2, "in_channels": 2, "unet_out_channels": 4,
+                            "channels": (4, 4, 4, 4), "final_conv_channels": (4,)},
+         images((2, 2, 64, 64))),
     ]  # fmt: skip
     for index, (name, arguments, inputs) in enumerate(table):
         yield Model(
