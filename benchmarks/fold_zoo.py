@@ -52,6 +52,8 @@ class Folded:
     batch_norms: int | None = None
     """BatchNorms left, where counting the operations that run does not tell."""
     details: dict[str, Any] | None = None
+    seconds: float = 0.0
+    """What making it took."""
 
 
 LONGEST = 4.0
@@ -172,7 +174,7 @@ def _measure_tool(
     convert = TOOLS[tool]
     start = time.perf_counter()
     folded = convert(copy.deepcopy(model), inputs)
-    seconds = time.perf_counter() - start
+    seconds = folded.seconds = time.perf_counter() - start
     left = folded.batch_norms
     if left is None:
         left = operations(folded.run, inputs).batch_norms
@@ -221,6 +223,8 @@ def _latency(
     if batch * (time.perf_counter() - start) > LONGEST:
         return None
     if batch != 1 and tool == "onnxruntime":  # exported for the batch of its example
+        if folded.seconds > LONGEST:
+            return None
         folded = convert(copy.deepcopy(model), inputs)
     runs = {"before": model, "after": folded.run}
     times: dict[str, list[float]] = {name: [] for name in runs}
