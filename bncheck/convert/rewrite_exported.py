@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, TensorArgument
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputSpec,
+    TensorArgument,
+)
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
@@ -42,7 +49,9 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
     erase_unused(program.graph_module.graph, copies)
     editor.drop_unused()
     root.recompile()
-    signature = ExportGraphSignature(editor.specs, list(program.graph_signature.output_specs))
+    signature = ExportGraphSignature(
+        editor.specs, _output_specs(root, list(program.graph_signature.output_specs))
+    )
     return ExportedProgram(
         root=root,
         graph=root.graph,
@@ -54,6 +63,17 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
         constants=program.constants,
         verifiers=program.verifiers,
     )
+
+
+def _output_specs(root: fx.GraphModule, specs: list[OutputSpec]) -> list[OutputSpec]:
+    """Return the specs of the outputs with the names that the nodes returned now have."""
+    output = next(node for node in reversed(root.graph.nodes) if node.op == "output")
+    return [
+        replace(spec, arg=replace(spec.arg, name=value.name))
+        if isinstance(value, fx.Node) and isinstance(spec.arg, TensorArgument)
+        else spec
+        for spec, value in zip(specs, output.args[0], strict=True)
+    ]
 
 
 def _give_own_copy(plan: Plan, editor: _Editor, call: fx.Node, node: Node) -> None:
