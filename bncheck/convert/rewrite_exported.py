@@ -19,7 +19,7 @@ from torch.export.graph_signature import (
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
-from bncheck.convert.rewrite_graph import bypass, erase_unused
+from bncheck.convert.rewrite_graph import bypass, erase_unused, last_first
 from bncheck.graph import Node
 
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -42,7 +42,7 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
         editor.give(copies[plan.traced.calls[node].source], role, f"{owner}.{role}", parameter)
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, editor, copies[plan.traced.calls[node].source], node)
-    for node in plan.removed:
+    for node in last_first(plan):
         traced_call = plan.traced.calls[node]
         assert traced_call.entry is not None
         bypass(copies[traced_call.source], copies[traced_call.entry])

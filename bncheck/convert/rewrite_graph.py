@@ -27,15 +27,15 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
         _add_parameter(result, copies[traced.calls[node].source], node, role, parameter)
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, result, copies[traced.calls[node].source], node)
-    for node in plan.removed:
+    for node in last_first(plan):
         call = traced.calls[node]
         assert call.entry is not None
-        bypass(copies[call.source], copies[call.entry])
-    for node, affine in plan.rest.items():
-        call = traced.calls[node]
-        assert call.entry is not None
-        like = next(traced.tensors[name] for name in sorted(call.reads))
-        _keep_affine(result, copies[call.source], copies[call.entry], node, affine, like)
+        source, entry = copies[call.source], copies[call.entry]
+        if node in plan.removed:
+            bypass(source, entry)
+        else:
+            like = next(traced.tensors[name] for name in sorted(call.reads))
+            _keep_affine(result, source, entry, node, plan.rest[node], like)
     erase_unused(traced.fx.graph, copies)
     result.delete_all_unused_submodules()
     _drop_unused(result)
@@ -56,6 +56,14 @@ def erase_unused(original: fx.Graph, copies: dict[fx.Node, fx.Node]) -> None:
         writes = node.op in {"call_function", "call_method"} and describe(node, {}).in_place
         if node.op == "get_attr" or (read_before and not writes):
             twin.graph.erase_node(twin)
+
+
+def last_first(plan: Plan) -> list[Node]:
+    """Return the BatchNorms that go or change, each before the one whose output it reads.
+
+    What a BatchNorm reads is then still in the graph when its own readers are given that instead.
+    """
+    return [n for n in reversed(plan.traced.graph.nodes) if n in plan.removed or n in plan.rest]
 
 
 def _keep_affine(
