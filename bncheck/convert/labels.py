@@ -48,10 +48,12 @@ class LabelTable:
         labels: torch.Tensor,
         key: object,
         change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        inverse: object = None,
     ) -> torch.Tensor:
         """Return labels of changed maps; the same label and `key` always give the same variant.
 
-        `change` takes scales and shifts and returns new ones. Undetermined elements stay so.
+        `change` takes scales and shifts and returns new ones. Undetermined elements stay so. The
+        variant `inverse` of a changed label is the label that it was made from.
         """
         small = squeezed(labels)
         known = self._variants.setdefault(key, {UNDETERMINED: UNDETERMINED})
@@ -63,6 +65,11 @@ class LabelTable:
             new = torch.zeros(len(missing), dtype=torch.long)
             new[~plain] = self.add(scale[~plain], shift[~plain])
             known.update(zip(missing.tolist(), new.tolist(), strict=True))
+            if inverse is not None:
+                back = self._variants.setdefault(inverse, {UNDETERMINED: UNDETERMINED})
+                for old, changed in zip(missing.tolist(), new.tolist(), strict=True):
+                    if changed != IDENTITY:
+                        back[changed] = old
         table = torch.tensor([known[i] for i in present.tolist()], dtype=torch.long)
         return table[torch.searchsorted(present, small)].expand(labels.shape)
 

@@ -65,7 +65,8 @@ def pull(
             return [labels]
         case _ if call.call.name in _SCALINGS:
             factor = _factor(call)
-            return [table.variant(labels, ("divide", factor), lambda s, t: (s, t / factor))]
+            keys = ("divide", factor), ("multiply", factor)
+            return [table.variant(labels, keys[0], lambda s, t: (s, t / factor), keys[1])]
     return _pull_movement(node, call, labels)
 
 
@@ -97,7 +98,8 @@ def push(
             return given[0]
         case _ if call.call.name in _SCALINGS:
             factor = _factor(call)
-            return table.variant(given[0], ("multiply", factor), lambda s, t: (s, t * factor))
+            keys = ("multiply", factor), ("divide", factor)
+            return table.variant(given[0], keys[0], lambda s, t: (s, t * factor), keys[1])
     return _move(call, given)
 
 
@@ -197,6 +199,8 @@ def _shift_by_constant(
     first, other = call.arguments.get("input"), call.arguments.get("other")
     if isinstance(first, Constant) or isinstance(other, Constant):
         raise Blocked("passes an addition of a parameter")
+    if call.call.name == "add" and not isinstance(first, Node):
+        first, other = other, first
     if not isinstance(first, Node):
         raise Blocked("passes a subtraction from a constant")
     if not isinstance(other, int | float):
@@ -205,7 +209,10 @@ def _shift_by_constant(
     constant = -constant if call.call.name == "sub" else constant
     sign = 1.0 if pulling else -1.0
     return table.variant(
-        labels, ("add", sign * constant), lambda s, t: (s, t + sign * (s - 1) * constant)
+        labels,
+        ("add", sign * constant),
+        lambda s, t: (s, t + sign * (s - 1) * constant),
+        ("add", -sign * constant),
     )
 
 

@@ -291,3 +291,34 @@ def test_what_only_the_shape_is_read_of_has_no_other_reader():
     result = fold(model, x)
     assert [step.into for step in result.steps] == ["linear"]
     torch.testing.assert_close(result.model(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda y: y * 2.0,
+        lambda y: 3.0 + y,
+        lambda y: y / 4.0 - 1.0,
+        lambda y: y + y,
+        lambda y: -y,
+        lambda y: torch.cat([y[:, 2:], y[:, :2]], 1),
+        lambda y: y.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2),
+        lambda y: nn.functional.interpolate(y, scale_factor=2, mode="bilinear"),
+        lambda y: nn.functional.avg_pool2d(nn.functional.pad(y, (1, 1, 1, 1), "reflect"), 2),
+    ],
+    ids=["times", "plus", "both", "doubled", "negated", "rolled", "shuffled", "larger", "pooled"],
+)
+def test_scales_pass_what_computes_nothing_of_its_own(between):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.out = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+
+        def forward(self, x):
+            return self.out(self.norm(between(self.conv(x))))
+
+    model, x = prepared(Net()), torch.randn(2, 3, 6, 6).double()
+    result = fold(model, x)
+    assert [step.into for step in result.steps] == ["conv"]
+    assert result.kept_class
+    torch.testing.assert_close(result.model(x), model(x))
