@@ -305,6 +305,98 @@ def main(loader, optimizer):
 """,
     ),
     Case(
+        "context managers switch the mode and back",
+        """
+from contextlib import contextmanager
+
+
+@contextmanager
+def evaluating(model):
+    model.eval()
+    yield model
+    model.train()
+
+
+class Evaluating:
+    def __init__(self, model):
+        self.model = model
+
+    def __enter__(self):
+        self.model.eval()
+
+    def __exit__(self, *error):
+        self.model.train()
+
+
+def main(x):
+    model = Net()
+    model.load_state_dict(torch.load("a"))
+    with evaluating(model), torch.no_grad():
+        first = model(x)
+    with Evaluating(model):
+        with torch.no_grad():
+            return first, model(x)
+""",
+    ),
+    Case(
+        "a decorator of the project manages the mode",
+        """
+def in_eval_mode(function):
+    def inner(self, *args):
+        self.model.eval()
+        return function(self, *args)
+
+    return inner
+
+
+class Predictor:
+    def __init__(self, path):
+        self.net = Net()
+        self.net.load_state_dict(torch.load(path))
+
+    @in_eval_mode
+    @torch.no_grad()
+    def predict(self, x):
+        return self.net(x)
+""",
+    ),
+    Case(
+        "a trainer class: the script hands it the model",
+        """
+class Base:
+    def __init__(self, model, optimizer):
+        self.model = model
+        self.optimizer = optimizer
+
+    def fit(self, loader, tests):
+        for epoch in range(3):
+            self.train_epoch(loader)
+            self.validate(tests)
+
+
+class Trainer(Base):
+    def train_epoch(self, loader):
+        for images, labels in loader:
+            loss = nn.functional.cross_entropy(self.model(images), labels)  # BN202
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+    def validate(self, tests):
+        self.model.eval()
+        with torch.no_grad():
+            for images, labels in tests:
+                print(self.model(images))
+
+
+def main(loader, tests):
+    model = Net()
+    model.train()
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer.fit(loader, tests)
+""",
+    ),
+    Case(
         "Lightning drives the mode",
         """
 import pytorch_lightning as pl

@@ -376,7 +376,8 @@ def _run_function(
     if any(matters(step) for step in steps):
         run.emit(Call(site, function.name, tuple(steps)))
     if {"contextmanager", "asynccontextmanager"} & set(classes.decorators(code)):
-        reached = [m for value in arguments.all() for m in run.reachable(value)]
+        given = [*([] if function.receiver is None else [function.receiver]), *arguments.all()]
+        reached = [m for value in given for m in run.reachable(value)]
         return Opaque(function.name, site, function.name, holds=tuple(reached))
     return join(frame.returned) if frame.returned else _generated(run, code, arguments)
 

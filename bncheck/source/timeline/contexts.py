@@ -29,6 +29,9 @@ def with_statement(run: Run, node: cst.With, body: Callable[[], None]) -> None:
     for item in node.items:
         one = enter(run, item.item)
         entered.append(one)
+        if one.value is not None and not isinstance(one.value, Models):
+            # What it does on entering is not followed: it may switch modes.
+            run.escape(node, [one.value], "with")
         if item.asname is not None:
             value = one.value if one.value is not None else Opaque()
             statements.bind(run, item.asname.name, value)
