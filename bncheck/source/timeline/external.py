@@ -274,6 +274,9 @@ def _from_pretrained(run: Run, node: cst.Call, name: str, first: Value | None) -
 
 
 def _zoo(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
+    for argument in node.args:
+        if argument.keyword is not None and argument.keyword.value == "norm_layer":
+            holds = known.by_norm_layer(identifiers(argument.value), holds)
     trained: Fact = False
     for keyword in ("pretrained", "weights", "encoder_weights"):
         value = arguments.keywords.get(keyword)

@@ -101,12 +101,19 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     return by_family(last)
 
 
+def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
+    """Tell by the names in a `norm_layer` argument whether a model's layers are BatchNorm."""
+    if names & BATCH_NORMS or names <= {"None"}:
+        return otherwise
+    return False if any("Norm" in name or name == "Identity" for name in names) else UNKNOWN
+
+
 def by_family(name: str) -> Fact:
     """Tell by a model's name, such as `resnet18`, whether it holds BatchNorm."""
     base = name.rpartition("/")[2]
     if _VGG_WITH.match(base) or base.startswith(("FasterRCNN_MobileNet", "fasterrcnn_mobile")):
         return True
-    if _WITHOUT.match(base):
+    if _WITHOUT.match(base) or re.search(r"_(?:gn|evos\w*)(?:$|\.)", base):
         return False
     return True if _WITH.match(base) else UNKNOWN
 
@@ -288,13 +295,15 @@ class LoaderClass:
     dataset: int = 0
     batch_size: int = 1
     shuffle: int = 2
+    graphs: bool = False
+    """Whether a batch is of graphs, whose nodes are what BatchNorm counts."""
 
 
 LOADERS = {
     "torch.utils.data.DataLoader": LoaderClass(),
     "torch.utils.data.dataloader.DataLoader": LoaderClass(),
-    "torch_geometric.loader.DataLoader": LoaderClass(),
-    "torch_geometric.data.DataLoader": LoaderClass(),
+    "torch_geometric.loader.DataLoader": LoaderClass(graphs=True),
+    "torch_geometric.data.DataLoader": LoaderClass(graphs=True),
     "monai.data.DataLoader": LoaderClass(),
     "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
 }

@@ -29,7 +29,8 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
-        custom_batches=bool({"batch_sampler", "collate_fn"} & set(arguments.keywords)),
+        custom_batches=kind.graphs
+        or bool({"batch_sampler", "collate_fn"} & set(arguments.keywords)),
         training=_feeds_training(node, arguments),
     )
     run.loaders.append(loader)
