@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 
+from bncheck.depth import shallow
 from bncheck.findings import Confidence, Finding, Severity
 
 UNREADABLE = "BN001"
@@ -73,6 +74,6 @@ def unreadable(path: str, source: bytes | str) -> Finding:
 
 
 def _parse(source: bytes | str) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shallow():
         warnings.simplefilter("ignore")
         compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bncheck.checks import Check, all_checks
 from bncheck.config import Settings
+from bncheck.depth import deep
 from bncheck.findings import Confidence, Finding, Match
 from bncheck.graph import LayerGraph, Site
 from bncheck.pages import all_pages
@@ -59,6 +60,11 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
     Findings may also stand in other files whose text the project was given: a layer may be
     constructed where nothing hints at the BatchNorm that it meets.
     """
+    with deep():
+        return _lint_files(paths, project, settings)
+
+
+def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
     from bncheck.source.module import UnparsableError
 
     report = Report()

@@ -205,6 +205,15 @@ def test_a_file_that_does_not_parse_is_a_finding_and_the_rest_goes_on(content: b
     assert codes(lint(".", "--format", "json", "--ignore", "BN0")) == ["BN101"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x = " + "1+" * 900 + "1", "x = (" + "'a'\n" * 3000 + ")", "if a: 0\n" + "elif a: 0\n" * 900],
+    ids=["sum", "strings", "branches"],
+)
+def test_what_python_takes_is_read_however_deep(text: str) -> None:
+    assert [f.code for f in bncheck.lint_source(f"{WRONG}\n\n{text}\n")] == ["BN101"]
+
+
 def test_stdin() -> None:
     result = lint("-", stdin=WRONG)
     assert result.exit_code == 1

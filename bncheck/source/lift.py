@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import libcst as cst
 
+from bncheck.depth import deep
 from bncheck.graph import Kind, Layer, LayerGraph, Site, Symbol
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
@@ -44,8 +43,6 @@ _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
 """Work for a whole run: a step is a statement or a call, and takes some microseconds."""
-_STACK = 20_000
-"""Python frames that interpreting may take; the interpreted depth is bounded far below."""
 
 
 @dataclass
@@ -90,7 +87,7 @@ def networks(
     lines = sum(module.text.count("\n") for module in modules)
     reader = _Reader(project, understanding or Understanding())
     reader.budget = _STEPS + _STEPS_PER_LINE * lines
-    with _deep_stack():
+    with deep():
         for variant in range(_MOST_VARIANTS):
             for module in modules:
                 yield from reader.factories(module, variant)
@@ -110,7 +107,7 @@ def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
     answers = project.batch_norm_holders
     if key not in answers:
         answers[key] = UNKNOWN
-        with _deep_stack():
+        with deep():
             answers[key] = _Reader(project, Understanding()).holds(definition)
     return answers[key]
 
@@ -120,18 +117,8 @@ def graph_of(definition: Defined, project: Project) -> LayerGraph | None:
 
     Parameters without a default are symbols.
     """
-    with _deep_stack():
+    with deep():
         return _Reader(project, Understanding()).one(definition)
-
-
-@contextmanager
-def _deep_stack() -> Iterator[None]:
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, _STACK))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 @dataclass(eq=False)
