@@ -97,7 +97,16 @@ def run_conversion(
     with warnings.catch_warnings():
         if not context.find_root().obj:  # --debug shows them
             warnings.simplefilter("ignore")
-        outcome = convert_file(request, conversions())
+        try:
+            outcome = convert_file(request, conversions())
+        except (BNCheckError, OSError, MemoryError):
+            raise
+        except Exception as problem:
+            lines = str(problem).strip().splitlines() or [""]
+            raise BNCheckError(
+                f"{model} could not be {done}, and nothing was written: {type(problem).__name__}: "
+                f"{lines[0]} (--debug shows where; this is a bug of bncheck's, please report it)"
+            ) from problem
     if output_format == "json":
         click.echo(report.as_json(outcome))
     else:

@@ -32,6 +32,8 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
     """
     root = copy.deepcopy(program.graph_module)
     copies = dict(zip(program.graph_module.graph.nodes, root.graph.nodes, strict=True))
+    for old, new in copies.items():
+        new.name = old.name  # copying renames what is a builtin of Python, such as `input`
     state = dict(program.state_dict)
     specs = list(program.graph_signature.input_specs)
     editor = _Editor(root, state, specs)

@@ -195,6 +195,31 @@ def test_a_failed_verification_writes_nothing(
     assert out.read_bytes() == b"old"
 
 
+def test_a_program_whose_input_is_called_input(tmp_path: Path) -> None:
+    """As that of every `nn.Sequential`; copying a graph renames what is a builtin of Python."""
+    for model in (sequential, lambda: sequential()[:2]):  # the BatchNorm's output is the program's
+        path = stored(tmp_path, "pt2", built(model))
+        result = run("fold", path, "-o", path)
+        assert result.exit_code == 0, result.output
+        x = torch.randn(SHAPE)
+        torch.testing.assert_close(torch.export.load(path).module()(x), built(model)(x))
+
+
+def test_an_error_nobody_thought_of_is_a_sentence_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Any, *_: Any, **__: Any) -> Any:
+        raise KeyError("oh")
+
+    monkeypatch.setattr("bncheck.convert.sync.sync", broken)
+    path = stored(tmp_path, "module", built(sequential))
+    result = run("sync", path, "-o", tmp_path / "out", *INPUT)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "KeyError" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dry_run_and_a_missing_output(tmp_path: Path) -> None:
     path = stored(tmp_path, "module", built(sequential))
     result = run("fold", path, "--dry-run")
