@@ -320,7 +320,8 @@ def _is(value: object, kind: object) -> bool | None:
         name = kind.name.replace("collections.abc.", "typing.")
         if name in _TYPES:
             if isinstance(value, External):
-                return None
+                # Of what is outside the project, only torch.nn's names are known to be classes.
+                return name == "builtins.type" if value.name.startswith("torch.nn.") else None
             return isinstance(value, _TYPES[name])
         if isinstance(value, Instance):
             short = name.rpartition(".")[2]

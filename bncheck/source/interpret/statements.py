@@ -241,6 +241,10 @@ def _for(node: cst.For) -> Run:
     def run(frame: Frame) -> str | None:
         source = iterable(frame)
         items = items_of(frame.machine, source)
+        if items is None and isinstance(source, Either):
+            runs = [items_of(frame.machine, option) for option in source.options]
+            if all(run is not None for run in runs):
+                return _each_branch(frame, Branches(tuple(map(tuple, runs))), one)  # type: ignore[arg-type]
         if items is None:
             return _unknown_rounds(frame, lambda inner: one(inner, _some_item(inner, source, node)))
         for value in items:
