@@ -29,6 +29,8 @@ from bncheck.source.interpret.values import (
     truth,
 )
 
+_TENSORS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
+
 
 def attribute(machine: Machine, value: object, name: str, site: Site | None) -> object:
     """Return `value.name`; UNKNOWN where it is not known."""
@@ -121,7 +123,7 @@ def instance_attribute(
         found = find(value.cls, name, after)
         if found is not MISSING and not isinstance(found, External):
             return bind(machine, found, value, value.cls, site)
-    if value.layer is not None and name in {"weight", "bias", "running_mean", "running_var"}:
+    if value.layer is not None and name in _TENSORS:
         return _layer_tensor(machine, value, name)
     if value.base is not None:
         if value.layer is not None and name in value.layer.attributes and name != "training":
@@ -140,6 +142,7 @@ def _layer_tensor(machine: Machine, value: Instance, name: str) -> object:
         "bias": layer.get("bias"),
         "running_mean": layer.get("track_running_stats"),
         "running_var": layer.get("track_running_stats"),
+        "num_batches_tracked": layer.get("track_running_stats"),
     }.get(name, True)
     if layer.kind in {Kind.BATCH_NORM, Kind.INSTANCE_NORM} and name in {"weight", "bias"}:
         has = layer.get("affine")
