@@ -63,7 +63,7 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
         return machine.join_all(found) if found else UNKNOWN
     if isinstance(value, Partial):
         if name == "keywords" and not value.arguments.open:
-            return Dictionary({**value.arguments.keywords})
+            return Dictionary(dict[object, object](value.arguments.keywords.items()))
         return {"func": value.function}.get(name, UNKNOWN)
     if isinstance(value, Function) and name == "__name__":
         return value.name
