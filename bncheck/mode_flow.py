@@ -132,6 +132,7 @@ class ModeFlow:
 
     def _loop(self, block: Loop, state: State) -> tuple[State | None, Exits]:
         head, breaks, returns = state, list[State](), list[State]()
+        again: State | None = None
         for _ in range(_ROUNDS):
             end, exits = self._steps(block.steps, dict(head))
             breaks, returns = exits[Exit.BREAK], exits[Exit.RETURN]
@@ -147,7 +148,9 @@ class ModeFlow:
             if after == head:
                 break
             head = after
-        return self._join([head, *breaks]), {Exit.RETURN: returns}
+        # A loop that matters runs: what was before it is joined only where nothing comes out.
+        left = self._join([again, *breaks])
+        return head if left is None else left, {Exit.RETURN: returns}
 
     def _join(self, states: list[State | None]) -> State | None:
         alive = [state for state in states if state is not None]

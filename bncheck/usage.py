@@ -68,11 +68,10 @@ def is_evaluation_loop(occurrence: Occurrence) -> bool:
     return speaks_of_evaluation(loops[-1].over)
 
 
-def trains_at_all(timeline: Timeline) -> bool:
-    """Tell whether anything is trained in the timeline."""
-    return any(
-        isinstance(o.event, BackwardCall | OptimizerStep | OptimizerBuilt)
-        for o in timeline.occurrences()
+def trains_at_all(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a training step is made in the timeline, or an optimizer has the model."""
+    return is_optimized(timeline, model) or any(
+        isinstance(o.event, BackwardCall | OptimizerStep) for o in timeline.occurrences()
     )
 
 

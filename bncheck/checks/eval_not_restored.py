@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.mode_flow import mode_flow
+from bncheck.mode_flow import ModeFact, mode_flow
 from bncheck.timeline import (
+    Escape,
     ForwardCall,
     Loop,
     Mode,
     ModeChange,
+    Model,
     ModelEvent,
     Occurrence,
     OptimizerBuilt,
@@ -36,7 +38,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
             continue
         facts = flow.before(event)
-        if not any(fact.mode is Mode.TRAIN for fact in facts):
+        if not any(_begins_in_train_mode(model, fact) for fact in facts):
             continue
         known = confidence(timeline, model, Confidence.PROVEN)
         undone = [
@@ -57,6 +59,12 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
                 f"call `{model.name}.train()` before the next training step",
                 confidence=known,
             )
+
+
+def _begins_in_train_mode(model: Model, fact: ModeFact) -> bool:
+    """Tell whether a fact is train mode, or what a method starts with on a model of its class."""
+    started = isinstance(fact.since, Escape) and not fact.since.function
+    return fact.mode is Mode.TRAIN or (started and model.starts_in_eval is False)
 
 
 def _is_training_step(occurrence: Occurrence) -> bool:

@@ -106,7 +106,7 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if occurrence.gradient is True:
         if is_evaluation_loop(occurrence):
             return "on evaluation data"
-        if weights and not trains_at_all(timeline) and not event.made_up_input:
+        if weights and not trains_at_all(timeline, event.model) and not event.made_up_input:
             return "on loaded weights"
     return None
 

@@ -397,6 +397,54 @@ def main(loader, tests):
 """,
     ),
     Case(
+        "a class that is used elsewhere: its test leaves eval mode to its training",
+        """
+class Solver:
+    def __init__(self, loader, tests):
+        self.loader, self.tests = loader, tests
+        self.net = Net()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def fit(self):
+        for _ in range(3):
+            for images, labels in self.loader:
+                loss = nn.functional.cross_entropy(self.net(images), labels)  # BN202
+                loss.backward()
+                self.optimizer.step()
+            self.score()
+
+    def score(self):
+        self.net.eval()
+        with torch.no_grad():
+            return [self.net(images) for images, _ in self.tests]
+""",
+    ),
+    Case(
+        "train in one function, infer in another, on a model at module level",
+        """
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def fit(loader):
+    if True: net.train()
+    for images, labels in loader:
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+
+def score(loader):
+    with torch.no_grad():
+        return [net(images) for images, _ in loader]  # BN201
+
+
+if __name__ == "__main__":
+    for _ in range(3):
+        fit(DataLoader([]))
+        print(score(DataLoader([])))
+""",
+    ),
+    Case(
         "Lightning drives the mode",
         """
 import pytorch_lightning as pl
