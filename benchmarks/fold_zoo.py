@@ -261,8 +261,9 @@ def limited() -> Iterator[None]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the comparison as Markdown."""
-    records = results["models"]
+    """Return the comparison as Markdown, over the models that every tool was run on."""
+    most = max((len(record["tools"]) for record in results["models"].values()), default=0)
+    records = {n: r for n, r in results["models"].items() if len(r["tools"]) == most}
     total = sum(record["batch_norms"] for record in records.values())
     lines = [
         f"{len(records)} models, {total} BatchNorms",
