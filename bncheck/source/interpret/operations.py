@@ -17,6 +17,7 @@ from bncheck.source.interpret.values import (
     Tensor,
     Unknown,
     is_constant,
+    may_be_missing,
     options,
     same,
     truth,
@@ -178,7 +179,10 @@ def _contains(container: object, value: object) -> bool | None:
     if items is None or isinstance(value, (Unknown, Symbol, Either)):
         return None
     if any(same(item, value) for item in items):
-        return True
+        maybe = isinstance(container, Dictionary) and any(
+            map(may_be_missing, (container.state or {}).values())
+        )
+        return None if maybe else True
     if all(is_constant(item) or isinstance(item, (External, Heap)) for item in items):
         return False if is_constant(value) or isinstance(value, External) else None
     return None

@@ -21,6 +21,7 @@ from bncheck.source.interpret.values import (
     Tensor,
     children,
     is_constant,
+    may_be_missing,
     same,
 )
 
@@ -37,7 +38,9 @@ def items_of(machine: Machine, value: object) -> list[object] | None:
     if isinstance(value, List):
         return None if value.state is None else list(value.state)
     if isinstance(value, Dictionary):
-        return None if value.state is None else list(value.state)
+        if value.state is None or any(map(may_be_missing, value.state.values())):
+            return None
+        return list(value.state)
     if isinstance(value, Instance):
         if value.base in {"Sequential", "ModuleList", "ParameterList"}:
             return [child for _, child in children(value)]
@@ -178,7 +181,10 @@ def _get(machine: Machine, value: Dictionary, arguments: Arguments) -> object:
     key, default = _first(arguments), _first(arguments, 1, None)
     if value.state is None or not (is_constant(key) or isinstance(key, External)):
         return UNKNOWN
-    return value.state.get(key, default)
+    found = value.state.get(key, default)
+    if may_be_missing(found):
+        return UNKNOWN
+    return found
 
 
 def _take(machine: Machine, value: Dictionary, arguments: Arguments) -> object:

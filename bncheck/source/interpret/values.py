@@ -293,6 +293,11 @@ def options(value: object) -> tuple[object, ...]:
     return value.options if isinstance(value, Either) else (value,)
 
 
+def may_be_missing(value: object) -> bool:
+    """Tell whether a dictionary's value is one that is there on some paths only."""
+    return isinstance(value, Either) and MISSING in value.options
+
+
 def same(one: object, other: object) -> bool:
     """Tell whether two values are surely the same."""
     if one is other:
