@@ -181,8 +181,8 @@ class _Reader:
         symbolic = False
         try:
             value = self.names.look_up(name, machine, module)
-            if isinstance(value, Instance):
-                made: object = value
+            if any(isinstance(option, Instance) for option in options(value)):
+                made: object = value  # several where the name is bound several times
             elif arguments is not None:
                 made = call(machine, value, arguments, None)
             elif (
