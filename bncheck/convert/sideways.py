@@ -24,7 +24,7 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
     origin = _origin(plan, node.inputs[0])
     problems: list[str] = []
     branch = _after(plan, node)
-    while branch is not None and branch.kind is Kind.ADD and len(branch.inputs) == 2:
+    while branch is not None and branch.kind is Kind.ADD:
         if calls[branch].arguments.get("alpha", 1) != 1 or calls[branch].call.name != "add":
             break
         for layer in _summands(plan, branch, node):
@@ -70,7 +70,7 @@ def _summands(plan: Plan, total: Node, without: Node) -> Iterator[Node]:
         if source is without or len(source.consumers) != 1 or plan.traced.calls[source].observed:
             continue
         call = plan.traced.calls[source]
-        if source.kind is Kind.ADD and len(source.inputs) == 2:
+        if source.kind is Kind.ADD:
             if call.arguments.get("alpha", 1) == 1 and call.call.name == "add":
                 yield from _summands(plan, source, without)
         elif source.kind in {Kind.CONVOLUTION, Kind.LINEAR} and len(source.inputs) == 1:

@@ -259,7 +259,7 @@ class Branches(nn.Module):
 
     def forward(self, x):
         a, b, c = self.norms
-        return torch.relu(a(self.wide(x)) + b(self.narrow(x)) + c(x))
+        return torch.relu(a(self.wide(x)) + b(self.narrow(x)) + (0 + c(x)))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
