@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from typing import cast
 
 from bncheck.graph import UNKNOWN, Site, Unknown
 
@@ -347,8 +349,22 @@ class ContextKind(Enum):
     NO_SYNC = "no_sync"
 
 
+class Enclosing:
+    """What every block offers; asked for often, and the same at each time."""
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether a backward pass or an optimizer step stands anywhere in the block."""
+        return any(trains(part) for part in children(cast(Block, self)))
+
+    @cached_property
+    def matters(self) -> bool:
+        """Whether anything in the block says more than how a block is left."""
+        return any(matters(step) for part in children(cast(Block, self)) for step in part)
+
+
 @dataclass(frozen=True, eq=False)
-class Context:
+class Context(Enclosing):
     """Steps inside a `with`, or in a function that is decorated with it."""
 
     site: Site
@@ -357,7 +373,7 @@ class Context:
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
+class Branch(Enclosing):
     """Exactly one of the alternatives runs; an `if` without `else` has an empty one."""
 
     site: Site
@@ -367,7 +383,7 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
+class Loop(Enclosing):
     """Its steps run any number of times, each time after the last."""
 
     site: Site
@@ -379,7 +395,7 @@ class Loop:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class Call(Enclosing):
     """A function or method of the project that is followed; `RETURN` ends it."""
 
     site: Site
@@ -450,17 +466,13 @@ def occurrences(steps: tuple[Step, ...], inside: tuple[Block, ...] = ()) -> Iter
 
 def matters(step: Step) -> bool:
     """Tell whether a step says anything beyond how a block is left."""
-    if isinstance(step, Event):
-        return not isinstance(step, Leave)
-    return any(matters(inner) for part in children(step) for inner in part)
+    return not isinstance(step, Leave) if isinstance(step, Event) else step.matters
 
 
 def trains(steps: tuple[Step, ...]) -> bool:
     """Tell whether a backward pass or an optimizer step stands anywhere in the steps."""
     return any(
-        isinstance(step, BackwardCall | OptimizerStep)
-        if isinstance(step, Event)
-        else any(trains(part) for part in children(step))
+        isinstance(step, BackwardCall | OptimizerStep) if isinstance(step, Event) else step.trains
         for step in steps
     )
 
@@ -565,6 +577,10 @@ class Timeline:
     freeze_tests: tuple[FreezeTest, ...] = ()
     """For MODULE: the freezing `isinstance` tests of the file."""
 
+    @cached_property
+    def _occurrences(self) -> list[Occurrence]:
+        return list(occurrences(self.steps))
+
     def occurrences(self) -> list[Occurrence]:
         """Return every event in source order, each with the blocks around it."""
-        return list(occurrences(self.steps))
+        return self._occurrences

@@ -9,7 +9,7 @@ from bncheck.checks import check
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance
-from bncheck.timeline import Model, Timeline, Wrap, WrapKind, occurrences
+from bncheck.timeline import Model, Timeline, Wrap, WrapKind
 
 
 @check("BN401", Timeline)
@@ -42,7 +42,7 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
 
 
 def _distributed(timeline: Timeline, model: Model) -> Iterator[Wrap]:
-    for occurrence in occurrences(timeline.steps):
+    for occurrence in timeline.occurrences():
         event = occurrence.event
         if (
             isinstance(event, Wrap)

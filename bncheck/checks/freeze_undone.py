@@ -14,7 +14,7 @@ from bncheck.paths import (
     keeps_own_mode,
     training_forwards,
 )
-from bncheck.timeline import Entry, Mode, ModeChange, Model, Origin, Target, Timeline, occurrences
+from bncheck.timeline import Entry, Mode, ModeChange, Model, Origin, Target, Timeline
 
 _HINT = (
     "freeze again after every train(), or override train() in the network so that it keeps these "
@@ -73,7 +73,7 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
     """Yield a freeze in a network's own constructor: any `train()` undoes it."""
     if timeline.entry is not Entry.METHOD:
         return
-    for occurrence in occurrences(timeline.steps):
+    for occurrence in timeline.occurrences():
         event = occurrence.event
         if (
             isinstance(event, ModeChange)

@@ -14,14 +14,13 @@ from bncheck.timeline import (
     Target,
     Timeline,
     UpdateStatistics,
-    occurrences,
 )
 
 
 @check("BN214", Timeline)
 def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
     """Yield each `momentum = 0` over BatchNorm layers that nothing puts in eval mode."""
-    events = [occurrence.event for occurrence in occurrences(timeline.steps)]
+    events = [occurrence.event for occurrence in timeline.occurrences()]
     frozen = {
         event.model
         for event in events

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
-from bncheck.timeline import Timeline, Wrap, WrapKind, occurrences
+from bncheck.timeline import Timeline, Wrap, WrapKind
 
 
 @check("BN403", Timeline)
 def sync_result_lost(timeline: Timeline) -> Iterator[Match]:
     """Yield each conversion whose result is not used though it is not the module given."""
     seen: set[Site] = set()
-    for occurrence in occurrences(timeline.steps):
+    for occurrence in timeline.occurrences():
         wrap = occurrence.event
         if (
             not isinstance(wrap, Wrap)
