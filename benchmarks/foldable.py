@@ -90,6 +90,8 @@ class _Probe:
         self.inputs: dict[str, list[Tensor]] = {}
         self.outputs: dict[str, list[Tensor]] = {}
         self.expected = _run(model, fresh)
+        self.smaller = _smaller(fresh)
+        self.expected_smaller = _run_or_none(model, self.smaller)
         with self._hooked(self._record):
             _run(model, example)
         # One row of a batch for each channel of each layer, with that channel moved by one.
@@ -179,6 +181,8 @@ class _Probe:
                 # What is not the same everywhere may still average out later, but only at this
                 # size of the input: that is no fold.
                 uneven.append((gap - offset[:, None]).abs().max() > 1e-8 * wanted.abs().max())
+                # A border is the same everywhere, by the size alone, where there is one position.
+                uneven.append(torch.tensor(gap.shape[1] == len(x) and _has_border(layer)))
             return wanted
 
         uneven: list[Tensor] = []
@@ -227,6 +231,12 @@ class _Probe:
                 actual = _run(self.model, self.fresh)
             except RuntimeError:  # such as a shape that only the BatchNorm made right
                 return False
+            # Views of a fixed shape may have other channels at another size, where the model runs.
+            smaller = self.expected_smaller and _run_or_none(self.model, self.smaller)
+        if self.expected_smaller and not (
+            smaller and all(map(_close, self.expected_smaller, smaller))
+        ):
+            return False
         return all(map(_same, self.expected, actual))
 
     def _agrees_whatever_the_layers_give(self, fold: Hook, norm: nn.Module) -> bool:
@@ -305,6 +315,33 @@ def _run(model: nn.Module, x: Tensor) -> Outputs:
     with torch.no_grad():
         result = model(x.clone())
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def _run_or_none(model: nn.Module, x: Tensor) -> Outputs | None:
+    try:
+        return _run(model, x)
+    except RuntimeError:  # a size that the model does not take
+        return None
+
+
+def _smaller(x: Tensor) -> Tensor:
+    """Return four samples of half the size in space."""
+    x = torch.cat([x, x[:1]])
+    for axis in range(2, x.dim()):
+        x = x.narrow(axis, 0, (x.shape[axis] + 1) // 2)
+    return x
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).abs().max() <= 1e-7 * one.abs().max())
+
+
+def _has_border(layer: nn.Module) -> bool:
+    """Whether outputs may miss some taps of the kernel, so that a shift of the input varies."""
+    if isinstance(layer, _CONVOLUTIONS):
+        return layer.padding_mode == "zeros" and any(layer.padding)
+    transposed = not isinstance(layer, nn.Linear)
+    return transposed and (max(layer.kernel_size) > 1 or max(layer.stride) > 1)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -59,7 +59,7 @@ def forward_changes(
             raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
     if not changes and not maps:
         raise Blocked("has an output that no layer reads")
-    return changes, maps
+    return _one_per_layer(plan, changes), maps
 
 
 def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:
@@ -86,12 +86,34 @@ def _into_layer(plan: Plan, node: Node, owed: dict[Node, torch.Tensor]) -> Absor
     producers.require_plain(node)
     if len(node.inputs) != 1:
         raise Blocked(f"reaches {display_name(node)}, whose weight is not a parameter")
-    for other in producers.other_users(node):
-        raise Blocked(
-            f"reaches {display_name(node)}, which shares its parameters with {describe_node(other)}"
-        )
     channels = channels_of(owed[node.inputs[0]], producers.input_axis(node))
     scale, shift = plan.table.scales(channels), plan.table.shifts(channels)
     if bool((shift != 0).any()):
         producers.require_no_border(node)
     return Absorption("input", scale, shift)
+
+
+def _one_per_layer(plan: Plan, changes: dict[Node, Absorption]) -> dict[Node, Absorption]:
+    """Keep the first use of each layer; Blocked unless every use of it wants the same."""
+    kept: dict[Node, Absorption] = {}
+    covered: set[Node] = set()
+    for node, change in changes.items():
+        if node in covered:
+            continue
+        others = [*plan.producers.other_users(node)]
+        for other in others:
+            plan.producers.require_same_layer(node, other)
+            if other not in changes or not _same(change, changes[other]):
+                raise Blocked(
+                    f"reaches {display_name(node)}, which shares its parameters with "
+                    f"{describe_node(other)}"
+                )
+        if others and plan.own_copy.intersection([node, *others]):
+            raise Blocked(f"reaches {display_name(node)}, of which each use has its own copy")
+        kept[node] = change
+        covered.update(others)
+    return kept
+
+
+def _same(one: Absorption, other: Absorption) -> bool:
+    return torch.equal(one.scale, other.scale) and torch.equal(one.shift, other.shift)
