@@ -20,7 +20,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
 
 # 20,000 random networks, folded and compared; BNCHECK_SEED draws others.
 fuzz: install
