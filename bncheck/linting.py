@@ -79,11 +79,15 @@ def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, lis
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Syntax trees hold no cycles that matter, and are large to walk again and again."""
+    """Syntax trees hold no cycles that matter, and are large to walk again and again.
+
+    What is left of them is frozen: the collector would go through all of it as soon as it is on.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            gc.freeze()
             gc.enable()

@@ -26,6 +26,7 @@ from bncheck.source.interpret.values import (
     is_constant,
     truth,
 )
+from bncheck.source.literals import literal
 
 Evaluate = Callable[[Frame], object]
 
@@ -60,7 +61,11 @@ def _name(node: cst.Name) -> Evaluate:
 
 def _literal(node: cst.BaseNumber | cst.SimpleString) -> Evaluate:
     try:
-        constant: object = node.evaluated_value  # type: ignore[union-attr]
+        constant: object = (
+            literal(node)
+            if isinstance(node, (cst.Integer, cst.Float, cst.SimpleString))
+            else node.evaluated_value  # type: ignore[attr-defined]
+        )
     except Exception:
         return _unknown
     return lambda frame: constant

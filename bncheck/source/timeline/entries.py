@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import libcst as cst
 
@@ -120,7 +121,7 @@ class _Before:
         """Run a file's body."""
         run = _start(module, project, settings, set())
         run_body(run, module.tree.body)
-        changed = frozenset(_CHANGED.findall(module.text))
+        changed = _changed(module.text)
         return cls(run, changed & set(run.frame.names))
 
     def start(self, followed: set[cst.CSTNode]) -> Run:
@@ -146,6 +147,12 @@ class _Before:
 
 
 _CHANGED = re.compile(r"\b(\w+)(?:\.module)?\.(?:eval|train)\(")
+
+
+@lru_cache(maxsize=64)
+def _changed(text: str) -> frozenset[str]:
+    """Return the names of what a text calls `eval` or `train` of."""
+    return frozenset(_CHANGED.findall(text))
 
 
 def _start(
@@ -241,7 +248,7 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
         calls.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")
-    changed = set(_CHANGED.findall(cls.module.text))
+    changed = _changed(cls.module.text)
     for name, value in run.heap.of(made.models[0] if isinstance(made, Models) else made).items():
         if isinstance(value, Data):
             continue

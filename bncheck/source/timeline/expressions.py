@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
+from bncheck.source.literals import literal
 from bncheck.source.timeline import calls, classes, statements
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, literal
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     NONE,
     Class,

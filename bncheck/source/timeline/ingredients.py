@@ -9,6 +9,7 @@ from functools import lru_cache
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
+from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import known
@@ -171,7 +172,7 @@ def _mentioned(node: cst.CSTNode) -> _Mentioned:
                     found.constructs |= name.rpartition(".")[2] in known.BATCH_NORMS
                     first_value = node.args[0].value if node.args else None
                     if isinstance(first_value, cst.SimpleString):
-                        found.first_strings[name] = first_value.evaluated_value
+                        found.first_strings[name] = literal(first_value)
                 stack += [(child, names) for child in inside(node)]
             case _:
                 stack += [(child, names) for child in inside(node)]

@@ -6,17 +6,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 import libcst as cst
 
 from bncheck.config import Settings as LintSettings
 from bncheck.graph import UNKNOWN, Site
+from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
-from bncheck.source.timeline.syntax import identifiers, literal, walk
+from bncheck.source.timeline.syntax import identifiers, walk
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -147,11 +149,10 @@ class Run:
     def accumulating(self, test: cst.BaseExpression) -> Iterator[None]:
         """Note that what is inside runs once in so many times, if the test counts."""
         outer = self.every
-        for node in walk(test):
-            if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
-                divisor = self.number(node.right)
-                self.every = divisor if divisor is UNKNOWN or outer is UNKNOWN else divisor * outer
-                break
+        remainder = _remainder(test)
+        if remainder is not None:
+            divisor = self.number(remainder.right)
+            self.every = divisor if divisor is UNKNOWN or outer is UNKNOWN else divisor * outer
         yield
         self.every = outer
 
@@ -160,7 +161,7 @@ class Run:
         value: Value | None = None
         match node:
             case cst.Integer():
-                return node.evaluated_value
+                return int(literal(node))
             case cst.Name(value=name):
                 value = self.look_up(name)
             case cst.Attribute(value=cst.Name(value=name), attr=attr):
@@ -341,6 +342,15 @@ class Run:
                     case Assigned(value=value):
                         return module_constant(value)
         return Opaque()
+
+
+@lru_cache(maxsize=8192)
+def _remainder(test: cst.BaseExpression) -> cst.BinaryOperation | None:
+    """Return the `step % n` in a test."""
+    for node in walk(test):
+        if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
+            return node
+    return None
 
 
 def module_constant(value: cst.BaseExpression) -> Value:
