@@ -1,6 +1,7 @@
 """The pre-commit hook, run for real in a fresh git repository."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,26 +33,33 @@ def hook_repository(tmp_path):
     return folder
 
 
-def git(folder, *arguments):
+def git(folder, *arguments, check=True, **environment):
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+    return subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        check=check,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
-def test_hook_stops_a_finding_and_lets_clean_code_pass(hook_repository, tmp_path):
+def test_a_commit_with_a_finding_is_stopped_and_a_clean_one_passes(hook_repository, tmp_path):
     project = tmp_path / "project"
     project.mkdir()
     git(project, "init", "-q")
-    environment = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "cache")}
+    hook = project / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "pre_commit", "try-repo", str(hook_repository), "bncheck"]
-    for source, code, said in ((WRONG, 1, "BN101"), (RIGHT, 0, "Passed")):
+    hook.write_text(f"#!/bin/sh\nexec {shlex.join(command)} --verbose\n")
+    hook.chmod(0o755)
+    for source, code, said, commits in ((WRONG, 1, "BN101", ""), (RIGHT, 0, "Passed", "fine\n")):
         (project / "model.py").write_text(source)
         git(project, "add", "-A")
-        done = subprocess.run(
-            [*command, "--verbose", "--files", "model.py"],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
+        done = git(
+            project, "commit", "-m", "fine", check=False, PRE_COMMIT_HOME=str(tmp_path / "cache")
         )
         assert done.returncode == code, done.stdout + done.stderr
-        assert said in done.stdout
+        assert said in done.stdout + done.stderr
+        assert git(project, "log", "--all", "--format=%s").stdout == commits
