@@ -328,6 +328,30 @@ def test_no_cache_leaves_nothing() -> None:
     assert not Path(".bncheck_cache").exists()
 
 
+CALLS_ANOTHER_FILE = {
+    "a random sample": ("head(torch.randn(1, 8))", ["BN304"]),
+    "one sample": ("head(torch.load('x.pt').unsqueeze(0))", ["BN304"]),
+    "a batch": ("head(torch.randn(2, 8))", []),
+}
+
+
+@pytest.mark.parametrize("case", CALLS_ANOTHER_FILE)
+def test_a_file_that_does_not_name_the_norm_that_it_runs(case: str) -> None:
+    call, expected = CALLS_ANOTHER_FILE[case]
+    layers = "nn.Linear(8, 4, bias=False), nn.BatchNorm1d(4)"
+    Path("network.py").write_text(
+        "from torch import nn\n\n\nclass Head(nn.Module):\n    def __init__(self):\n"
+        f"        super().__init__()\n        self.layers = nn.Sequential({layers})\n\n"
+        "    def forward(self, x):\n        return self.layers(x)\n",
+        encoding="utf-8",
+    )
+    Path("use.py").write_text(
+        f"import torch\nfrom network import Head\n\nhead = Head()\n{call}.sum().backward()\n",
+        encoding="utf-8",
+    )
+    assert codes(lint("use.py", "--format", "json", "--no-cache")) == expected
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_can_not_be_read() -> None:
     Path("wrong.py").chmod(0)

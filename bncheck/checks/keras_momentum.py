@@ -28,7 +28,8 @@ def _objections(site: Site, get: Callable[[str], object], *, fixable: bool) -> I
     keeps_statistics = get("track_running_stats") is not False
     keeps_statistics = keeps_statistics and get("running_statistics") is not False
     momentum, eps = _number(get("momentum")), _number(get("eps"))
-    if momentum is not None and keeps_statistics:
+    updates = get("training") is not False  # of a functional norm; then momentum has no effect
+    if momentum is not None and keeps_statistics and updates:
         yield from _momentum(site, momentum, fixable=fixable)
     if eps is not None and (eps <= 0 or eps > 0.1):
         yield Match(

@@ -162,7 +162,12 @@ class _Demands:
         if reader.kind is Kind.ADD or not is_transparent(reader, call):
             raise Blocked(self._read_too(node, reader))
         inputs = [self.wanted.get(source) for source in reader.inputs]
-        labels = push(reader, call, inputs, self.plan.table)
+        try:
+            labels = push(reader, call, inputs, self.plan.table)
+        except Blocked:
+            if node in self.shared or len(node.consumers) > 1:
+                raise Blocked(self._read_too(node, reader)) from None
+            raise
         if bool((labels != UNDETERMINED).any()):
             self._want(reader, labels)
 

@@ -14,6 +14,8 @@ from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import computes_weight, has_hooks
 
+_BAKE = "--bake-parametrizations (bake_parametrizations=True)"
+
 
 def display_name(node: Node) -> str:
     """Return the module path of a node, or its name in the graph where it has none."""
@@ -102,8 +104,8 @@ class Producers:
         if not self.bake or "bias" in call.computed:
             raise Blocked(
                 f"needs to change {name}, whose weight is computed when the model runs (a "
-                "parametrization, weight standardisation or a mask); bake_parametrizations allows "
-                "it to be replaced by its value"
+                "parametrization, weight standardisation or a mask); "
+                f"{_BAKE} fixes it at its value"
             )
 
     def other_users(self, node: Node) -> Iterator[Node]:
@@ -124,7 +126,8 @@ class Producers:
             mine, theirs = (self.find(n.parameters.get(role, "")) for n in (node, other))
             if mine is not theirs or node.kind is not other.kind or other.kind not in PRODUCERS:
                 raise Blocked(
-                    f"{display_name(node)} shares its parameters with {describe_node(other)}"
+                    f"needs to change {display_name(node)}, which shares its parameters with "
+                    f"{describe_node(other)}"
                 )
 
     def output_axis(self, node: Node) -> int:
@@ -214,4 +217,4 @@ def _bake_advice(module: torch.nn.Module) -> str:
     computing = [h for h in module._forward_pre_hooks.values() if computes_weight(h)]
     if not computing:
         return ""
-    return f" ({type(computing[0]).__name__} computes its weight; bake_parametrizations ends that)"
+    return f" ({type(computing[0]).__name__} computes its weight; {_BAKE} ends that)"

@@ -84,7 +84,8 @@ def open_checkpoint(path: Path, kind: Kind | None, trust: Sequence[str]) -> Chec
             if isinstance(whole.get(entry), nn.Module) or _is_state_dict(whole.get(entry)):
                 return Checkpoint(whole[entry], around=whole, entry=entry, devices=devices)
         keys = ", ".join(str(key) for key in list(whole)[:8])
-        raise BNCheckError(f"{path} is a dict without a model or state dict in it (it has {keys})")
+        content = f"it has {keys}" if keys else "it is empty"
+        raise BNCheckError(f"{path} is a dict without a model or state dict in it ({content})")
     raise BNCheckError(f"{path} holds a {type(whole).__name__}, not a model or state dict")
 
 

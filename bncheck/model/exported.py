@@ -107,8 +107,9 @@ def load_exported(path: Path) -> tuple[Any, dict[str, str]]:
         ) from None
     try:
         _refuse_code(path)
-        with _restricted_unpickling():
-            contents = load_pt2(str(path))
+        # Opened here, since torch complains of a path that does not end in .pt2.
+        with _restricted_unpickling(), path.open("rb") as file:
+            contents = load_pt2(file)
     except BNCheckError:
         raise
     except Exception as problem:

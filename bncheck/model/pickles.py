@@ -88,7 +88,9 @@ def load_pickle(path: Path, trust: Sequence[str]) -> tuple[Any, set[str]]:
         if refused:
             raise BNCheckError(_refusal(path, refused))
         try:
-            return torch.load(path, map_location=to_cpu, weights_only=True), devices
+            # Opened here, since torch takes a path that ends in .safetensors for such a file.
+            with path.open("rb") as file:
+                return torch.load(file, map_location=to_cpu, weights_only=True), devices
         except pickle.UnpicklingError as problem:
             if "persistent_load of storage" in str(problem):
                 raise BNCheckError(

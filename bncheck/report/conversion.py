@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,9 @@ def verdict_as_text(verification: Verification) -> str:
     if verification.passed:
         return click.style("Verified", fg="green", bold=True) + f" {where} ({errors})."
     failed = click.style("Verification failed", fg="red", bold=True)
+    if math.isinf(verification.error_converted) and verification.error_original == 0:
+        # Nothing was compared: it did not run, or gave something else.
+        return f"{failed} on {verification.device}: {verification.reason}."
     return f"{failed} {where}: {verification.reason} ({errors})."
 
 

@@ -1,6 +1,7 @@
 """What fold does with a model around the algebra: tracers, copies, names, state dicts."""
 
 import copy
+import re
 
 import pytest
 
@@ -56,6 +57,45 @@ def test_parts_are_folded_where_the_whole_cannot_be_traced():
         torch.testing.assert_close(result.model(sign * x), model(sign * x))
 
 
+def convolutions(shared):
+    model = nn.ModuleDict(
+        {"a": nn.Conv2d(3, 3, 1), "b": nn.Conv2d(3, 3, 1), "norm": nn.BatchNorm2d(3)}
+    )
+    if shared:
+        model["b"].weight = model["a"].weight
+    return model
+
+
+class Uses(nn.Module):
+    def __init__(self, run, shared=False):
+        super().__init__()
+        self.layers, self.run = convolutions(shared), run
+
+    def forward(self, x):
+        return self.run(self.layers, x)
+
+
+OTHER_USES = {
+    "called twice": (
+        lambda: Uses(lambda m, x: m["norm"](m["a"](m["a"](x).relu()))), "used more than once"
+    ),
+    "a parameter of two layers": (
+        lambda: Uses(lambda m, x: m["b"](m["norm"](m["a"](x)).relu()), shared=True),
+        "needs to change layers.a, which shares its parameters with layers.b",
+    ),
+    "its output is read twice": (
+        lambda: Uses(lambda m, x: (m["norm"](y := m["a"](x)), y.relu())), "relu.* also reads"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHER_USES)
+def test_the_reason_names_the_other_use_of_a_convolution(case):
+    make, reason = OTHER_USES[case]
+    (refusal,) = fold(prepared(make()), torch.randn(2, 3, 6, 6).double()).refusals
+    assert re.search(reason, refusal.reason), refusal.reason
+
+
 def test_an_input_is_guessed_where_none_is_given():
     result = fold(prepared(nn.Sequential(block(), nn.Flatten(), nn.Linear(4 * 62 * 62, 2))))
     assert len(result.steps) == 1
@@ -84,7 +124,7 @@ def test_computed_weights_are_baked_when_that_is_allowed(kind):
 
     refused = fold(model, x)
     assert not refused.steps
-    assert "bake_parametrizations" in refused.refusals[0].reason
+    assert "--bake-parametrizations (bake_parametrizations=True)" in refused.refusals[0].reason
 
     result = fold(model, x, bake_parametrizations=True)
     assert len(result.steps) == 1

@@ -1,3 +1,4 @@
+import logging
 import os
 import pickle
 import sys
@@ -98,6 +99,24 @@ def test_each_kind_is_told_by_content_and_stored_as_it_was(kind: str, tmp_path: 
         assert (again.checkpoint.around or {}).get("epoch") == (loaded.checkpoint.around or {}).get(
             "epoch"
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("module", ".safetensors"), ("older state dict", ".safetensors"), ("exported", ".pt")],
+)
+def test_a_file_named_as_another_kind(
+    kind: str, suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch itself looks at these names."""
+    model = built()
+    write(kind, tmp_path / "model.pt2", model)
+    path = (tmp_path / "model.pt2").rename(tmp_path / f"model{suffix}")
+    architecture = ARCH if KINDS[kind] is Kind.STATE_DICT else None
+    loaded = load(path, architecture=architecture)
+    assert loaded.kind is KINDS[kind]
+    assert torch.equal(called(loaded.model), model(INPUT))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_half_precision_state_dict_stays_one(tmp_path: Path) -> None:
@@ -215,7 +234,11 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [([1], "holds a list"), ({"epoch": 1, "lr": 2.0}, r"without a model .* \(it has epoch, lr\)")],
+    [
+        ([1], "holds a list"),
+        ({}, "it is empty"),
+        ({"epoch": 1, "lr": 2.0}, r"without a model .* \(it has epoch, lr\)"),
+    ],
 )
 def test_pickles_without_a_model(value: Any, message: str, tmp_path: Path) -> None:
     torch.save(value, tmp_path / "value.pt")
