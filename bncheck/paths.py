@@ -358,6 +358,8 @@ def _renewed_freezes(flow: _Flow) -> _Flow:
 
 def training_forwards(timeline: Timeline) -> list[tuple[Moment, ForwardCall]]:
     """Return the forward calls whose result is trained on, at each moment that reaches one."""
+    if not trains(timeline.steps):
+        return []
     return [
         (moment, moment.event)
         for moment in moments(timeline)

@@ -38,12 +38,11 @@ _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.
 @check("BN201", Timeline)
 def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
-    flow = mode_flow(timeline)
     for occurrence in timeline.occurrences():
         event = occurrence.event
         if not isinstance(event, ForwardCall) or event.discarded or managed(timeline, event.model):
             continue
-        facts = flow.before(event)
+        facts = mode_flow(timeline).before(event)
         sure = _never_in_eval(facts)
         if not sure and not _loaded_here(timeline, event, facts):
             continue
