@@ -196,6 +196,8 @@ def _with_samples(value: Any) -> Any:
 def require_foldable(model: nn.Module) -> None:
     """Raise BNCheckError, before it is run, for a model that cannot be folded at all."""
     name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise BNCheckError(f"fold takes a torch.nn.Module, not {name}")
     if not any(_may_hold_batch_norm(module) for module in model.modules()):
         raise _nothing_to_fold(model)
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):

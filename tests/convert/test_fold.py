@@ -42,6 +42,11 @@ class Branching(nn.Module):
         return self.loose(x) if x.sum() > 0 else x
 
 
+def test_what_is_no_module_is_refused_in_a_sentence():
+    with pytest.raises(bncheck.BNCheckError, match="not int"):
+        fold(3)
+
+
 def test_parts_are_folded_where_the_whole_cannot_be_traced():
     model = prepared(Branching())
     x = torch.randn(2, 3, 9, 9).double()

@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline.known import LoaderClass
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, walk
 from bncheck.source.timeline.values import Constant, Container, Data, Opaque, Value, truth
 from bncheck.timeline import Fact, Loader, Number
 
@@ -71,9 +71,19 @@ def _distributed(sampler: Value | None) -> Fact:
 
 
 def _feeds_training(node: cst.Call, arguments: Arguments) -> Fact:
+    if any(_says_train_false(part) for part in walk(node)):
+        return False
     names = " ".join(identifiers(node)).lower()
     if any(word in names for word in ("val", "test", "eval", "infer", "predict")):
         return UNKNOWN if "train" in names else False
     if "train" in names or _flag(arguments.keywords.get("shuffle"), arguments) is True:
         return True
     return UNKNOWN
+
+
+def _says_train_false(node: cst.CSTNode) -> bool:
+    """Tell whether this is the argument `train=False`, as torchvision's data sets take it."""
+    match node:
+        case cst.Arg(keyword=cst.Name("train"), value=cst.Name("False")):
+            return True
+    return False
