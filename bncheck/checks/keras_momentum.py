@@ -21,14 +21,17 @@ def keras_momentum(graph: LayerGraph) -> Iterator[Match]:
             yield from _objections(layer.site, layer.get, fixable=in_torch)
     for node in graph.of_kind(Kind.BATCH_NORM):
         if node.get("functional") is True and node.site is not None:
-            yield from _objections(node.site, node.get, fixable=False)
+            updates = node.get("training") is not False
+            yield from _objections(node.site, node.get, fixable=False, updates=updates)
 
 
-def _objections(site: Site, get: Callable[[str], object], *, fixable: bool) -> Iterator[Match]:
+def _objections(
+    site: Site, get: Callable[[str], object], *, fixable: bool, updates: bool = True
+) -> Iterator[Match]:
+    """Yield what is wrong; a functional call that never `updates` has no use for a momentum."""
     keeps_statistics = get("track_running_stats") is not False
     keeps_statistics = keeps_statistics and get("running_statistics") is not False
     momentum, eps = _number(get("momentum")), _number(get("eps"))
-    updates = get("training") is not False  # of a functional norm; then momentum has no effect
     if momentum is not None and keeps_statistics and updates:
         yield from _momentum(site, momentum, fixable=fixable)
     if eps is not None and (eps <= 0 or eps > 0.1):
