@@ -25,23 +25,13 @@ def command(context: click.Context, /, **options: Any) -> None:
 
 
 def _conversions() -> Conversions:
-    from bncheck.convert.files import Conversions
+    from bncheck.convert.files import of_layers
     from bncheck.convert.freeze import freeze
-    from bncheck.model.kinds import Kind
 
-    weights = (
-        "its names and values would be the same frozen; load it into a model that was frozen, or "
-        "give --as-module"
-    )
-    graph = "its layers cannot be replaced; freeze the model that it was made from"
-    return Conversions(
+    return of_layers(
         "freeze",
-        {Kind.MODULE: lambda model, args, kwargs: freeze(model, args, kwargs)},
-        {
-            Kind.STATE_DICT: weights,
-            Kind.SAFETENSORS: weights,
-            Kind.TORCHSCRIPT: graph,
-            Kind.EXPORTED: graph,
-        },
-        in_eval_only=False,
+        freeze,
+        weights="its names and values would be the same frozen; load it into a model that was "
+        "frozen",
+        graph="its layers cannot be replaced; freeze the model that it was made from",
     )

@@ -25,23 +25,13 @@ def command(context: click.Context, /, **options: Any) -> None:
 
 
 def _conversions() -> Conversions:
-    from bncheck.convert.files import Conversions
+    from bncheck.convert.files import of_layers
     from bncheck.convert.sync import sync
-    from bncheck.model.kinds import Kind
 
-    weights = (
-        "its names and values would be the same with SyncBatchNorm; load it into a model that was "
-        "converted, or give --as-module"
-    )
-    graph = "its layers are fixed and cannot be trained; convert the model that it was made from"
-    return Conversions(
+    return of_layers(
         "sync",
-        {Kind.MODULE: lambda model, args, kwargs: sync(model, args, kwargs)},
-        {
-            Kind.STATE_DICT: weights,
-            Kind.SAFETENSORS: weights,
-            Kind.TORCHSCRIPT: graph,
-            Kind.EXPORTED: graph,
-        },
-        in_eval_only=False,
+        sync,
+        weights="its names and values would be the same with SyncBatchNorm; load it into a model "
+        "that was converted",
+        graph="its layers are fixed and cannot be trained; convert the model that it was made from",
     )

@@ -66,6 +66,22 @@ class Conversions:
     """Whether a model in train mode is refused."""
 
 
+def of_layers(name: str, convert: Convert, *, weights: str, graph: str) -> Conversions:
+    """Return a conversion that replaces layers and so needs a module; the texts say why."""
+    weights += ", or give --as-module"
+    return Conversions(
+        name,
+        {Kind.MODULE: convert},
+        {
+            Kind.STATE_DICT: weights,
+            Kind.SAFETENSORS: weights,
+            Kind.TORCHSCRIPT: graph,
+            Kind.EXPORTED: graph,
+        },
+        in_eval_only=False,
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was done, for the report."""
