@@ -262,6 +262,82 @@ class Net(nn.Module):
     def forward(self, x):
         return self.body(x)
 """,
+    "a loop left early on some paths": """
+class Net(nn.Module):
+    def __init__(self, flags):
+        super().__init__()
+        layers = []
+        for i in range(3):
+            layers.append(nn.Conv2d(8, 8, 3))
+            if flags[i]:
+                break
+            layers.append(nn.BatchNorm2d(8))
+        self.body = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.body(x)
+""",
+    "a forward that leaves its loop early": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.broken = nn.ModuleList(nn.Conv2d(8, 8, 3) for _ in range(2))
+        self.skipped = nn.ModuleList(nn.Conv2d(8, 8, 3) for _ in range(2))
+        self.norm = nn.BatchNorm2d(8)
+    def forward(self, x):
+        for conv in self.broken:
+            x = conv(x)
+            if x.mean() > 0:
+                break
+            x = self.norm(x)
+        for conv in self.skipped:
+            x = conv(x)
+            if x.mean() > 0:
+                continue
+            x = self.norm(x)
+        return F.relu(x)
+""",
+    "a round that is skipped as a whole": """
+class Net(nn.Module):
+    def __init__(self, flags):
+        super().__init__()
+        layers = []
+        for i in range(3):
+            if flags[i]:
+                continue
+            layers.append(nn.Conv2d(8, 8, 3))  # yes
+            layers.append(nn.BatchNorm2d(8))
+        self.body = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.body(x)
+""",
+    "every path but one leaves the loop": """
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        for name in ("a", "b"):
+            body = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
+            if kind == name:
+                body = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))  # yes
+                break
+        else:
+            raise ValueError(kind)
+        self.body = body
+    def forward(self, x):
+        return self.body(x)
+""",
+    "a return before an error": """
+def make(kind):
+    if kind == "bn":
+        return nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))  # yes
+    raise ValueError(kind)
+
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.body = make(kind)
+    def forward(self, x):
+        return self.body(x)
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):

@@ -14,6 +14,7 @@ from bncheck.source.interpret.builtins import call_external
 from bncheck.source.interpret.classes import construct
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import make
+from bncheck.source.interpret.paths import rejoin, resume
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -30,7 +31,6 @@ from bncheck.source.interpret.values import (
     Partial,
     PathEndsError,
     Unknown,
-    births,
 )
 
 _DEEPEST: Final = 70
@@ -137,15 +137,20 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
         return _lambda_body(function.node)(frame)
     frame.entry = len(machine.journal)
     machine.open_journal()
-    began = next(births)
     try:
-        status = _function_body(function.node)(frame)
+        try:
+            status = _function_body(function.node)(frame)
+        except PathEndsError:
+            if not frame.left:
+                raise
+            status = "return"
+            resume(frame, frame.left.pop(0), frame.entry)
+        returned = frame.returned if status == "return" else None
+        for path in frame.left:
+            returned = machine.join(returned, path.returned)
+            rejoin(frame, path, frame.entry)
     finally:
-        old = machine.close_journal()
-    returned = frame.returned if status == "return" else None
-    for value, states in frame.left:
-        returned = machine.join(returned, value)
-        machine.join_states(old, states, began)
+        machine.close_journal()
     if frame.yields is not None:
         return List(frame.yields)
     return returned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +17,8 @@ from bncheck.source.interpret.values import (
     Heap,
     Instance,
     List,
-    PathEndsError,
     Tensor,
     Unknown,
-    births,
     same,
     tensors_in,
 )
@@ -36,6 +34,19 @@ States = dict[Heap, Any]
 
 
 @dataclass(slots=True, eq=False)
+class Exit:
+    """A path that left a function or the round of a loop, while another one went on."""
+
+    status: str
+    names: dict[str, object]
+    returned: object
+    states: States
+    """What changed on the way to it, as it was there."""
+    parted: int
+    """What was born later belongs to the other paths."""
+
+
+@dataclass(slots=True, eq=False)
 class Frame:
     """One running function, or a class or module body."""
 
@@ -46,8 +57,12 @@ class Frame:
     receiver: object = MISSING
     names: dict[str, object] = field(default_factory=dict)
     returned: object = None
-    left: list[tuple[object, States]] = field(default_factory=list)
-    """What paths that returned early gave, and the state of the heap there."""
+    left: list[Exit] = field(default_factory=list)
+    """Paths that returned early."""
+    exits: list[Exit] = field(default_factory=list)
+    """Paths that left the present round of the innermost loop by `break` or `continue`."""
+    loop: int = 0
+    """The length of the machine's journal when that loop began."""
     yields: list[object] | None = None
     entry: int = 0
     """The length of the machine's journal when the function began."""
@@ -247,72 +262,6 @@ class Machine:
 
 def _options(value: object) -> tuple[object, ...]:
     return value.options if isinstance(value, Either) else (value,)
-
-
-def fork(frame: Frame, paths: Sequence[Callable[[Frame], str | None]]) -> str | None:
-    """Run each path from the present state and join what they leave behind.
-
-    Returns how the joined path ends: None (it goes on), `return`, `break` or `continue`. A path
-    that ends otherwise than the one that goes on is kept for the function's or loop's end.
-    Raises PathEndsError when every path does.
-    """
-    machine = frame.machine
-    names = frame.names
-    ends: list[tuple[str | None, dict[str, object], object, States]] = []
-    union: States = {}
-    machine.step(5 + len(names) // 4)
-    machine.uncertain += 1
-    parted = next(births)
-    for path in paths:
-        frame.names = dict(names)
-        frame.returned = None
-        machine.open_journal()
-        try:
-            status = path(frame)
-        except PathEndsError:
-            status = "raise"
-        except BaseException:
-            machine.uncertain -= 1
-            raise
-        old = machine.close_journal()
-        if status != "raise":
-            states = {value: value.snapshot() for value in old if value.born < parted}
-            ends.append((status, frame.names, frame.returned, states))
-        for value, state in old.items():
-            if value.born < parted:
-                value.state = state if state is None else state.copy()
-                union.setdefault(value, state)
-    machine.uncertain -= 1
-    if not ends:
-        frame.names = names
-        raise PathEndsError
-    statuses = [end[0] for end in ends]
-    going = None if None in statuses else statuses[0]
-    chosen = [end for end in ends if end[0] == going]
-    for status, _, returned, states in ends:
-        if status != going and status == "return":
-            frame.left.append((returned, _since_entry(frame, states)))
-    _, frame.names, frame.returned, states = chosen[0]
-    for value, state in states.items():
-        machine.change(value)
-        value.state = state
-    for _, other_names, other_returned, other_states in chosen[1:]:
-        frame.names = machine.join_names(frame.names, other_names)
-        if going == "return":
-            frame.returned = machine.join(frame.returned, other_returned)
-        machine.join_states(union, other_states, parted)
-    return going
-
-
-def _since_entry(frame: Frame, states: States) -> States:
-    """Return the state of everything that changed since the frame's function began."""
-    found = dict(states)
-    for journal in frame.machine.journal[frame.entry :]:
-        for value in journal:
-            if value not in found:
-                found[value] = value.snapshot()
-    frame.machine.step(len(found))
-    return found
 
 
 def alternatives(value: object) -> list[object]:

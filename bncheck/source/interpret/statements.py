@@ -7,21 +7,22 @@ The function returns how the path ends: None where it goes on, else `return`, `b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 import libcst as cst
 
 from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.classes import function_kind, make_class
 from bncheck.source.interpret.expressions import expression, symbol_of
-from bncheck.source.interpret.machine import Frame, fork
+from bncheck.source.interpret.loops import for_loop, while_loop
+from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation
-from bncheck.source.interpret.sequences import items_of, method
+from bncheck.source.interpret.paths import fork
+from bncheck.source.interpret.sequences import method
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
     Arguments,
-    Branches,
     Class,
     Either,
     External,
@@ -31,14 +32,11 @@ from bncheck.source.interpret.values import (
     ModuleReference,
     Native,
     PathEndsError,
-    Tensor,
     truth,
 )
 from bncheck.source.module import imports
 
 Run = Callable[[Frame], "str | None"]
-_MOST_ROUNDS: Final = 2
-"""How often the body of a loop runs when the number of rounds is not known."""
 
 
 def block(node: cst.BaseSuite) -> Run:
@@ -227,96 +225,6 @@ def _narrowing(test: cst.BaseExpression) -> Callable[[Frame, bool], None]:
     return narrow
 
 
-def _for(node: cst.For) -> Run:
-    iterable, bind, body = expression(node.iter), target(node.target), block(node.body)
-    orelse = block(node.orelse.body) if node.orelse is not None else None
-
-    def one(frame: Frame, value: object) -> str | None:
-        frame.machine.step()
-        if isinstance(value, Branches):
-            return _each_branch(frame, value, one)
-        bind(frame, value)
-        return body(frame)
-
-    def run(frame: Frame) -> str | None:
-        source = iterable(frame)
-        items = items_of(frame.machine, source)
-        if items is None and isinstance(source, Either):
-            runs = [items_of(frame.machine, option) for option in source.options]
-            if all(run is not None for run in runs):
-                return _each_branch(frame, Branches(tuple(map(tuple, runs))), one)  # type: ignore[arg-type]
-        if items is None:
-            return _unknown_rounds(frame, lambda inner: one(inner, _some_item(inner, source, node)))
-        for value in items:
-            status = one(frame, value)
-            if status == "break":
-                return None
-            if status == "return":
-                return status
-        return orelse(frame) if orelse is not None else None
-
-    return run
-
-
-def _each_branch(
-    frame: Frame, value: Branches, one: Callable[[Frame, object], str | None]
-) -> str | None:
-    def path(items: tuple[object, ...]) -> Run:
-        def run(frame: Frame) -> str | None:
-            for inner in items:
-                status = one(frame, inner)
-                if status in {"break", "return"}:
-                    return status
-            return None
-
-        return run
-
-    return fork(frame, [path(items) for items in value.options])
-
-
-def _some_item(frame: Frame, source: object, node: cst.For) -> object:
-    if isinstance(source, Tensor):
-        return source
-    return frame.machine.opaque("loop over something unknown", frame.site(node), [source])
-
-
-def _unknown_rounds(frame: Frame, body: Run) -> str | None:
-    """Run a loop's body for none, one and two rounds, and join what they leave behind."""
-
-    def rounds(left: int) -> Run:
-        def run(frame: Frame) -> str | None:
-            if not left:
-                return None
-            status = body(frame)
-            if status in {"break", "return"}:
-                return None if status == "break" else status
-            return fork(frame, [lambda inner: None, rounds(left - 1)])
-
-        return run
-
-    return fork(frame, [lambda inner: None, rounds(_MOST_ROUNDS)])
-
-
-def _while(node: cst.While) -> Run:
-    test, body = expression(node.test), block(node.body)
-
-    def run(frame: Frame) -> str | None:
-        while True:
-            frame.machine.step()
-            known = truth(test(frame))
-            if known is False:
-                return None
-            if known is None or (isinstance(node.test, cst.Name) and node.test.value == "True"):
-                return _unknown_rounds(frame, body)
-            status = body(frame)
-            if status == "break":
-                return None
-            if status == "return":
-                return status
-
-    return run
-
-
 def _try(node: cst.Try | cst.TryStar) -> Run:
     body = block(node.body)
     handlers = [block(handler.body) for handler in node.handlers]
@@ -420,8 +328,8 @@ _BUILDERS: dict[type, Callable[[Any], Run | None]] = {
     cst.Break: lambda node: lambda frame: "break",
     cst.Continue: lambda node: lambda frame: "continue",
     cst.If: _if,
-    cst.For: _for,
-    cst.While: _while,
+    cst.For: lambda node: for_loop(node, block),
+    cst.While: lambda node: while_loop(node, block),
     cst.Try: _try,
     cst.TryStar: _try,
     cst.With: _with,
