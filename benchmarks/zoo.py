@@ -1,8 +1,8 @@
 """Real architectures with BatchNorm, built without weights, with seeded random statistics.
 
 `models()` yields every entry of `ENTRIES` whose package imports; `unavailable()` says which
-packages do not and why (timm, segmentation_models_pytorch and torchvision need a torchvision
-that was built for the installed torch). Nothing is downloaded.
+packages do not and why. torchvision's compiled operators need not load: classifiers use none of
+them. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def models(names: Iterable[str] | None = None) -> Iterator[ZooModel]:
 def unavailable() -> dict[str, str]:
     """Return the packages of the zoo that do not import here, each with its error."""
     missing = {}
+    _declare_torchvision_operators()
     for package in ("torchvision", *dict.fromkeys(_package(entry) for entry in ENTRIES)):
         try:
             importlib.import_module(package)
@@ -92,6 +93,28 @@ def unavailable() -> dict[str, str]:
             # Broken is as good as absent: a library that can do without it now sees that it must.
             sys.modules[package] = None  # type: ignore[assignment]
     return missing
+
+
+def _declare_torchvision_operators() -> None:
+    """Let torchvision's Python code import where its compiled operators do not fit this torch.
+
+    Its import registers shapes for `nms`, which fails when no library has declared that operator.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        return
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _LIBRARIES.append(library)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+
+
+_LIBRARIES: list[torch.library.Library] = []
+"""Kept, because operators are gone with the library that declared them."""
 
 
 def _package(entry: Entry) -> str:
