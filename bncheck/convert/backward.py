@@ -7,7 +7,6 @@ layers and BatchNorms, or are blocked; the set that they reach goes together.
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import product
 
 import torch
@@ -25,13 +24,20 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
     reasons = []
     copying = (False, True) if plan.options.duplicate_shared else (False,)
     for copies, shift_to in product(copying, (0, -1)):
+        if shift_to and not demands.summed:
+            continue  # it would be the same again
+        demands = _Demands(plan, shift_to, copies)
         try:
-            _Demands(plan, shift_to, copies).satisfy(batch_norm)
+            demands.satisfy(batch_norm)
         except Blocked as reason:
             reasons.append(reason)
         else:
             return
     raise reasons[0]
+
+
+_Task = tuple[Node, Node | None]
+"""A tensor of which something is wanted, and a reader of it; None stands for what writes it."""
 
 
 class _Demands:
@@ -43,15 +49,21 @@ class _Demands:
         self.wanted: dict[Node, torch.Tensor] = {}
         self.gone: list[BatchNorm] = []
         self.takers: dict[Node, torch.Tensor] = {}
-        self.queue: deque[Node] = deque()
+        self.summed = False
+        """Whether some addition was asked for a shift, which the other summand might take."""
+        self.quick: dict[_Task, None] = {}
+        self.slow: dict[_Task, None] = {}
 
     def satisfy(self, batch_norm: BatchNorm) -> None:
         self._remove(batch_norm)
-        while self.queue:
-            node = self.queue.popleft()
-            for reader in dict.fromkeys(node.consumers):
+        while self.quick or self.slow:
+            tasks = self.quick or self.slow
+            node, reader = next(iter(tasks))
+            del tasks[node, reader]
+            if reader is None:
+                self._write(node)
+            else:
                 self._read(node, reader)
-            self._write(node)
         changes: dict[Node, Absorption] = {}
         maps: dict[str, Map] = {}
         table = self.plan.table
@@ -90,8 +102,15 @@ class _Demands:
         merged, more = merge(self.wanted.get(node), labels)
         if more:
             self.wanted[node] = merged
-            if node not in self.queue:
-                self.queue.append(node)
+            for reader in dict.fromkeys(node.consumers):
+                tasks = self.slow if self._passes_on(reader) else self.quick
+                tasks[node, reader] = None
+            tasks = self.slow if self._passes_on(node) else self.quick
+            tasks[node, None] = None
+
+    def _passes_on(self, node: Node) -> bool:
+        """Tell whether a node hands demands on; all others end them, or block at once."""
+        return node in self.plan.removed or is_transparent(node, self.plan.traced.calls[node])
 
     def _write(self, node: Node) -> None:
         """Make the operation that computes a tensor compute the wanted one."""
@@ -109,6 +128,7 @@ class _Demands:
                 raise Blocked(f"follows {describe_node(node)}, which cannot take it up")
             self.takers[node] = self._fill(node, labels, 1)
         elif is_transparent(node, call):
+            self.summed |= node.kind is Kind.ADD
             parts = pull(node, call, labels, self.plan.table, self.shift_to)
             for source, part in zip(node.inputs, parts, strict=True):
                 self._want(source, part)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bncheck.convert.labels import IDENTITY, UNDETERMINED, Blocked, LabelTable, distinct, uniform
+from bncheck.convert.labels import IDENTITY, UNDETERMINED, Blocked, LabelTable, distinct, squeezed, uniform
 from bncheck.graph import Kind, Node
 from bncheck.model.normalise import Constant, TracedCall
 from bncheck.model.operations import kwarg_or_position
@@ -81,6 +81,11 @@ def push(
     match node.kind:
         case Kind.IDENTITY:
             return given[0]
+        case Kind.CONCAT if (
+            isinstance(call.arguments.get("dim", 0), int)
+            and all(one.dim() == len(_shape(node)) for one in given)
+        ):
+            return _push_concatenation(node, call, given)
         case Kind.ADD:
             return _push_addition(node, call, given, table)
         case Kind.POOLING:
@@ -137,6 +142,20 @@ def _pull_concatenation(node: Node, call: TracedCall, labels: torch.Tensor) -> l
         found.append(labels.narrow(axis, start, size))
         start += size
     return found
+
+
+def _push_concatenation(
+    node: Node, call: TracedCall, given: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Concatenate labels without spelling out what is the same all along an axis."""
+    shape = _shape(node)
+    axis: Any = call.arguments.get("dim", 0)
+    small = [squeezed(one) for one in given]
+    for other in range(len(shape)):
+        alike = all(one.shape[other] == 1 for one in small)
+        if alike and other != axis % len(shape):
+            given = [one.narrow(other, 0, 1) for one in given]
+    return torch.cat(list(given), axis).expand(shape)
 
 
 def _scatter(positions: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:

@@ -26,6 +26,7 @@ class LayerTracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.observed: list[fx.Node] = []
+        self._names: dict[int, str] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Tell whether `m` is a layer of torch.nn itself."""
@@ -53,8 +54,20 @@ class LayerTracer(fx.Tracer):
         concrete_args: dict[str, Any] | None = None,
     ) -> fx.Graph:
         """Trace `root` as torch.fx does, BatchNorm subclasses that call `super()` among it."""
+        if isinstance(root, nn.Module):
+            stored = (*root.named_buffers(), *root.named_parameters())
+            self._names = {id(tensor): name for name, tensor in stored}
         with _without_dimension_checks():
             return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return a proxy for a parameter or buffer; torch.fx would search the model for each."""
+        name = self._names.get(id(attr_val))
+        if name is None or not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def _observe(self, value: Any) -> None:
         def note(proxy: Any) -> Any:
