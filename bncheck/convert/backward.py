@@ -7,8 +7,6 @@ layers and BatchNorms, or are blocked; the set that they reach goes together.
 
 from __future__ import annotations
 
-from itertools import product
-
 import torch
 
 from bncheck.convert.algebra import compose
@@ -23,16 +21,17 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the removal of a BatchNorm and of those that must go with it; Blocked if impossible."""
     reasons = []
     copying = (False, True) if plan.options.duplicate_shared else (False,)
-    for copies, shift_to in product(copying, (0, -1)):
-        if shift_to and not demands.summed:
-            continue  # it would be the same again
-        demands = _Demands(plan, shift_to, copies)
-        try:
-            demands.satisfy(batch_norm)
-        except Blocked as reason:
-            reasons.append(reason)
-        else:
-            return
+    for copies in copying:
+        for shift_to in (0, -1):
+            demands = _Demands(plan, shift_to, copies)
+            try:
+                demands.satisfy(batch_norm)
+            except Blocked as reason:
+                reasons.append(reason)
+            else:
+                return
+            if not demands.summed:
+                break  # there is no other summand to take the shift
     raise reasons[0]
 
 

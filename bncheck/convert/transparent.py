@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bncheck.convert.labels import IDENTITY, UNDETERMINED, Blocked, LabelTable, distinct, squeezed, uniform
+from bncheck.convert.labels import (
+    IDENTITY,
+    UNDETERMINED,
+    Blocked,
+    LabelTable,
+    distinct,
+    squeezed,
+    uniform,
+)
 from bncheck.graph import Kind, Node
 from bncheck.model.normalise import Constant, TracedCall
 from bncheck.model.operations import kwarg_or_position
@@ -81,9 +89,8 @@ def push(
     match node.kind:
         case Kind.IDENTITY:
             return given[0]
-        case Kind.CONCAT if (
-            isinstance(call.arguments.get("dim", 0), int)
-            and all(one.dim() == len(_shape(node)) for one in given)
+        case Kind.CONCAT if isinstance(call.arguments.get("dim", 0), int) and all(
+            one.dim() == len(_shape(node)) for one in given
         ):
             return _push_concatenation(node, call, given)
         case Kind.ADD:
