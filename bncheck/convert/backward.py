@@ -79,7 +79,7 @@ class _Demands:
         if not self.copies:
             changes = _one_per_layer(self.plan, changes)
         own = frozenset(n for n in changes if self.copies and self._is_shared(n))
-        self.plan.take(changes, maps, self.gone, "backward", own)
+        self.plan.take(changes, maps, self.gone, "backward", frozenset(self.wanted), own)
 
     def _is_shared(self, node: Node) -> bool:
         return next(self.plan.producers.other_users(node), None) is not None

@@ -11,18 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from bncheck.convert.carry_out import carry_out
 from bncheck.convert.copies import bake, copy_of, may_be_baked
+from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answers_with
 from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
 from bncheck.convert.plan import FoldOptions, Plan
 from bncheck.convert.planner import make_plan
-from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported
-from bncheck.convert.rewrite_graph import rewrite_graph
-from bncheck.convert.rewrite_module import rewrite_module
 from bncheck.errors import BNCheckError
 from bncheck.model.guess import guess_inputs
-from bncheck.model.trace import UntraceableError, same_results, trace, trace_program
+from bncheck.model.trace import UntraceableError, trace, trace_program
 from bncheck.verification.compare import Verification, as_arguments
 from bncheck.verification.compare import verify as compare
 from bncheck.verification.inputs import draw, map_tensors
@@ -88,7 +87,7 @@ def _fold_whole(
     plan = make_plan(trace(model, inputs, keywords), options)
     if not plan.batch_norms:
         raise _nothing_to_fold(model)
-    plan, folded = _carry_out(plan, inputs, keywords)
+    plan, folded = carry_out(plan, (inputs, keywords))
     return _result(plan, folded)
 
 
@@ -109,7 +108,7 @@ def _fold_parts(
     steps: list[Step] = []
     refusals: list[Refusal] = []
     for part in traceable_parts(model, inputs, keywords):
-        plan, folded = _carry_out(make_plan(part.traced, options), part.inputs, part.keywords)
+        plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
         memo[id(model.get_submodule(part.path))] = folded
         at = f"{part.path}."
         for step in plan.steps:
@@ -130,26 +129,21 @@ def _fold_parts(
     if not steps and not refusals:
         raise _nothing_to_fold(model)
     changed = copy_of(model, memo)
-    if steps and not _computes_the_same(model, changed, inputs, keywords):
+    arguments = (inputs, keywords)
+    if steps and not (
+        answers_with(_run(model, arguments), changed, arguments)
+        and answers_alike_elsewhere(model, changed, arguments)
+    ):
         reason = "it is in a part that the rest of the model does not use as its own code says"
         refusals += [Refusal(step.batch_norm, reason) for step in steps]
         changed, steps = copy_of(model, {}), []
     return FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, (problem,))
 
 
-def _computes_the_same(
-    model: nn.Module, folded: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
-) -> bool:
-    """Tell whether both give the same on these inputs and at other sizes, roughly."""
+def _run(model: nn.Module, arguments: Arguments) -> Any:
+    args, kwargs = copy.deepcopy(arguments)
     with torch.no_grad():
-        wanted = model(*copy.deepcopy(inputs), **copy.deepcopy(keywords))
-        try:
-            found = folded(*copy.deepcopy(inputs), **copy.deepcopy(keywords))
-        except Exception:  # whatever the model's code raises when its parts are changed
-            return False
-    return same_results(wanted, found, loosely=True) and _answers_alike_elsewhere(
-        model, folded, inputs, keywords
-    )
+        return model(*args, **kwargs)
 
 
 def _nothing_to_fold(model: nn.Module) -> BNCheckError:
@@ -228,92 +222,6 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one, other)
-
-
-def _carry_out(
-    plan: Plan, inputs: tuple[Any, ...], keywords: dict[str, Any]
-) -> tuple[Plan, nn.Module]:
-    """Rewrite the model itself where that is enough, its traced graph otherwise."""
-    refused: dict[str, str] = {}
-    while True:
-        try:
-            folded = rewrite_module(plan)
-            if not _answers_alike(plan, folded, inputs, keywords):
-                problem = SurgeryFails("the model's own code does not compute what was traced")
-            elif plan.traced.how == "fx" or _answers_alike_elsewhere(
-                plan.traced.model, folded, inputs, keywords
-            ):
-                return plan, folded
-            else:
-                every = [step.batch_norm for step in plan.steps]
-                refused = dict.fromkeys(every, "is in code that depends on the input's size")
-                return _carry_out(make_plan(plan.traced, plan.options, refused), inputs, keywords)
-        except SurgeryFails as failure:
-            problem = failure
-        options = plan.options
-        if not options.keep_class:
-            return plan, rewrite_graph(plan)
-        if problem.batch_norm is None and not (options.duplicate_shared or plan.baked):
-            raise BNCheckError(f"the class cannot be kept: {problem}")
-        if problem.batch_norm is None:
-            options = replace(options, duplicate_shared=False, bake_parametrizations=False)
-        else:
-            refused[problem.batch_norm] = f"{problem}, which keep_class does not allow"
-        plan = make_plan(plan.traced, options, refused)
-
-
-def _answers_alike(
-    plan: Plan, folded: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
-) -> bool:
-    """Tell whether the rewritten model runs, and computes what the traced one did, roughly."""
-    try:
-        with torch.no_grad():
-            output = folded(*copy.deepcopy(inputs), **copy.deepcopy(keywords))
-    except Exception:  # whatever the model's code raises when its parts are changed
-        return False
-    return same_results(plan.traced.output, output, loosely=True)
-
-
-def _answers_alike_elsewhere(
-    model: nn.Module, folded: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
-) -> bool:
-    """Tell whether both models compute the same at other sizes, as far as the first runs there.
-
-    torch.export holds sizes fixed, and may have taken a branch that other sizes do not take.
-    """
-    for other in (_fewer_samples, _more_samples, _smaller):
-        args, kwargs = map_tensors((inputs, keywords), other)
-        try:
-            with torch.no_grad():
-                wanted = model(*copy.deepcopy(args), **copy.deepcopy(kwargs))
-        except Exception:  # this model does not take inputs of such a size
-            continue
-        try:
-            with torch.no_grad():
-                found = folded(*args, **kwargs)
-        except Exception:  # whatever the model's code raises when its parts are changed
-            return False
-        if not same_results(wanted, found, loosely=True):
-            return False
-    return True
-
-
-def _fewer_samples(value: Any) -> Any:
-    return value[:1] if isinstance(value, torch.Tensor) and value.dim() > 1 else value
-
-
-def _more_samples(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor) or value.dim() < 2:
-        return value
-    return torch.cat([value, value[:1]])
-
-
-def _smaller(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor) or value.dim() < 3:
-        return value
-    for axis in range(2, value.dim()):
-        value = value.narrow(axis, 0, (value.shape[axis] + 1) // 2)
-    return value
 
 
 def _may_hold_batch_norm(module: nn.Module) -> bool:

@@ -18,17 +18,19 @@ from bncheck.graph import PRODUCERS, Node
 
 def push_forward(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the removal of a BatchNorm into its consumers; Blocked if one cannot take it."""
-    changes, maps = forward_changes(plan, batch_norm, plan.labels(batch_norm))
-    plan.take(changes, maps, [batch_norm], "forward")
+    labels = plan.labels(batch_norm)
+    changes, maps, passed = forward_changes(plan, batch_norm, labels)
+    plan.take(changes, maps, [batch_norm], "forward", passed)
 
 
 def forward_changes(
     plan: Plan, batch_norm: BatchNorm, channels: torch.Tensor
-) -> tuple[dict[Node, Absorption], dict[str, Map]]:
+) -> tuple[dict[Node, Absorption], dict[str, Map], frozenset[Node]]:
     """Return what consumers take up when these maps are left out after a BatchNorm.
 
     `channels` holds a label for each of its channels. The second result is the new maps of other
-    BatchNorms by name. Raises Blocked where a consumer cannot take one.
+    BatchNorms by name, the third the nodes whose results change. Raises Blocked where a consumer
+    cannot take one.
     """
     owed: dict[Node, torch.Tensor] = {}
     for node in batch_norm.nodes:
@@ -59,7 +61,7 @@ def forward_changes(
             raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
     if not changes and not maps:
         raise Blocked("has an output that no layer reads")
-    return _one_per_layer(plan, changes), maps
+    return _one_per_layer(plan, changes), maps, frozenset(owed)
 
 
 def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:

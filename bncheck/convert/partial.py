@@ -13,6 +13,7 @@ from bncheck.convert.algebra import Weights, rounding_problem
 from bncheck.convert.forward import forward_changes
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import BatchNorm, Plan
+from bncheck.convert.transparent import drops_axes_by_size
 
 
 def push_partly(plan: Plan, batch_norm: BatchNorm) -> None:
@@ -22,27 +23,30 @@ def push_partly(plan: Plan, batch_norm: BatchNorm) -> None:
     try:
         if not bool((scale > 0).all() and torch.isfinite(shift / scale).all()):
             raise Blocked("has a scale that is not positive")
-        _require_precision(plan, batch_norm, torch.ones_like(scale), shift / scale)
+        _require_representable(plan, batch_norm, torch.ones_like(scale), shift / scale)
         labels = plan.table.scale_only(plan.labels(batch_norm))
-        changes, maps = forward_changes(plan, batch_norm, labels)
+        changes, maps, passed = forward_changes(plan, batch_norm, labels)
         if maps:
             raise Blocked("reaches another BatchNorm")
-        plan.take(changes, {}, [], "partly")
+        plan.take(changes, {}, [], "partly", passed)
+        plan.passed[batch_norm.name] = passed
         _keep(plan, batch_norm, torch.ones_like(scale), shift / scale, "addition")
     except Blocked:
         try:
-            _require_precision(plan, batch_norm, scale, shift)
+            _require_representable(plan, batch_norm, scale, shift)
         except Blocked as reason:
             batch_norm.problem = str(reason)
         else:
             _keep(plan, batch_norm, scale, shift, "multiply-add")
 
 
-def _require_precision(
+def _require_representable(
     plan: Plan, batch_norm: BatchNorm, scale: torch.Tensor, shift: torch.Tensor
 ) -> None:
-    """Raise Blocked where the dtype cannot hold the map that would stay."""
+    """Raise Blocked where the dtype, or a tensor of one shape, cannot hold what would stay."""
     like = plan.traced.tensors[min(plan.traced.calls[batch_norm.nodes[0]].reads)]
+    if any(map(drops_axes_by_size, plan.traced.calls.values())):
+        raise Blocked("may have an input with other axes at another size, after squeeze()")
     problem = rounding_problem(Weights(scale.unsqueeze(1), shift), like.dtype)
     if problem is not None:
         dtype = str(like.dtype).removeprefix("torch.")

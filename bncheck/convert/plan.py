@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,8 +79,12 @@ class Plan:
     """Layers whose computed weight becomes a parameter."""
     rest: dict[Node, Map] = field(default_factory=dict)
     """BatchNorm nodes that become one multiply-add, or one addition where every scale is 1."""
+    passed: dict[str, frozenset[Node]] = field(default_factory=dict)
+    """By the name of a BatchNorm that goes: the nodes whose results its removal changes."""
     changed: set[str] = field(default_factory=set)
     """Names of BatchNorms that stay but took up another one."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """BatchNorms that were to stay from the start, each with the reason."""
     steps: list[Step] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -103,6 +107,7 @@ class Plan:
         maps: dict[str, Map],
         gone: list[BatchNorm],
         how: How,
+        passed: Iterable[Node],
         own_copy: frozenset[Node] = frozenset(),
     ) -> None:
         """Make these changes together; Blocked, and nothing made, where a layer cannot hold one."""
@@ -125,6 +130,7 @@ class Plan:
         for batch_norm in gone:
             self.removed.update(batch_norm.nodes)
             self.changed.discard(batch_norm.name)
+            self.passed[batch_norm.name] = frozenset(passed)
             self.record(batch_norm, ", ".join(dict.fromkeys(targets)), how)
 
     def record(self, batch_norm: BatchNorm, into: str, how: How) -> None:

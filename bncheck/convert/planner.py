@@ -30,6 +30,7 @@ def make_plan(
     """
     options = options or FoldOptions()
     plan = Plan(traced, Producers(traced, options.bake_parametrizations), options)
+    plan.refused = dict(refused)
     plan.batch_norms = find_batch_norms(traced)
     for batch_norm in plan.batch_norms:
         batch_norm.problem = refused.get(batch_norm.name, batch_norm.problem)

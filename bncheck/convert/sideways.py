@@ -34,7 +34,7 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
                 centre = _centre(plan, layer)
                 scale, shift = batch_norm.map
                 change = Absorption("identity", scale - 1, shift, centre)
-                plan.take({layer: change}, {}, [batch_norm], "sideways")
+                plan.take({layer: change}, {}, [batch_norm], "sideways", [layer])
             except Blocked as problem:
                 problems.append(str(problem))
             else:

@@ -120,8 +120,15 @@ def _shape(node: Node) -> tuple[int, ...]:
     return node.shape
 
 
+def drops_axes_by_size(call: TracedCall) -> bool:
+    """Tell whether a call squeezes whatever axes have one element."""
+    return call.call.name == "squeeze" and len(call.source.args) < 2 and not call.source.kwargs
+
+
 def _move(call: TracedCall, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Run an operation that only moves data on integers; some of them want real numbers."""
+    if drops_axes_by_size(call):
+        raise Blocked("passes squeeze() without a dim, which drops other axes at another size")
     try:
         return call.run(tensors)
     except (RuntimeError, NotImplementedError):
@@ -367,7 +374,7 @@ def _push_padding(
     padding, value = constant
     present = distinct(labels)
     kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
-    if not kept:
+    if not kept and any(amount > 0 for amount in padding):
         raise Blocked("meets constant padding, whose border has no shift")
     spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
     try:

@@ -61,6 +61,8 @@ class TracedCall:
     """Roles whose tensor is computed from parameters, not a parameter itself."""
     reads: frozenset[str] = frozenset()
     """Every parameter and buffer that the call depends on directly."""
+    from_sizes: bool = False
+    """Whether some argument was computed from sizes, or from other facts that are no tensors."""
     observed: bool = False
     """Whether a hook or the caller sees the result."""
     affine: tuple[tuple[str, Constant], ...] = ()
@@ -252,7 +254,8 @@ class _Builder:
             arguments,
             computed,
             reads,
-            source in self.observed,
+            from_sizes=any(argument in self.seen.values for argument in source.all_input_nodes),
+            observed=source in self.observed,
             entry=self._entry(source),
             _run=self._replay(source),
         )

@@ -71,23 +71,25 @@ def test_nothing_wrong_with_every_option(case):
     assert_same(case, model, result.model)
 
 
-def call(case, seed, batch=None):
-    inputs = case.inputs(seed, batch)
+def call(case, seed, batch=None, shapes=None):
+    inputs = case.inputs(seed, batch, shapes)
     return ((), dict(zip(case.keywords, inputs, strict=True))) if case.keywords else (inputs, None)
 
 
 def assert_same(case, model, folded):
     """Compare on the example, on other values and signs, and with another batch size."""
     bound = 0.1 if "autocast" in case.name else ROUNDING.get(case.dtype, 1e-3)
-    for seed, sign, batch in [(1, 1, None), (2, 1, None), (3, -1, None), (4, 3, None), (5, 1, 3)]:
-        arguments, keywords = call(case, seed, batch)
+    tried = [(1, 1, None), (2, 1, None), (3, -1, None), (4, 3, None), (5, 1, 3)]
+    sizes = [(*one, None) for one in tried] + [(6, 1, None, other) for other in case.other_shapes]
+    for seed, sign, batch, shapes in sizes:
+        arguments, keywords = call(case, seed, batch, shapes)
         arguments = tuple(argument * sign for argument in arguments)
         expected = outputs(model, arguments, keywords)
         try:
             actual = outputs(folded, arguments, keywords)
         except Exception:
             # A graph of fixed shapes may refuse another batch; it may not compute it wrongly.
-            assert batch not in (None, case.batch)
-            warnings.warn(f"{case.name}: no other batch size", stacklevel=1)
+            assert shapes or batch not in (None, case.batch)
+            warnings.warn(f"{case.name}: no other size", stacklevel=1)
             continue
         assert difference(expected, actual) <= bound, (seed, difference(expected, actual))
