@@ -68,6 +68,8 @@ class Project:
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
+    _asked: set[tuple[str, str]] = field(default_factory=set)
+    """What is being resolved, by name and module: nothing is looked for inside itself."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
 
     def module(self, path: str) -> SourceModule:
@@ -148,6 +150,17 @@ class Project:
         return meanings
 
     def _bindings(self, name: str, module: SourceModule, hops: int) -> list[Meaning]:
+        key = (name, module.path)
+        if key in self._asked:
+            # A package that imports everything of modules which import from the package.
+            return []
+        self._asked.add(key)
+        try:
+            return self._bound(name, module, hops)
+        finally:
+            self._asked.remove(key)
+
+    def _bound(self, name: str, module: SourceModule, hops: int) -> list[Meaning]:
         found: list[Meaning] = []
         for binding in module.bindings.get(name, ()):
             found.extend(self._meaning(binding, name, module, hops))

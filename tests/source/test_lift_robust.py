@@ -76,6 +76,24 @@ def test_import_cycles_end(tmp_path: Path) -> None:
     assert all(graph.name in {"A", "B"} for graph in networks(modules, project))
 
 
+def test_a_package_of_modules_that_import_from_it_is_resolved_once(tmp_path: Path) -> None:
+    # Each module may hold what each other asks the package for: without a record of what is
+    # being looked for, that is 20 to the power of the re-exports that are followed.
+    package = tmp_path / "models"
+    package.mkdir()
+    names = [f"m{number}" for number in range(20)]
+    stars = "".join(f"from .{name} import *\n" for name in names)
+    (package / "__init__.py").write_text(stars)
+    for name in names:
+        (package / f"{name}.py").write_text("from models import Base\n")
+    (package / "m7.py").write_text("class Base:\n    pass\n")
+    project = Project()
+    assert project.resolve("Missing", project.module(str(package / "m3.py"))) == []
+    (found,) = project.resolve("Base", project.module(str(package / "m3.py")))
+    assert isinstance(found, Defined)
+    assert found.module.path == str(package / "m7.py")
+
+
 def test_layers_are_followed_to_the_file_that_constructs_them(tmp_path: Path) -> None:
     (tmp_path / "helpers.py").write_text(
         HEAD + "def conv(a, b, **kwargs):\n    return nn.Conv2d(a, b, 3, **kwargs)\n"
