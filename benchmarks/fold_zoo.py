@@ -3,20 +3,26 @@
     python benchmarks/fold_zoo.py                        # everything that imports, then the table
     python benchmarks/fold_zoo.py transformers monai/vnet --tools bncheck fx --no-latency
     python benchmarks/fold_zoo.py --resume               # only what has no result yet
+    python benchmarks/fold_zoo.py --resume --again bncheck
 
 For each model and tool: whether the tool handles it, how many of the BatchNorms that run are
 gone, whether the result is right, and how long folding takes, without verification. Right means
 float64: the tool folds a float64 copy, and the outputs on two inputs agree with the original to
 1e-7 of the largest output. ONNX Runtime has no float64 kernels for all operators, so it is
 compared with float64 in float32, within 100 times the original's own error. Latency is the
-median of interleaved runs of the float32 models. What bncheck leaves is listed with its reasons.
-Results go to benchmarks/results/fold_zoo.json after every model.
+median of interleaved runs of the float32 model given and of what the tool returns for it. All
+times are of CPU, so that a busy machine does not change them: run it on one thread
+(OMP_NUM_THREADS=1). Every tool folds one small model before the first that counts, so that what
+it imports is not timed. What bncheck leaves is listed with its reasons. Results go to
+benchmarks/results/fold_zoo.json after every model; several runs may share that file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import fcntl
 import json
 import logging
 import os
@@ -27,7 +33,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +41,12 @@ import torch
 from observe import difference, leaves, operations, outputs
 from torch import Tensor, nn
 from zoo import ZooModel, models, unavailable
+from zoo_entries import ENTRIES
 
 RESULTS = Path(__file__).parent / "results" / "fold_zoo.json"
 RIGHT = 1e-7
-LIMIT = 300
-"""Seconds that one tool may take for one model."""
+LIMIT = 120
+"""Seconds of CPU that one tool may take for one model."""
 
 
 @dataclass
@@ -56,8 +62,8 @@ class Folded:
     """What making it took."""
 
 
-LONGEST = 4.0
-"""Seconds that a forward pass may be expected to take for its latency to be measured."""
+LONGEST = 1.0
+"""Seconds of CPU that a forward pass may be expected to take for its latency to be measured."""
 
 
 class TooLongError(Exception):
@@ -152,7 +158,7 @@ def measure(
                     tool, model, wide, inputs, cases, expected, own, count, latency, entry
                 )
         except TooLongError:
-            record["tools"][tool] = {"handled": False, "error": f"longer than {LIMIT} s"}
+            record["tools"][tool] = {"handled": False, "error": f"longer than {LIMIT} s of CPU"}
         except Exception as error:
             text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
             record["tools"][tool] = {"handled": False, "error": text}
@@ -172,9 +178,10 @@ def _measure_tool(
     entry: ZooModel,
 ) -> dict[str, Any]:
     convert = TOOLS[tool]
-    start = time.perf_counter()
-    folded = convert(copy.deepcopy(model), inputs)
-    seconds = folded.seconds = time.perf_counter() - start
+    given = copy.deepcopy(model)
+    start = time.process_time()
+    folded = convert(given, inputs)
+    seconds = folded.seconds = time.process_time() - start
     left = folded.batch_norms
     if left is None:
         left = operations(folded.run, inputs).batch_norms
@@ -217,25 +224,26 @@ def _latency(
 ) -> dict[str, float] | None:
     """Return the median seconds before and after, or None where the batch does not go in."""
     inputs = entry.inputs(batch)
-    start = time.perf_counter()
+    one = entry.inputs(1)
+    start = time.process_time()
     with torch.inference_mode():
-        model(*entry.inputs(1))
-    if batch * (time.perf_counter() - start) > LONGEST:
+        model(*one)
+    if batch * (time.process_time() - start) > LONGEST:
         return None
     if batch != 1 and tool == "onnxruntime":  # exported for the batch of its example
-        if folded.seconds > LONGEST:
+        if folded.seconds > 10 * LONGEST:
             return None
         folded = convert(copy.deepcopy(model), inputs)
     runs = {"before": model, "after": folded.run}
     times: dict[str, list[float]] = {name: [] for name in runs}
     try:
         with torch.inference_mode():
-            for repetition in range(4 if batch > 1 else 16):
+            for repetition in range(3 if batch > 1 else 9):
                 for name, run in runs.items():
-                    start = time.perf_counter()
+                    start = time.process_time()
                     run(*inputs)
                     if repetition:
-                        times[name].append(time.perf_counter() - start)
+                        times[name].append(time.process_time() - start)
     except TooLongError:
         raise
     except Exception:
@@ -244,32 +252,41 @@ def _latency(
     return {"before": before, "after": after, "ratio": before / after}
 
 
-@contextmanager
+@contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Raise TooLongError after `LIMIT` seconds."""
+    """Raise TooLongError after `LIMIT` seconds of CPU."""
 
     def stop(*_: object) -> None:
         raise TooLongError
 
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(LIMIT)
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the comparison as Markdown, over the models that every tool was run on."""
-    most = max((len(record["tools"]) for record in results["models"].values()), default=0)
-    records = {n: r for n, r in results["models"].items() if len(r["tools"]) == most}
+def tables(results: dict[str, Any]) -> str:
+    """Return the comparison as Markdown: of all models, and of those that every tool was run on."""
+    records = results["models"]
+    most = max((len(record["tools"]) for record in records.values()), default=0)
+    common = {n: r for n, r in records.items() if len(r["tools"]) == most}
+    text = table(records)
+    if len(common) < len(records):
+        text += f"\n\nof which every tool was run on:\n\n{table(common)}"
+    return text
+
+
+def table(records: dict[str, Any]) -> str:
+    """Return the comparison of some models as Markdown."""
     total = sum(record["batch_norms"] for record in records.values())
     lines = [
         f"{len(records)} models, {total} BatchNorms",
         "",
-        "| tool | models handled | BatchNorms removed | wrong models | seconds to fold (median) "
-        "| latency before / after, batch 1 | batch 32 |",
+        "| tool | models handled | BatchNorms removed | wrong models | CPU seconds to fold (median) "
+        "| CPU before / after, batch 1 | batch 32 |",
         "|---|---|---|---|---|---|---|",
     ]
     for tool, shown in SHOWN.items():
@@ -290,7 +307,7 @@ def table(results: dict[str, Any]) -> str:
 
 def _ratio(runs: list[dict[str, Any]], batch: str) -> str:
     ratios = [r["latency"][batch]["ratio"] for r in runs if (r.get("latency") or {}).get(batch)]
-    return f"{statistics.median(ratios):.2f}" if ratios else "-"
+    return f"{statistics.median(ratios):.2f} ({len(ratios)} models)" if ratios else "-"
 
 
 def left(results: dict[str, Any]) -> str:
@@ -311,6 +328,37 @@ def left(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _warm_up(tool: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    with contextlib.suppress(Exception):  # a tool that fails on this fails on the models too
+        TOOLS[tool](model, (torch.randn(1, 3, 8, 8),))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {"models": {}}
+
+
+def _write(path: Path, name: str, record: dict[str, Any]) -> None:
+    """Add one model to the results, of which other runs may write other models."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = _read(path)
+        results["environment"] = {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            "cpus": os.cpu_count(),
+            "packages not importable": unavailable(),
+        }
+        order = {entry.name: position for position, entry in enumerate(ENTRIES)}
+        found = {**results["models"], name: record}
+        results["models"] = dict(sorted(found.items(), key=lambda one: order.get(one[0], -1)))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(results, indent=1) + "\n")
+        new.replace(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="models or packages; all without")
@@ -322,26 +370,18 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    results: dict[str, Any] = {"models": {}}
-    if arguments.resume and arguments.output.exists():
-        results = json.loads(arguments.output.read_text())
-        for record in results["models"].values():
-            for tool in arguments.again:
-                record["tools"].pop(tool, None)
-    results["environment"] = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
-        "packages not importable": unavailable(),
-    }
+    if not arguments.resume:
+        arguments.output.unlink(missing_ok=True)
+    for tool in arguments.tools:
+        _warm_up(tool)
     for entry in models(arguments.names or None):
-        known = results["models"].get(entry.name, {})
-        tools = [tool for tool in arguments.tools if tool not in known.get("tools", {})]
+        known = _read(arguments.output)["models"].get(entry.name, {})
+        done = set(known.get("tools", {})) - set(arguments.again)
+        tools = [tool for tool in arguments.tools if tool not in done]
         if not tools:
             continue
         record = measure(entry, tools, not arguments.no_latency, known)
-        results["models"][entry.name] = record
+        _write(arguments.output, entry.name, record)
         shown = {
             tool: f"{run['removed']}{' WRONG' if run['wrong'] else ''} {run['seconds']:.1f}s"
             if run["handled"]
@@ -349,10 +389,9 @@ def main() -> None:
             for tool, run in record["tools"].items()
         }
         print(f"{entry.name}: {record['batch_norms']} {shown}", flush=True)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    results = _read(arguments.output)
     print(left(results))
-    print(table(results))
+    print(tables(results))
 
 
 if __name__ == "__main__":

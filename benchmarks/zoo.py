@@ -176,6 +176,9 @@ def _build(entry: Entry) -> nn.Module:
         torch.manual_seed(seed)
         arguments = entry.arguments() if callable(entry.arguments) else entry.arguments
         model: nn.Module = constructor(*entry.positional, **arguments)
+        for module in model.modules():
+            if getattr(module, "export", None) is False:
+                module.export = True  # ultralytics: only tensors, no parts for the loss
         model.eval()
         set_random_statistics(model, _example_inputs(entry, 4), seed)
     return model.eval()

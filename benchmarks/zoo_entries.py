@@ -185,9 +185,9 @@ _TIMM = """
     mnasnet_small repvgg_a0 mobileone_s0 regnety_002 densenet121 dla34 hrnet_w18_small
     levit_128s levit_conv_128s ghostnet_050 hardcorenas_a inception_v3 res2net50_14w_8s
     resnest14d rexnet_100 seresnet18 skresnet18 vovnet39a ese_vovnet19b_dw dpn68b fastvit_t8
-    efficientformer_l1 edgenext_xx_small mobilevit_xxs mobilevitv2_050 repvit_m1 selecsls42b
-    cspresnet50 darknet53 tresnet_m nf_resnet26 visformer_tiny tinynet_e lcnet_035 ghostnetv2_100
-    rdnet_tiny gcresnet33ts eca_nfnet_l0 efficientvit_b0 hgnet_tiny hgnetv2_b0
+    efficientformer_l1 mobilevit_xxs mobilevitv2_050 repvit_m1 selecsls42b
+    cspresnet50 darknet53 tresnet_m visformer_tiny tinynet_e lcnet_035 ghostnetv2_100
+    gcresnet33ts efficientvit_b0 hgnet_tiny hgnetv2_b0
     mobilenetv4_conv_small tiny_vit_5m_224 swiftformer_xs starnet_s1 repghostnet_050
     convmixer_768_32 xception41
 """
@@ -208,6 +208,18 @@ _SMP_ENTRIES = [
     for name in _SMP.split()
 ]  # fmt: skip
 
+_YOLO = "yolov3-tiny yolov5n yolov6n yolov8n yolov9t yolov10n yolo11n yolo12n".split()
+_YOLO_ENTRIES = [
+    Entry(f"ultralytics/{name}", f"ultralytics.nn.tasks:{task}", ((3, 128, 128),),
+          (f"{name}.yaml",), {"verbose": False})
+    for name, task in (
+        *((name, "DetectionModel") for name in _YOLO),
+        ("yolov8n-seg", "SegmentationModel"),
+        ("yolov8n-pose", "PoseModel"),
+        ("yolo11n-cls", "ClassificationModel"),
+    )
+]  # fmt: skip
+
 ENTRIES: tuple[Entry, ...] = (
     *_pytorchcv(),
     *_TRANSFORMERS,
@@ -215,4 +227,5 @@ ENTRIES: tuple[Entry, ...] = (
     *_TIMM_ENTRIES,
     *_TORCHVISION_ENTRIES,
     *_SMP_ENTRIES,
+    *_YOLO_ENTRIES,
 )
