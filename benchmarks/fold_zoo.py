@@ -238,7 +238,7 @@ def _latency(
     times: dict[str, list[float]] = {name: [] for name in runs}
     try:
         with torch.inference_mode():
-            for repetition in range(3 if batch > 1 else 9):
+            for repetition in range(4 if batch > 1 else 9):
                 for name, run in runs.items():
                     start = time.process_time()
                     run(*inputs)
@@ -285,8 +285,8 @@ def table(records: dict[str, Any]) -> str:
     lines = [
         f"{len(records)} models, {total} BatchNorms",
         "",
-        "| tool | models handled | BatchNorms removed | wrong models | CPU seconds to fold (median) "
-        "| CPU before / after, batch 1 | batch 32 |",
+        "| tool | models handled | BatchNorms removed | wrong models "
+        "| CPU seconds to fold (median) | CPU before / after, batch 1 | batch 32 |",
         "|---|---|---|---|---|---|---|",
     ]
     for tool, shown in SHOWN.items():
@@ -341,7 +341,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, name: str, record: dict[str, Any]) -> None:
     """Add one model to the results, of which other runs may write other models."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
+    with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         results = _read(path)
         results["environment"] = {

@@ -208,12 +208,12 @@ _SMP_ENTRIES = [
     for name in _SMP.split()
 ]  # fmt: skip
 
-_YOLO = "yolov3-tiny yolov5n yolov6n yolov8n yolov9t yolov10n yolo11n yolo12n".split()
+_YOLO = "yolov3-tiny yolov5n yolov6n yolov8n yolov9t yolov10n yolo11n yolo12n"
 _YOLO_ENTRIES = [
     Entry(f"ultralytics/{name}", f"ultralytics.nn.tasks:{task}", ((3, 128, 128),),
           (f"{name}.yaml",), {"verbose": False})
     for name, task in (
-        *((name, "DetectionModel") for name in _YOLO),
+        *((name, "DetectionModel") for name in _YOLO.split()),
         ("yolov8n-seg", "SegmentationModel"),
         ("yolov8n-pose", "PoseModel"),
         ("yolo11n-cls", "ClassificationModel"),
