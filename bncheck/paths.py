@@ -383,10 +383,9 @@ def keeps_own_mode(part: Model, root: Model | None = None) -> bool:
 def frozen_in_forward(timeline: Timeline) -> set[Model]:
     """Return the parts that a network's own forward pass puts in eval mode each time."""
     return {
-        occurrence.event.model
-        for occurrence in timeline.occurrences()
-        if isinstance(occurrence.event, ModeChange)
-        and occurrence.event.mode is Mode.EVAL
+        event.model
+        for occurrence, event in timeline.of(ModeChange)
+        if event.mode is Mode.EVAL
         and any(name.endswith(".forward") for name in occurrence.functions)
     }
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import cast
+from typing import TypeVar, cast
 
 from bncheck.graph import UNKNOWN, Site, Unknown
 
@@ -115,6 +115,9 @@ class Event:
     """Something that happens at a site."""
 
     site: Site
+
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 @dataclass(frozen=True, eq=False)
@@ -584,3 +587,17 @@ class Timeline:
     def occurrences(self) -> list[Occurrence]:
         """Return every event in source order, each with the blocks around it."""
         return self._occurrences
+
+    @cached_property
+    def _by_kind(self) -> dict[type[Event], list[Occurrence]]:
+        found: dict[type[Event], list[Occurrence]] = {}
+        for occurrence in self._occurrences:
+            found.setdefault(type(occurrence.event), []).append(occurrence)
+        return found
+
+    def of(self, kind: type[AnyEvent]) -> list[tuple[Occurrence, AnyEvent]]:
+        """Return the events of one kind in source order, each with where it stands."""
+        return cast(
+            list[tuple[Occurrence, AnyEvent]],
+            [(found, found.event) for found in self._by_kind.get(kind, ())],
+        )

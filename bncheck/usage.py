@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TypeVar
 
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
-    BackwardCall,
     LoadWeights,
     Model,
     ModelEvent,
     Occurrence,
     OptimizerBuilt,
-    OptimizerStep,
     Timeline,
     trains,
 )
+
+AnyModelEvent = TypeVar("AnyModelEvent", bound=ModelEvent)
 
 _EVALUATION = re.compile(
     r"(?:^|_|\b)(?:val|valid|validation|test|testing|eval|evaluation|dev|infer|inference|predict|"
@@ -70,19 +71,17 @@ def is_evaluation_loop(occurrence: Occurrence) -> bool:
 
 def trains_at_all(timeline: Timeline, model: Model) -> bool:
     """Tell whether a training step is made in the timeline, or an optimizer has the model."""
-    return is_optimized(timeline, model) or any(
-        isinstance(o.event, BackwardCall | OptimizerStep) for o in timeline.occurrences()
-    )
+    return is_optimized(timeline, model) or trains(timeline.steps)
 
 
-def events_on(timeline: Timeline, model: Model) -> Iterator[ModelEvent]:
-    """Yield the events on a model, on what it is a part of, and on its parts."""
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if isinstance(event, ModelEvent) and (
-            event.model.within(model) or model.within(event.model)
-        ):
-            yield event
+def events_on(
+    timeline: Timeline, model: Model, *kinds: type[AnyModelEvent]
+) -> Iterator[AnyModelEvent]:
+    """Yield the events of some kinds on a model, on what it is a part of, and on its parts."""
+    for kind in kinds:
+        for _, event in timeline.of(kind):
+            if event.model.within(model) or model.within(event.model):
+                yield event
 
 
 def has_weights(timeline: Timeline, model: Model) -> bool:
@@ -92,12 +91,12 @@ def has_weights(timeline: Timeline, model: Model) -> bool:
         if current.pretrained is True:
             return True
         current = current.parent
-    return any(isinstance(event, LoadWeights) for event in events_on(timeline, model))
+    return any(True for _ in events_on(timeline, model, LoadWeights))
 
 
 def is_optimized(timeline: Timeline, model: Model) -> bool:
     """Tell whether an optimizer is given any of the model's parameters."""
-    return any(isinstance(event, OptimizerBuilt) for event in events_on(timeline, model))
+    return any(True for _ in events_on(timeline, model, OptimizerBuilt))
 
 
 def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidence | None:

@@ -34,6 +34,8 @@ _EXPONENTIAL = ("avg_fn", "multi_avg_fn")
 @check("BN501", Timeline)
 def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
     """Yield each average of weights that is evaluated with statistics that are not its own."""
+    if not timeline.of(Wrap) and not timeline.of(AverageUpdate):
+        return
     reached = moments(timeline)
     events = [moment.event for moment in reached]
     seen: set[Site] = set()

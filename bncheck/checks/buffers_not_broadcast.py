@@ -15,7 +15,7 @@ from bncheck.timeline import Timeline, Wrap, WrapKind
 def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
     """Yield each `broadcast_buffers=False` around BatchNorm that is not synchronised."""
     seen: set[Site] = set()
-    for moment in moments(timeline):
+    for moment in moments(timeline) if timeline.of(Wrap) else ():
         wrap = moment.event
         if (
             not isinstance(wrap, Wrap)

@@ -15,7 +15,7 @@ from bncheck.timeline import CheckpointCall, Mode, Timeline
 def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
     """Yield each checkpointed module with BatchNorm, unless it is in eval mode."""
     seen: set[Site] = set()
-    for moment in moments(timeline):
+    for moment in moments(timeline) if timeline.of(CheckpointCall) else ():
         call = moment.event
         if (
             not isinstance(call, CheckpointCall)

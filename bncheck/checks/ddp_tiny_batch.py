@@ -42,11 +42,6 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
 
 
 def _distributed(timeline: Timeline, model: Model) -> Iterator[Wrap]:
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if (
-            isinstance(event, Wrap)
-            and event.kind is WrapKind.DISTRIBUTED
-            and model.within(event.model)
-        ):
+    for _, event in timeline.of(Wrap):
+        if event.kind is WrapKind.DISTRIBUTED and model.within(event.model):
             yield event

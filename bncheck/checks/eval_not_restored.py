@@ -14,7 +14,6 @@ from bncheck.timeline import (
     Mode,
     ModeChange,
     Model,
-    ModelEvent,
     Occurrence,
     OptimizerBuilt,
     Target,
@@ -26,18 +25,15 @@ from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 @check("BN202", Timeline)
 def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
     """Yield each training step that an `eval()` earlier in its loop is still in force at."""
-    flow = mode_flow(timeline)
-    occurrences = timeline.occurrences()
-    loops = {o.event: o.loops for o in occurrences if isinstance(o.event, ModelEvent)}
-    optimizers = any(isinstance(o.event, OptimizerBuilt) for o in occurrences)
-    for occurrence in occurrences:
-        event = occurrence.event
-        if not isinstance(event, ForwardCall) or not _is_training_step(occurrence):
+    loops = {event: occurrence.loops for occurrence, event in timeline.of(ModeChange)}
+    optimizers = bool(timeline.of(OptimizerBuilt))
+    for occurrence, event in timeline.of(ForwardCall) if loops else ():
+        if not _is_training_step(occurrence):
             continue
         model = event.model
         if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
             continue
-        facts = flow.before(event)
+        facts = mode_flow(timeline).before(event)
         if not any(_begins_in_train_mode(model, fact) for fact in facts):
             continue
         known = confidence(timeline, model, Confidence.PROVEN)

@@ -23,16 +23,14 @@ by itself, and torch.compile compiles again when the mode changes: they are not 
 @check("BN204", Timeline)
 def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
     """Yield each export that captures a model in train mode on every path."""
-    flow = mode_flow(timeline)
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if not isinstance(event, Export) or event.kind not in _HARM:
+    for _, event in timeline.of(Export):
+        if event.kind not in _HARM:
             continue
         if event.kind is ExportKind.SCRIPT and event.saved is not True:
             continue
         if managed(timeline, event.model):
             continue
-        facts = flow.before(event)
+        facts = mode_flow(timeline).before(event)
         if not facts or not all(
             fact.mode is Mode.TRAIN and (not isinstance(fact.since, ModeChange) or fact.trained)
             for fact in facts

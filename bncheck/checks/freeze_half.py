@@ -24,12 +24,11 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     """Yield each stop of gradients over BatchNorm that then trains its statistics on."""
     if timeline.driven_by:
         return
-    events = [occurrence.event for occurrence in timeline.occurrences()]
-    exempt = frozen_in_forward(timeline) | {
-        event.model for event in events if isinstance(event, AverageUpdate | Copied)
-    }
+    exempt = frozen_in_forward(timeline)
+    exempt |= {event.model for _, event in timeline.of(AverageUpdate)}
+    exempt |= {event.model for _, event in timeline.of(Copied)}
     # Switched on and off, as for a GAN's discriminator.
-    switched = [e.model for e in events if isinstance(e, RequiresGrad) and e.value is not False]
+    switched = [e.model for _, e in timeline.of(RequiresGrad) if e.value is not False]
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):
         for part in _related(moment, forward.model):

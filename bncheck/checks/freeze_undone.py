@@ -73,11 +73,9 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
     """Yield a freeze in a network's own constructor: any `train()` undoes it."""
     if timeline.entry is not Entry.METHOD:
         return
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
+    for occurrence, event in timeline.of(ModeChange):
         if (
-            isinstance(event, ModeChange)
-            and event.mode is Mode.EVAL
+            event.mode is Mode.EVAL
             and event.target is Target.NORMS
             and event.model.origin is Origin.SELF
             and event.model.parent is None

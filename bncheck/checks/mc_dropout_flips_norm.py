@@ -21,16 +21,14 @@ _DROPOUT = re.compile(
 @check("BN206", Timeline)
 def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
     """Yield each prediction in train mode that is so for its dropout."""
-    flow = mode_flow(timeline)
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if not isinstance(event, ForwardCall) or managed(timeline, event.model):
+    for occurrence, event in timeline.of(ForwardCall) if timeline.of(ModeChange) else ():
+        if managed(timeline, event.model):
             continue
         if occurrence.gradient is not False or in_training_loop(occurrence) or event.discarded:
             continue
-        facts = flow.before(event)
-        if not facts or not _speaks_of_dropout(timeline, occurrence):
+        if not _speaks_of_dropout(timeline, occurrence):
             continue
+        facts = mode_flow(timeline).before(event)
         switched = any(
             isinstance(fact.since, ModeChange)
             and fact.mode is Mode.TRAIN

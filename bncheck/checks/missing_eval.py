@@ -38,16 +38,15 @@ _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.
 @check("BN201", Timeline)
 def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if not isinstance(event, ForwardCall) or event.discarded or managed(timeline, event.model):
+    for occurrence, event in timeline.of(ForwardCall):
+        if event.discarded or managed(timeline, event.model):
+            continue
+        how = _inference(timeline, occurrence, event)
+        if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
             continue
         facts = mode_flow(timeline).before(event)
         sure = _never_in_eval(facts)
         if not sure and not _loaded_here(timeline, event, facts):
-            continue
-        how = _inference(timeline, occurrence, event)
-        if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
         if known is Confidence.POSSIBLE and _loaded_here(timeline, event, facts):
@@ -78,11 +77,8 @@ def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
         return False
     if model.holds_batch_norm is False or in_test_file(timeline):
         return False
-    loads = any(
-        isinstance(o.event, LoadWeights) and o.event.model is model for o in timeline.occurrences()
-    )
     return (
-        loads
+        any(event.model is model for _, event in timeline.of(LoadWeights))
         and bool(facts)
         and all(fact.mode is not Mode.EVAL and fact.since is None for fact in facts)
     )

@@ -13,10 +13,7 @@ from bncheck.usage import confidence
 @check("BN203", Timeline)
 def mode_not_called(timeline: Timeline) -> Iterator[Match]:
     """Yield each statement that was meant to switch a model's mode and does not."""
-    for occurrence in timeline.occurrences():
-        event = occurrence.event
-        if not isinstance(event, ModeNotCalled):
-            continue
+    for _, event in timeline.of(ModeNotCalled):
         if event.assigned and (event.model.origin is Origin.SELF or event.mode is Mode.UNKNOWN):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)

@@ -20,23 +20,20 @@ from bncheck.timeline import (
 @check("BN214", Timeline)
 def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
     """Yield each `momentum = 0` over BatchNorm layers that nothing puts in eval mode."""
-    events = [occurrence.event for occurrence in timeline.occurrences()]
     frozen = {
         event.model
-        for event in events
-        if isinstance(event, ModeChange)
-        and event.mode is Mode.EVAL
-        and event.target is Target.NORMS
+        for _, event in timeline.of(ModeChange)
+        if event.mode is Mode.EVAL and event.target is Target.NORMS
     }
-    recalibrated = {event.model for event in events if isinstance(event, UpdateStatistics)}
-    momenta = [event for event in events if isinstance(event, SetMomentum)]
+    recalibrated = {event.model for _, event in timeline.of(UpdateStatistics)}
+    momenta = [event for _, event in timeline.of(SetMomentum)]
     restored = {
         event
         for event in momenta
         if any(other.model is event.model and other.value != 0 for other in momenta)
     }
-    for event in events:
-        if not isinstance(event, SetMomentum) or event.model in frozen | recalibrated:
+    for event in momenta:
+        if event.model in frozen | recalibrated:
             continue
         if isinstance(event.value, bool) or event.value != 0 or event.saved or event in restored:
             continue

@@ -14,7 +14,7 @@ from bncheck.timeline import ForwardCall, Mode, Timeline
 @check("BN304", Timeline)
 def single_sample_train(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call on a batch of one whose BatchNorm is in train mode."""
-    if timeline.driven_by:
+    if timeline.driven_by or all(call.batch_size != 1 for _, call in timeline.of(ForwardCall)):
         return
     seen: set[Site] = set()
     for moment in moments(timeline):

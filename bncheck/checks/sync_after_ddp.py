@@ -15,7 +15,7 @@ from bncheck.timeline import Timeline, Wrap, WrapKind
 def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
     """Yield each conversion of a model that DistributedDataParallel already wraps."""
     seen: set[Site] = set()
-    for moment in moments(timeline):
+    for moment in moments(timeline) if timeline.of(Wrap) else ():
         wrap = moment.event
         if (
             not isinstance(wrap, Wrap)

@@ -14,14 +14,8 @@ from bncheck.timeline import Timeline, Wrap, WrapKind
 def sync_result_lost(timeline: Timeline) -> Iterator[Match]:
     """Yield each conversion whose result is not used though it is not the module given."""
     seen: set[Site] = set()
-    for occurrence in timeline.occurrences():
-        wrap = occurrence.event
-        if (
-            not isinstance(wrap, Wrap)
-            or wrap.kind is not WrapKind.SYNC_BATCH_NORM
-            or wrap.kept is not False
-            or wrap.site in seen
-        ):
+    for _, wrap in timeline.of(Wrap):
+        if wrap.kind is not WrapKind.SYNC_BATCH_NORM or wrap.kept is not False or wrap.site in seen:
             continue
         is_a_norm = wrap.model.type_name.rpartition(".")[2].startswith("BatchNorm")
         if not is_a_norm and wrap.model.type_name:

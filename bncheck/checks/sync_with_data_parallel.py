@@ -20,7 +20,7 @@ _BOTH = {
 def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
     """Yield each call that puts SyncBatchNorm and DataParallel on the same model."""
     seen: set[Site] = set()
-    for moment in moments(timeline):
+    for moment in moments(timeline) if timeline.of(Wrap) else ():
         wrap = moment.event
         if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
             continue

@@ -15,7 +15,6 @@ from bncheck.timeline import (
     Mode,
     ModeChange,
     Model,
-    Occurrence,
     RequiresGrad,
     Timeline,
 )
@@ -35,20 +34,17 @@ _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re
 @check("BN205", Timeline)
 def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
     """Yield forward calls without gradients, in a training step, of an untrained model."""
-    flow = mode_flow(timeline)
-    occurrences = timeline.occurrences()
-    for occurrence in occurrences:
-        event = occurrence.event
-        if not isinstance(event, ForwardCall) or event.discarded:
+    for occurrence, event in timeline.of(ForwardCall):
+        if event.discarded:
             continue
         if occurrence.gradient is not False or not in_training_loop(occurrence):
             continue
         model = event.model
         if speaks_of_evaluation(event.arguments) or managed(timeline, model):
             continue
-        if not _stays_in_train_mode(model, flow.before(event)):
+        if not _stays_in_train_mode(model, mode_flow(timeline).before(event)):
             continue
-        if _is_trained(timeline, model, occurrences) or not _is_fixed(timeline, model):
+        if _is_trained(timeline, model) or not _is_fixed(timeline, model):
             continue
         known = confidence(timeline, model, Confidence.LIKELY)
         if known is not None:
@@ -70,15 +66,12 @@ def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
     )
 
 
-def _is_trained(timeline: Timeline, model: Model, occurrences: list[Occurrence]) -> bool:
+def _is_trained(timeline: Timeline, model: Model) -> bool:
     if is_optimized(timeline, model):
         return True
     return any(
-        isinstance(o.event, ForwardCall)
-        and o.event.model is model
-        and o.gradient is not False
-        and in_training_loop(o)
-        for o in occurrences
+        event.model is model and occurrence.gradient is not False and in_training_loop(occurrence)
+        for occurrence, event in timeline.of(ForwardCall)
     )
 
 
@@ -87,9 +80,6 @@ def _is_fixed(timeline: Timeline, model: Model) -> bool:
     if _AVERAGE.search(model.name):
         return False
     frozen = has_weights(timeline, model)
-    for event in events_on(timeline, model):
-        if isinstance(event, Copied | AverageUpdate) and event.model is model:
-            return False
-        if isinstance(event, RequiresGrad) and event.value is False:
-            frozen = True
-    return frozen
+    if any(event.model is model for event in events_on(timeline, model, Copied, AverageUpdate)):
+        return False
+    return frozen or any(e.value is False for e in events_on(timeline, model, RequiresGrad))

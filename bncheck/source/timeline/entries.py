@@ -56,6 +56,8 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     body.runs_main = True
     run_body(body, module.tree.body)
     note_one_value_norms(body)
+    freeze_tests = tuple(facts.freeze_tests(module))
+    looks_at_classes = freeze_tests or _DEFINES_TRAIN.search(module.text)
     found = [
         Timeline(
             module.name,
@@ -69,11 +71,11 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             called_on_others=project.called_on_others(),
             norm_kinds=project.norm_kinds(),
             minimum_batch_size=settings.minimum_batch_size,
-            classes=tuple(facts.module_classes(module, project)),
-            freeze_tests=tuple(facts.freeze_tests(module)),
+            classes=tuple(facts.module_classes(module, project)) if looks_at_classes else (),
+            freeze_tests=freeze_tests,
         )
     ]
-    before = _Before.of(module, project, settings)
+    before: _Before | None = None
     driver = _driver(module)
     names = Counter(_WORD.findall(module.text))
     for again in (False, True):
@@ -82,12 +84,16 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
                 continue
             if not _may_start(project, module, node, owner):
                 continue
+            before = before or _Before.of(module, project, settings)
             timeline = _from_function(before, followed, node, owner)
             timeline.shows_batch_norm = shows
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
     return found
 
+
+_DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
+"""Without this no check asks for a file's classes but for its freezing tests."""
 
 _SWITCHES = frozenset(
     """

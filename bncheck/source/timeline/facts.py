@@ -18,6 +18,7 @@ from bncheck.source.timeline.syntax import identifiers, source, walk
 from bncheck.source.timeline.values import Class
 from bncheck.timeline import Fact, FreezeTest, ModuleClass, TrainOverride
 
+_FREEZES = re.compile(r"\.(?:eval\b|requires_grad)")
 _RESULT_USED = re.compile(r"(?:=|return)\s*[\w.]+(?:\([^()]*\))?\.(?:eval|train)\(\w*\)")
 
 
@@ -128,7 +129,8 @@ def _forces_training(method: cst.FunctionDef) -> bool:
 
 def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
     """Yield the `isinstance` tests of a file whose body freezes what passes them."""
-    if "isinstance" not in module.text or "BatchNorm" not in module.text:
+    text = module.text
+    if "isinstance" not in text or "BatchNorm" not in text or not _FREEZES.search(text):
         return
     stack: list[tuple[cst.CSTNode, cst.FunctionDef | None, str]] = [(module.tree, None, "")]
     while stack:
