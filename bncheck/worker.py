@@ -110,32 +110,36 @@ def _structure_matches(
 ) -> list[tuple[str, Match]]:
     """Check every network of the modules; a site that is wrong only at times is only possible.
 
-    Networks whose parameters are symbols count only for sites of which no others tell.
+    Networks whose parameters are symbols count only for sites of which no others tell. A layer
+    that no forward applies counts only for checks of layers as they are constructed.
     """
     from bncheck.source.lift import Understanding, networks
 
     checks = enabled_checks(settings, "source", LayerGraph)
-    instances: dict[tuple[bool, Site], int] = defaultdict(int)
-    wrong: dict[tuple[str, bool, Site], list[Match]] = defaultdict(list)
+    constructed: dict[tuple[bool, Site], int] = defaultdict(int)
+    applied: dict[tuple[bool, Site], int] = defaultdict(int)
+    wrong: dict[tuple[Check, bool, Site], list[Match]] = defaultdict(list)
     understanding = Understanding()
     for graph in networks(modules, project, understanding) if checks else ():
         symbolic = graph.symbolic
-        for site in {id(layer): layer.site for layer in graph.layers}.values():
-            if site is not None:
-                instances[symbolic, site] += 1
+        for layer in {id(layer): layer for layer in graph.layers}.values():
+            if layer.site is not None:
+                constructed[symbolic, layer.site] += 1
+                applied[symbolic, layer.site] += bool(graph.uses(layer))
         for check in checks:
             for match in check.function(graph):
-                wrong[check.code, symbolic, match.site].append(match)
+                wrong[check, symbolic, match.site].append(match)
     statistics.update(understanding.counts())
     judged: list[tuple[str, Match]] = []
-    for (code, symbolic, site), found in wrong.items():
-        if symbolic and (False, site) in instances:
+    for (check, symbolic, site), found in wrong.items():
+        instances = constructed if check.unapplied else applied
+        if symbolic and instances.get((False, site)):
             # Calls with known arguments construct this layer, and they tell more.
             continue
         everywhere = len(found) >= instances[symbolic, site]
         match = found[0]
         judged.append(
-            (code, match if everywhere else replace(match, confidence=Confidence.POSSIBLE))
+            (check.code, match if everywhere else replace(match, confidence=Confidence.POSSIBLE))
         )
     return judged
 

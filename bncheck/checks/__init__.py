@@ -26,20 +26,22 @@ class Check:
     code: str
     subject: type
     function: Callable[[Any], Iterable[Match]]
+    unapplied: bool = False
+    """Whether it also judges layers that no forward applies."""
 
 
 _found: dict[str, Check] = {}
 
 
 def check(
-    code: str, subject: type[Subject]
+    code: str, subject: type[Subject], *, unapplied: bool = False
 ) -> Callable[[CheckFunction[Subject]], CheckFunction[Subject]]:
     """Register the function that implements rule `code` on a `subject`, such as `LayerGraph`."""
 
     def register(function: CheckFunction[Subject]) -> CheckFunction[Subject]:
         if code in _found and _found[code].function is not function:
             raise ValueError(f"rule {code} has two checks")
-        _found[code] = Check(code, subject, function)
+        _found[code] = Check(code, subject, function, unapplied)
         return function
 
     return register

@@ -30,6 +30,8 @@ _CONVOLUTIONS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION})
 @check("BN102", LayerGraph)
 def feature_mismatch(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm whose `num_features` is provably not the channels of its input."""
+    if graph.guessed:
+        return
     for norm in graph.of_kind(Kind.BATCH_NORM):
         expected = norm.get("num_features")
         if norm.layer is None or norm.layer.site is None or len(norm.inputs) != 1:

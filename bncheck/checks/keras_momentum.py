@@ -12,7 +12,7 @@ _MOMENTUM_POSITION = 2
 """Among the arguments of the constructors in torch.nn."""
 
 
-@check("BN107", LayerGraph)
+@check("BN107", LayerGraph, unapplied=True)
 def keras_momentum(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm whose constant momentum or eps is out of all sensible range."""
     for layer in graph.layers:

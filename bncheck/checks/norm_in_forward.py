@@ -9,7 +9,7 @@ from bncheck.findings import Match
 from bncheck.graph import Kind, LayerGraph
 
 
-@check("BN106", LayerGraph)
+@check("BN106", LayerGraph, unapplied=True)
 def norm_in_forward(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm that the forward pass constructs anew."""
     for layer in graph.layers:

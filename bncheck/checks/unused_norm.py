@@ -9,7 +9,7 @@ from bncheck.findings import Match
 from bncheck.graph import Kind, LayerGraph
 
 
-@check("BN105", LayerGraph)
+@check("BN105", LayerGraph, unapplied=True)
 def unused_norm(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm that is an attribute, in a forward pass understood fully without it."""
     if not graph.complete:

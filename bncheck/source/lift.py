@@ -179,6 +179,8 @@ class _Reader:
             return
         machine = Machine(self.names)
         symbolic = False
+        constructed = len(self.names.constructed)
+        was_read = False
         try:
             value = self.names.look_up(name, machine, module)
             if any(isinstance(option, Instance) for option in options(value)):
@@ -197,9 +199,10 @@ class _Reader:
                 return
             for option in options(made):
                 if isinstance(option, Instance) and option.is_module:
-                    graph = self._applied(machine, option, name)
-                    graph.symbolic = symbolic
-                    yield graph
+                    was_read = True
+                    for graph in self._with_parts(machine, option, name):
+                        graph.symbolic = symbolic
+                        yield graph
         except PathEndsError:
             self._count(self.understanding.given_up, "raises in every path")
         except GiveUpError as reason:
@@ -213,6 +216,9 @@ class _Reader:
                 raise
             self._count(self.understanding.given_up, f"internal {type(problem).__name__}")
         finally:
+            if not was_read:
+                for cls in list(self.names.constructed)[constructed:]:
+                    del self.names.constructed[cls]
             self.budget -= machine.steps
             for doubt, count in machine.doubts.items():
                 self._count(self.understanding.doubts, doubt, count)
@@ -247,8 +253,51 @@ class _Reader:
             return True
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
 
+    def _with_parts(self, machine: Machine, root: Instance, name: str) -> Iterator[LayerGraph]:
+        """Yield a network's graph, and one for each part that its forward does not reach.
+
+        Code that is not understood may keep parts from being applied. How such a part applies
+        its own layers is known nevertheless.
+        """
+        try:
+            graph = self._applied(machine, root, name)
+        except PathEndsError:
+            self._count(self.understanding.doubts, "forward raises in every path")
+            self.understanding.partly += 1
+            graph = LayerGraph(name, layers=list(self._layers(root)), complete=False)
+        if not graph.complete:
+            try:
+                yield from self._parts(machine, root, graph)
+            except GiveUpError as reason:
+                self._count(self.understanding.doubts, reason.reason)
+        yield graph
+
+    def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
+        applied = {id(node.layer) for node in graph.nodes}
+        own: dict[int, Layer] = {id(layer): layer for layer in graph.layers}
+        patterns: set[int] = set()
+        todo: list[Instance] = [root]
+        while todo:
+            for part in _parts_of(todo.pop()):
+                layers = {id(layer) for _, layer in layers_of(part)}
+                if layers <= applied:
+                    continue
+                if layers & applied or not (_forward(part) or part.base == "Sequential"):
+                    todo.append(part)
+                    continue
+                applied |= layers
+                if part.recipe is not None:
+                    if id(part.recipe) in patterns:
+                        continue
+                    patterns.add(id(part.recipe))
+                for found in self._with_parts(machine, part, graph.name):
+                    for layer in found.layers:
+                        own.pop(id(layer), None)
+                    yield found
+        graph.layers = list(own.values())
+
     def _applied(self, machine: Machine, root: Instance, name: str) -> LayerGraph:
-        graph = LayerGraph(name)
+        graph = LayerGraph(name, guessed=machine.guessed)
         machine.graph = graph
         if machine.doubts:
             graph.complete = False
@@ -352,6 +401,14 @@ def _is_network(cls: Class) -> bool:
 def _forward(root: Instance) -> Function | None:
     found = find(root.cls, "forward") if root.cls is not None else None
     return found if isinstance(found, Function) else None
+
+
+def _parts_of(whole: Instance) -> Iterator[Instance]:
+    """Yield the modules that an object holds as attributes and that are no single layers."""
+    for value in whole.state.values():
+        for part in options(value):
+            if isinstance(part, Instance) and part.is_module and part.layer is None:
+                yield part
 
 
 def _has_unknown_part(root: Instance, depth: int = 30) -> bool:

@@ -338,6 +338,62 @@ class Net(nn.Module):
     def forward(self, x):
         return self.body(x)
 """,
+    "lists of unknown length, iterated side by side": """
+class Net(nn.Module):
+    def __init__(self, inputs, mlp):
+        super().__init__()
+        self.convs = nn.ModuleList()
+        self.bns = nn.ModuleList()
+        for outputs in mlp:
+            self.convs.append(nn.Conv2d(inputs, outputs, 1))  # yes
+            self.bns.append(nn.BatchNorm2d(outputs))
+            inputs = outputs
+    def forward(self, x):
+        for i, conv in enumerate(self.convs):
+            bn = self.bns[i]
+            x = F.relu(bn(conv(x)))
+        return x
+""",
+    "a given module beside a norm": """
+class Net(nn.Module):
+    def __init__(self, given):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), given, nn.BatchNorm2d(8))
+    def forward(self, x):
+        return self.body(x)
+""",
+    "a part that is not seen to be applied": """
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3))  # yes
+        self.bn = nn.BatchNorm2d(3)
+    def forward(self, x):
+        return self.a(x)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+    def forward(self, x):
+        return unknown(self)(x)
+""",
+    "a part of a network whose constructor raises": """
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))  # yes
+    def forward(self, x):
+        return self.body(x)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Block(8)
+        raise NotImplementedError
+    def forward(self, x):
+        return self.block(x)
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):

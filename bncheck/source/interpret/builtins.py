@@ -14,7 +14,13 @@ from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.functional import torch_function
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Machine
-from bncheck.source.interpret.sequences import items_of, known_items
+from bncheck.source.interpret.sequences import (
+    ROUNDS,
+    items_of,
+    known_items,
+    known_rounds,
+    rounds_of,
+)
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -123,11 +129,16 @@ def _range(machine: Machine, arguments: Arguments, site: Site | None) -> object:
         except ValueError:
             return UNKNOWN
         return tuple(numbers) if len(numbers) <= _MOST_ITEMS else UNKNOWN
+    match ends:
+        case [Symbol()] | [int(), Symbol()]:
+            machine.guessed = True
+            start = ends[0] if isinstance(ends[0], int) else 0
+            return tuple(range(start, start + ROUNDS))
     return UNKNOWN
 
 
 def _enumerate(machine: Machine, arguments: Arguments, site: Site | None) -> object:
-    items = known_items(machine, _given(arguments, 0))
+    items = known_rounds(machine, _given(arguments, 0))
     start = arguments.keywords.get("start", _given(arguments, 1, 0))
     if items is None or not isinstance(start, int):
         return UNKNOWN
@@ -135,16 +146,29 @@ def _enumerate(machine: Machine, arguments: Arguments, site: Site | None) -> obj
 
 
 def _zip(machine: Machine, arguments: Arguments, site: Site | None) -> object:
-    columns = [known_items(machine, value) for value in arguments.positional]
+    given = arguments.positional
+    columns = [known_items(machine, value) for value in given if not isinstance(value, Symbol)]
+    if columns and len(columns) < len(given) and None not in columns:
+        count = min(len(column) for column in columns if column is not None)
+        columns = [_as_many(machine, value, count) for value in given]
+    elif not columns:
+        columns = [known_rounds(machine, value) for value in given]
     if not columns or any(column is None for column in columns):
         return UNKNOWN
     return List(list(zip(*[column or [] for column in columns], strict=False)))
 
 
+def _as_many(machine: Machine, value: object, count: int) -> list[object] | None:
+    """Return the items of a value; a parameter has as many as what is iterated beside it."""
+    if isinstance(value, Symbol):
+        return [Symbol(f"{value.expression}[{place}]") for place in range(count)]
+    return known_items(machine, value)
+
+
 def _list(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     if not arguments.positional:
         return List([])
-    return List(items_of(machine, arguments.positional[0]))
+    return List(rounds_of(machine, arguments.positional[0]))
 
 
 def _tuple(machine: Machine, arguments: Arguments, site: Site | None) -> object:

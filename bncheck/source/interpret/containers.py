@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bncheck.graph import Site
+from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.sequences import items_of
@@ -43,6 +43,7 @@ def module_method(value: Instance, name: str) -> object:
 def add_child(machine: Machine, parent: Instance, name: object, child: object) -> None:
     """Make `child` a submodule, as `add_module` does."""
     machine.change(parent)
+    child = UNKNOWN if isinstance(child, Symbol) else child
     key = name if isinstance(name, str) else f"unknown {len(parent.state)}"
     if child is None:
         parent.state.pop(key, None)
@@ -83,6 +84,7 @@ def _fill_named(machine: Machine, parent: Instance, given: object) -> None:
 
 def _append_child(machine: Machine, parent: Instance, child: object) -> None:
     machine.change(parent)
+    child = UNKNOWN if isinstance(child, Symbol) else child
     number = len(children(parent))
     while str(number) in parent.state:
         number += 1

@@ -11,7 +11,7 @@ from bncheck.source.interpret.attributes import attribute, item
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation, comparison, unary_operation
-from bncheck.source.interpret.sequences import items_of
+from bncheck.source.interpret.sequences import items_of, rounds_of
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -448,7 +448,7 @@ def _comprehension_loop(
     inner = _comprehension_loop(node.inner_for_in, element) if node.inner_for_in else None
 
     def run(frame: Frame, found: list[object]) -> bool:
-        items = items_of(frame.machine, iterable(frame))
+        items = rounds_of(frame.machine, iterable(frame))
         known = items is not None
         for value in items if items is not None else ():
             frame.machine.step()

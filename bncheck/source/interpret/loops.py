@@ -12,7 +12,7 @@ from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.paths import fork, keep, rejoin, resume
-from bncheck.source.interpret.sequences import items_of
+from bncheck.source.interpret.sequences import items_of, rounds_of
 from bncheck.source.interpret.values import Branches, Either, PathEndsError, Tensor, births, truth
 from bncheck.source.module import statements
 
@@ -123,7 +123,7 @@ def for_loop(node: cst.For, block: Callable[[cst.BaseSuite], Run]) -> Run:
 
     def run(frame: Frame) -> str | None:
         source = iterable(frame)
-        items = items_of(frame.machine, source)
+        items = rounds_of(frame.machine, source)
         branches: Branches | None = None
         if items is None and isinstance(source, Either):
             runs = [items_of(frame.machine, option) for option in source.options]

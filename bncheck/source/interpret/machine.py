@@ -90,6 +90,8 @@ class Machine:
     """For each open branch or call: the states of what changed, as they were before."""
     active: dict[object, int] = field(default_factory=dict)
     """How often each function is being run, for recursion."""
+    guessed: bool = False
+    """Whether a number of rounds was assumed, of a loop over what is not known."""
     doubts: dict[str, int] = field(default_factory=dict)
     """Why something was not understood, counted."""
 

@@ -61,6 +61,7 @@ class Recipe:
 
     original: Instance
     doubts: dict[str, int]
+    guessed: bool
     valid: bool = True
     forwards: dict[object, Recording | None] = field(default_factory=dict)
     users: list[Recipe] = field(default_factory=list)
@@ -121,16 +122,19 @@ def make(
     if recipe is not None and recipe.valid:
         for reason, count in recipe.doubts.items():
             machine.doubts[reason] = machine.doubts.get(reason, 0) + count
+        machine.guessed |= recipe.guessed
         return copy_of(recipe.original, site, {}, recipe)
-    before = dict(machine.doubts)
+    before, guessed = dict(machine.doubts), machine.guessed
+    machine.guessed = False
     made = construct()
+    own_guess, machine.guessed = machine.guessed, machine.guessed or guessed
     if isinstance(made, Instance) and made.recipe is None and made.is_module:
         try:
             unchanged = (cls, _key(arguments)) == key
         except _NotFrozenError:
             unchanged = False
         if unchanged:
-            recipe = recipes[key] = Recipe(made, _more(before, machine.doubts))
+            recipe = recipes[key] = Recipe(made, _more(before, machine.doubts), own_guess)
             made.recipe = recipe
             recipe.seal()
     return made

@@ -51,8 +51,8 @@ class Names:
     make_frame: Callable[[Machine, SourceModule], Frame]
     recipes: dict[object, Recipe] = field(default_factory=dict)
     """How objects were constructed, by class and arguments."""
-    constructed: set[Class] = field(default_factory=set)
-    """Classes of which an object was made."""
+    constructed: dict[Class, None] = field(default_factory=dict)
+    """Classes of which an object was made, in that order."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)

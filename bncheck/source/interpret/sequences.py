@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bncheck.graph import Site
+from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     MISSING,
@@ -26,6 +26,8 @@ from bncheck.source.interpret.values import (
 )
 
 _MOST_ITEMS = 5_000
+ROUNDS = 2
+"""How many items a parameter of which nothing is known is taken to have, where it is iterated."""
 
 
 def items_of(machine: Machine, value: object) -> list[object] | None:
@@ -52,12 +54,28 @@ def items_of(machine: Machine, value: object) -> list[object] | None:
     return None
 
 
+def rounds_of(machine: Machine, value: object) -> list[object] | None:
+    """Return the items that a loop goes through; a parameter is taken to have a few."""
+    if isinstance(value, Symbol):
+        machine.guessed = True
+        return [Symbol(f"{value.expression}[{place}]") for place in range(ROUNDS)]
+    return items_of(machine, value)
+
+
 def known_items(machine: Machine, value: object) -> list[object] | None:
     """Return the items of a value as `items_of` does, but None where any is `Branches`."""
     items = items_of(machine, value)
-    if items is None or any(isinstance(item, Branches) for item in items):
-        return None
-    return items
+    return None if _of_unknown_length(items) else items
+
+
+def known_rounds(machine: Machine, value: object) -> list[object] | None:
+    """Return the items of a value as `rounds_of` does, but None where any is `Branches`."""
+    items = rounds_of(machine, value)
+    return None if _of_unknown_length(items) else items
+
+
+def _of_unknown_length(items: list[object] | None) -> bool:
+    return items is None or any(isinstance(item, Branches) for item in items)
 
 
 def method(value: object, name: str) -> object:
