@@ -95,6 +95,8 @@ def networks(
                 for module in modules:
                     yield from reader.values(module)
                 for module in reversed(modules):
+                    yield from reader.helpers(module)
+                for module in reversed(modules):
                     yield from reader.classes(module)
 
 
@@ -158,6 +160,18 @@ class _Reader:
             if variant < len(names):
                 yield from self._network(module, names[variant], Arguments())
 
+    def helpers(self, module: SourceModule) -> Iterator[LayerGraph]:
+        """Yield what functions give that take parameters and that nothing has called yet."""
+        for name, bindings in reversed(module.bindings.items()):
+            for node in bindings:
+                if (
+                    isinstance(node, cst.FunctionDef)
+                    and not _may_be_factory(node)
+                    and node not in self.names.run
+                    and _returned_call(node) is not None
+                ):
+                    yield from self._network(module, name, _symbols_of(node))
+
     def values(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that are constructed at module level and bound to a name."""
         for name, bindings in module.bindings.items():
@@ -186,6 +200,7 @@ class _Reader:
             if any(isinstance(option, Instance) for option in options(value)):
                 made: object = value  # several where the name is bound several times
             elif arguments is not None:
+                symbolic = bool(arguments.keywords)
                 made = call(machine, value, arguments, None)
             elif (
                 isinstance(value, Class)
@@ -198,7 +213,7 @@ class _Reader:
             else:
                 return
             for option in options(made):
-                if isinstance(option, Instance) and option.is_module:
+                if isinstance(option, Instance) and option.is_module and option.layer is None:
                     was_read = True
                     for graph in self._with_parts(machine, option, name):
                         graph.symbolic = symbolic
@@ -424,15 +439,18 @@ def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
 
 def _symbols(initialiser: object, skip: int = 1) -> Arguments:
     """Return arguments for a call: a symbol for each parameter without a default."""
+    return _symbols_of(initialiser.node, skip) if isinstance(initialiser, Function) else Arguments()
+
+
+def _symbols_of(node: cst.FunctionDef | cst.Lambda, skip: int = 0) -> Arguments:
     arguments = Arguments()
-    if isinstance(initialiser, Function):
-        parameters = initialiser.node.params
-        for parameter in (*parameters.posonly_params, *parameters.params)[skip:]:
-            if parameter.default is None:
-                arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
-        for parameter in parameters.kwonly_params:
-            if parameter.default is None:
-                arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
+    parameters = node.params
+    for parameter in (*parameters.posonly_params, *parameters.params)[skip:]:
+        if parameter.default is None:
+            arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
+    for parameter in parameters.kwonly_params:
+        if parameter.default is None:
+            arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
     return arguments
 
 

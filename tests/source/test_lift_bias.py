@@ -394,6 +394,29 @@ class Net(nn.Module):
     def forward(self, x):
         return self.block(x)
 """,
+    "a function that nothing calls": """
+def block(inputs, outputs):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3), nn.BatchNorm2d(outputs))  # yes
+
+class Net(nn.Module):
+    def __init__(self, classes, sizes=None):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        layers = []
+        for size in sizes or ():
+            layers += [nn.Linear(8, size), nn.BatchNorm1d(size), nn.ReLU()]  # yes
+        self.head = nn.Sequential(*layers)
+        self.classifier = nn.Linear(8, classes)
+    def forward(self, x):
+        return self.classifier(self.head(self.conv(x).mean((2, 3))))
+
+def plain(classes):
+    return Net(classes)
+
+def with_head(classes):
+    model = Net(classes, [16])
+    return model
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):

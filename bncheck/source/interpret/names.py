@@ -53,6 +53,8 @@ class Names:
     """How objects were constructed, by class and arguments."""
     constructed: dict[Class, None] = field(default_factory=dict)
     """Classes of which an object was made, in that order."""
+    run: set[cst.CSTNode] = field(default_factory=set)
+    """Functions of which the body was run."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)
