@@ -211,6 +211,19 @@ class ModeFlow:
                 self._set(state, event.model, facts)
 
 
+def never_in_eval(facts: Facts) -> bool:
+    """Tell whether every path leaves a model in train mode, and not by a `train()` for this use.
+
+    A `train()` that the model was trained after on one of the paths is for training on all.
+    """
+    for_training = {fact.since for fact in facts if fact.trained}
+    return bool(facts) and all(
+        fact.mode is Mode.TRAIN
+        and (not isinstance(fact.since, ModeChange) or fact.since in for_training)
+        for fact in facts
+    )
+
+
 @lru_cache(maxsize=4)
 def mode_flow(timeline: Timeline) -> ModeFlow:
     """Return the modes before each event of a timeline."""

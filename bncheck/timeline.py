@@ -166,6 +166,8 @@ class ForwardCall(ModelEvent):
     """Whether nothing uses the result."""
     arguments: tuple[str, ...] = ()
     """The names in the arguments, such as `images` or `val_x`."""
+    made_of: tuple[str, ...] = ()
+    """Without gradients: the names in what those names were assigned."""
     statement: Site | None = None
     loader: Loader | None = None
     """Where its input comes from, where known."""
@@ -565,6 +567,8 @@ class Timeline:
     loaders: tuple[Loader, ...] = ()
     shows_batch_norm: bool = False
     """Whether the entry point's file names BatchNorm or a known model that holds it."""
+    is_test: bool = False
+    """Whether the file is a unit test or a benchmark, where weights mean nothing."""
     driven_by: str = ""
     """The framework that calls this entry point and manages modes; empty: none."""
     managed: frozenset[str] = frozenset()

@@ -9,12 +9,21 @@ from typing import TypeVar
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
+    BackwardCall,
+    Branch,
+    Call,
+    Context,
+    Event,
     LoadWeights,
+    Loop,
     Model,
     ModelEvent,
     Occurrence,
     OptimizerBuilt,
+    OptimizerStep,
+    Step,
     Timeline,
+    children,
     trains,
 )
 
@@ -24,9 +33,6 @@ _EVALUATION = re.compile(
     r"(?:^|_|\b)(?:val|valid|validation|test|testing|eval|evaluation|dev|infer|inference|predict|"
     r"prediction|demo|query|gallery)(?:_|\b|$|loader|set|iter|data|dl|dataloader)",
     re.IGNORECASE,
-)
-_TEST_FILE = re.compile(
-    r"(?:^|/)(?:tests?|testing|benchmarks?)/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$"
 )
 
 
@@ -48,6 +54,12 @@ def speaks_of_evaluation(names: str | tuple[str, ...]) -> bool:
     return any(_EVALUATION.search(_snake(word)) for word in words)
 
 
+_EVALUATES = re.compile(
+    r"(?:^|[._])(?:eval|evaluate|evaluation|val|valid|validate|validation|test|testing|infer|"
+    r"inference|predict|prediction)(?:_|\d*$)"
+)
+
+
 def _snake(word: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word)
 
@@ -67,6 +79,35 @@ def is_evaluation_loop(occurrence: Occurrence) -> bool:
     if loader is not None and loader.training is not UNKNOWN:
         return loader.training is False
     return speaks_of_evaluation(loops[-1].over)
+
+
+def in_evaluation_function(occurrence: Occurrence) -> bool:
+    """Tell whether a loop around it stands in a function that is named for evaluation.
+
+    Neither that function trains, nor what calls it, beside the call: its result may be the loss.
+    """
+    inside = occurrence.inside
+    calls = [position for position, block in enumerate(inside) if isinstance(block, Call)]
+    if not calls:
+        return False
+    block = inside[calls[-1]]
+    assert isinstance(block, Call)
+    if block.trains or not _EVALUATES.search(_snake(block.function).lower()):
+        return False
+    if not any(isinstance(around, Loop) for around in inside[calls[-1] :]):
+        return False
+    outer = [around for around in inside[: calls[-1]] if isinstance(around, Loop | Call)]
+    return not outer or not _trains_beside(outer[-1].steps)
+
+
+def _trains_beside(steps: tuple[Step, ...]) -> bool:
+    """Tell whether training stands in the steps, loops and calls left out."""
+    return any(
+        isinstance(step, BackwardCall | OptimizerStep)
+        if isinstance(step, Event)
+        else isinstance(step, Branch | Context) and any(map(_trains_beside, children(step)))
+        for step in steps
+    )
 
 
 def trains_at_all(timeline: Timeline, model: Model) -> bool:
@@ -106,11 +147,6 @@ def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidenc
     """
     if model.holds_batch_norm is False or root(model).holds_batch_norm is False:
         return None
-    if model.holds_batch_norm is True and not _TEST_FILE.search(timeline.path):
+    if model.holds_batch_norm is True and not timeline.is_test:
         return known
     return Confidence.POSSIBLE
-
-
-def in_test_file(timeline: Timeline) -> bool:
-    """Tell whether a timeline starts in a test or a benchmark, where weights mean nothing."""
-    return bool(_TEST_FILE.search(timeline.path))

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
 from bncheck.timeline import (
+    Call,
     Escape,
     ForwardCall,
     Loop,
@@ -49,7 +51,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         ]
         if undone and known is not None:
             yield Match(
-                event.site,
+                _site(occurrence),
                 f"`{model.name}` trains in eval mode after the first evaluation: an `eval()` in "
                 "the training loop is never undone, and BatchNorm stops learning",
                 f"call `{model.name}.train()` before the next training step",
@@ -65,6 +67,14 @@ def _begins_in_train_mode(model: Model, fact: ModeFact) -> bool:
 
 def _is_training_step(occurrence: Occurrence) -> bool:
     return occurrence.gradient is not False and in_training_loop(occurrence)
+
+
+def _site(occurrence: Occurrence) -> Site:
+    """Return where the training loop makes the step: it, and no helper, is what lacks `train()`."""
+    inside = occurrence.inside
+    loop = inside.index(occurrence.loops[-1])
+    calls = [block for block in inside[loop:] if isinstance(block, Call)]
+    return calls[0].site if calls else occurrence.event.site
 
 
 def _share_a_loop(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.mode_flow import mode_flow
-from bncheck.timeline import Export, ExportKind, Mode, ModeChange, Timeline
+from bncheck.mode_flow import mode_flow, never_in_eval
+from bncheck.timeline import Export, ExportKind, Timeline
 from bncheck.usage import confidence, has_weights, managed
 
 _HARM = {
@@ -31,10 +31,7 @@ def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
         if managed(timeline, event.model):
             continue
         facts = mode_flow(timeline).before(event)
-        if not facts or not all(
-            fact.mode is Mode.TRAIN and (not isinstance(fact.since, ModeChange) or fact.trained)
-            for fact in facts
-        ):
+        if not never_in_eval(facts):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
         trained = any(fact.trained for fact in facts)

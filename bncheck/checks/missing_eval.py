@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Fix, InsertLine, Match
-from bncheck.mode_flow import Facts, mode_flow
+from bncheck.mode_flow import Facts, mode_flow, never_in_eval
 from bncheck.timeline import (
     ForwardCall,
     LoadWeights,
     Mode,
-    ModeChange,
     Occurrence,
     Origin,
     Timeline,
@@ -20,7 +19,7 @@ from bncheck.timeline import (
 from bncheck.usage import (
     confidence,
     has_weights,
-    in_test_file,
+    in_evaluation_function,
     in_training_loop,
     is_evaluation_loop,
     managed,
@@ -31,6 +30,9 @@ from bncheck.usage import (
 _RECALIBRATION = re.compile(
     r"(?:recal|calib|precise|warm_?up|update_?bn|bn_?update|_bn\b|bn_?stat|norm_?stat|reset_)",
     re.IGNORECASE,
+)
+_HELD_OUT = re.compile(
+    r"(?:^|_)(?:val|valid|validation|test)(?:_?(?:set|data|dset|loader))?(?:_|$)"
 )
 _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
 
@@ -45,7 +47,7 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
             continue
         facts = mode_flow(timeline).before(event)
-        sure = _never_in_eval(facts)
+        sure = never_in_eval(facts)
         if not sure and not _loaded_here(timeline, event, facts):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
@@ -62,20 +64,12 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             )
 
 
-def _never_in_eval(facts: Facts) -> bool:
-    """Tell whether no path sets eval mode, and none calls `train()` for this very purpose."""
-    return bool(facts) and all(
-        fact.mode is Mode.TRAIN and (not isinstance(fact.since, ModeChange) or fact.trained)
-        for fact in facts
-    )
-
-
 def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
     """Tell whether an unknown factory's model is given weights and used in the same chain."""
     model = event.model
     if model.origin is not Origin.UNKNOWN or not timeline.shows_batch_norm:
         return False
-    if model.holds_batch_norm is False or in_test_file(timeline):
+    if model.holds_batch_norm is False or timeline.is_test:
         return False
     return (
         any(event.model is model for _, event in timeline.of(LoadWeights))
@@ -95,11 +89,13 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if event.loader is not None and event.loader.training is False:
         return "on evaluation data"
     if occurrence.gradient is False:
-        if in_training_loop(occurrence) and not speaks_of_evaluation(names):
+        if in_training_loop(occurrence) and not (
+            speaks_of_evaluation(names) or any(_HELD_OUT.search(name) for name in event.made_of)
+        ):
             return None
         return "without gradients"
     if occurrence.gradient is True:
-        if is_evaluation_loop(occurrence):
+        if is_evaluation_loop(occurrence) or in_evaluation_function(occurrence):
             return "on evaluation data"
         if weights and not trains_at_all(timeline, event.model) and not event.made_up_input:
             return "on loaded weights"

@@ -23,6 +23,13 @@ class Entered:
     value: Value | None = None
 
 
+_RECORDS = {
+    ContextKind.NO_GRAD: False,
+    ContextKind.INFERENCE_MODE: False,
+    ContextKind.ENABLE_GRAD: True,
+}
+
+
 def with_statement(run: Run, node: cst.With, body: Callable[[], None]) -> None:
     """Follow the body of a `with` inside its contexts."""
     entered: list[Entered] = []
@@ -42,8 +49,13 @@ def within(
     run: Run, node: cst.CSTNode, entered: Sequence[Entered], body: Callable[[], None]
 ) -> None:
     """Run a body inside contexts, outermost first; unknown ones may restore modes at the end."""
+    outer = run.records_gradients
+    for one in entered:
+        if one.kind in _RECORDS:
+            run.records_gradients = _RECORDS[one.kind]
     with run.block() as steps:
         body()
+    run.records_gradients = outer
     was_dead, run.dead = run.dead, False
     inner = tuple(steps)
     for one in reversed(entered):

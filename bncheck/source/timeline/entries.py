@@ -51,7 +51,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     if not _RELEVANT.search(module.text):
         return []
     followed: set[cst.CSTNode] = set()
-    shows = _shows_batch_norm(module)
+    shows, in_test = _shows_batch_norm(module), _is_test(module)
     body = _start(module, project, settings, followed)
     body.runs_main = True
     run_body(body, module.tree.body)
@@ -67,6 +67,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             tuple(body.models),
             tuple(body.loaders),
             shows,
+            in_test,
             managed=frozenset(settings.mode_managed_by),
             called_on_others=project.called_on_others(),
             norm_kinds=project.norm_kinds(),
@@ -86,7 +87,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
                 continue
             before = before or _Before.of(module, project, settings)
             timeline = _from_function(before, followed, node, owner)
-            timeline.shows_batch_norm = shows
+            timeline.shows_batch_norm, timeline.is_test = shows, in_test
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
     return found
@@ -261,6 +262,21 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
         if name in changed or classes.ancestry(run.project, cls).unknown:
             run.escape(owner.name, [value], "")
     return made
+
+
+_TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|testing|benchmarks?)/")
+_TEST_NAME = re.compile(r"(?:^|/)test/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
+_UNIT_TEST = re.compile(
+    r"\b(?:pytest|unittest|TestCase)\b|^ *(?:async )?def test\w*\([^)]*\)[\s\S]*?^ +assert\b",
+    re.MULTILINE,
+)
+
+
+def _is_test(module: SourceModule) -> bool:
+    """Tell unit tests and benchmarks from scripts that evaluate, such as `test_segmentation.py`."""
+    if _TEST_FOLDER.search(module.path):
+        return True
+    return bool(_TEST_NAME.search(module.path) and _UNIT_TEST.search(module.text))
 
 
 def _shows_batch_norm(module: SourceModule) -> bool:

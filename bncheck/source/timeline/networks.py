@@ -78,6 +78,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
     names = tuple(
         dict.fromkeys(name for argument in node.args for name in names_in_order(argument.value))
     )
+    made_of = _made_of(run, names) if not run.records_gradients else ()
     statement = run.site(run.statement) if run.statement is not None else None
     for model in value.models:
         run.emit(
@@ -88,6 +89,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
                 given.made_up,
                 run.discarded is node,
                 names,
+                made_of,
                 statement,
                 given.loader,
             )
@@ -97,6 +99,20 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         if isinstance(found, Function) and identifiers(found.node) & _IN_FORWARD:
             calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
     return Tensor()
+
+
+_HOPS = 3
+
+
+def _made_of(run: Run, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in what some names of the function were assigned, and so on."""
+    found: dict[str, None] = {}
+    waiting = names
+    for _ in range(_HOPS):
+        values = [run.frame.assigned[name] for name in waiting if name in run.frame.assigned]
+        waiting = tuple(n for value in values for n in names_in_order(value) if n not in found)
+        found.update(dict.fromkeys(waiting))
+    return tuple(found)
 
 
 def _input(arguments: Arguments) -> Tensor:

@@ -94,6 +94,8 @@ class Run:
     """The expression whose value the statement throws away."""
     every: Number = 1
     """In `if step % n == 0:`, n."""
+    records_gradients: bool = True
+    """Whether no `no_grad` is around."""
     runs_main: bool = False
     """Whether `if __name__ == "__main__"` holds."""
     statements: int = 0

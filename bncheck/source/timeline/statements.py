@@ -101,6 +101,8 @@ def _small(run: Run, node: cst.CSTNode) -> None:
             result = expressions.evaluate(run, value)
             for target in targets:
                 bind(run, target.target, result)
+                if isinstance(target.target, cst.Name):
+                    run.frame.assigned[target.target.value] = value
         case cst.AnnAssign(target=target, value=cst.BaseExpression() as value):
             bind(run, target, expressions.evaluate(run, value))
         case cst.AugAssign(target=target, value=value):

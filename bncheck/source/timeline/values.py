@@ -89,6 +89,8 @@ class Frame:
     owner: Class | None = None
     """The class whose method this is, for `super()`."""
     receiver: Value | None = None
+    assigned: dict[str, cst.BaseExpression] = field(default_factory=dict)
+    """What a name was last assigned."""
     outside: dict[str, Frame] = field(default_factory=dict)
     """Names that `global` or `nonlocal` says belong to another frame."""
 
