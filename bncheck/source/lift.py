@@ -207,9 +207,15 @@ class _Reader:
                 and value not in self.names.constructed
                 and _is_network(value)
             ):
-                given = _symbols(find(value, "__init__"))
+                initialiser = find(value, "__init__")
+                given = _symbols(initialiser)
+                try:
+                    made = call(machine, value, given, None)
+                except PathEndsError:
+                    # Some constructors want one of a few optional arguments.
+                    given = _symbols(initialiser, optional=True)
+                    made = call(machine, value, given, None)
                 symbolic = bool(given.keywords)
-                made = call(machine, value, given, None)
             else:
                 return
             for option in options(made):
@@ -271,20 +277,23 @@ class _Reader:
     def _with_parts(self, machine: Machine, root: Instance, name: str) -> Iterator[LayerGraph]:
         """Yield a network's graph, and one for each part that its forward does not reach.
 
-        Code that is not understood may keep parts from being applied. How such a part applies
-        its own layers is known nevertheless.
+        Another method may apply such a part, or code that is not understood. How the part
+        applies its own layers is known nevertheless.
         """
         try:
-            graph = self._applied(machine, root, name)
+            try:
+                graph = self._applied(machine, root, name)
+            except PathEndsError:
+                # Some forward passes want what is optional for others.
+                graph = self._applied(machine, root, name, optional=True)
         except PathEndsError:
             self._count(self.understanding.doubts, "forward raises in every path")
             self.understanding.partly += 1
             graph = LayerGraph(name, layers=list(self._layers(root)), complete=False)
-        if not graph.complete:
-            try:
-                yield from self._parts(machine, root, graph)
-            except GiveUpError as reason:
-                self._count(self.understanding.doubts, reason.reason)
+        try:
+            yield from self._parts(machine, root, graph)
+        except GiveUpError as reason:
+            self._count(self.understanding.doubts, reason.reason)
         yield graph
 
     def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
@@ -311,21 +320,25 @@ class _Reader:
                     yield found
         graph.layers = list(own.values())
 
-    def _applied(self, machine: Machine, root: Instance, name: str) -> LayerGraph:
+    def _applied(
+        self, machine: Machine, root: Instance, name: str, *, optional: bool = False
+    ) -> LayerGraph:
         graph = LayerGraph(name, guessed=machine.guessed)
         machine.graph = graph
         if machine.doubts:
             graph.complete = False
         found = _forward(root)
         if found is None:
-            given = [machine.add(Kind.INPUT, "input", None, [])]
+            given = Arguments([machine.add(Kind.INPUT, "input", None, [])])
         else:
-            given = [
-                machine.add(Kind.INPUT, parameter.name.value, None, [])
-                for parameter in found.node.params.params[1:]
-                if parameter.default is None
-            ]
-        result = call(machine, root, Arguments(list(given)), None)
+            given = Arguments(
+                keywords={
+                    parameter.name.value: machine.add(Kind.INPUT, parameter.name.value, None, [])
+                    for parameter in found.node.params.params[1:]
+                    if _is_given(parameter, optional)
+                }
+            )
+        result = call(machine, root, given, None)
         outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
         machine.add(Kind.OUTPUT, "output", None, outputs)
         graph.layers = list(self._layers(root))
@@ -437,21 +450,33 @@ def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
     return False
 
 
-def _symbols(initialiser: object, skip: int = 1) -> Arguments:
+def _symbols(initialiser: object, skip: int = 1, *, optional: bool = False) -> Arguments:
     """Return arguments for a call: a symbol for each parameter without a default."""
-    return _symbols_of(initialiser.node, skip) if isinstance(initialiser, Function) else Arguments()
+    if not isinstance(initialiser, Function):
+        return Arguments()
+    return _symbols_of(initialiser.node, skip, optional=optional)
 
 
-def _symbols_of(node: cst.FunctionDef | cst.Lambda, skip: int = 0) -> Arguments:
+def _symbols_of(
+    node: cst.FunctionDef | cst.Lambda, skip: int = 0, *, optional: bool = False
+) -> Arguments:
     arguments = Arguments()
     parameters = node.params
-    for parameter in (*parameters.posonly_params, *parameters.params)[skip:]:
-        if parameter.default is None:
-            arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
-    for parameter in parameters.kwonly_params:
-        if parameter.default is None:
+    positional = (*parameters.posonly_params, *parameters.params)[skip:]
+    for parameter in (*positional, *parameters.kwonly_params):
+        if _is_given(parameter, optional):
             arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
     return arguments
+
+
+def _is_given(parameter: cst.Param, optional: bool) -> bool:
+    """Tell whether a call must, or with `optional` may well, give a parameter."""
+    match parameter.default:
+        case None:
+            return True
+        case cst.Name(value="None"):
+            return optional
+    return False
 
 
 __all__ = ["UNKNOWN", "Site", "Understanding", "graphs", "holds_batch_norm", "networks"]

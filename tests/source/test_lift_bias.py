@@ -417,6 +417,29 @@ def with_head(classes):
     model = Net(classes, [16])
     return model
 """,
+    "what a constructor and a forward want is optional": """
+class Net(nn.Module):
+    def __init__(self, width, shape=None, size=None, bias=True):
+        super().__init__()
+        if shape is None and size is None:
+            raise ValueError("give one of them")
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, bias=bias), nn.BatchNorm2d(width))  # yes
+    def forward(self, x=None, scale=2, y=None):
+        if x is None and y is None:
+            raise ValueError("give one of them")
+        return self.body(x if x is not None else y)
+""",
+    "a part that another method applies": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        self.judge = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))  # yes
+    def forward(self, x):
+        return self.body(x)
+    def loss(self, x):
+        return self.judge(self.body(x).mean((2, 3)))
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):
