@@ -9,6 +9,7 @@ import libcst as cst
 
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
+    choices,
     classes,
     contexts,
     expressions,
@@ -205,7 +206,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             elif name in {"values", "items", "copy"}:
                 return Container(receiver.elements)
             elif name == "get" and receiver.elements:
-                return join(list(receiver.elements))
+                key = arguments.positional[0] if arguments.positional else Opaque()
+                return choices.of_container(run, receiver, key)
             return Opaque(holds=tuple(run.reachable(receiver)))
         case Data(loader=loader):
             return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
@@ -258,7 +260,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         made = Instance(cls)
         _initialise(run, node, cls, made, arguments)
         return made
-    holds, kinds = ingredients.holds(run.project, cls)
+    holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     declared = run.declared(qualified, name)
     if declared is not None:
         holds, kinds = declared, kinds if declared else frozenset()
@@ -277,6 +279,21 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
     return value
+
+
+def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
+    """Return the switches of a constructor that are constants: given so, or left at default."""
+    init = classes.members(cls.node).get("__init__")
+    found: dict[str, object] = {}
+    if isinstance(init, cst.FunctionDef) and arguments.complete:
+        for position, parameter in enumerate(init.params.params[1:]):
+            name = parameter.name.value
+            value = arguments.get(position, name)
+            if value is None and parameter.default is not None:
+                value = _default(parameter.default)
+            if isinstance(value, Constant) and value.fixed and isinstance(value.value, bool | None):
+                found[name] = value.value
+    return frozenset(found.items())
 
 
 def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:

@@ -10,7 +10,7 @@ import libcst as cst
 
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, classes, statements
+from bncheck.source.timeline import calls, choices, classes, statements
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -134,6 +134,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return classes.find(run, value, name) or Opaque(name)
         case Outside(name=outside):
             return Outside(f"{outside}.{name}")
+        case Package() if name == "__dict__":
+            return value
         case Package(module=module):
             return run.module_level(name, module) or Opaque(name)
         case Settings(defaults=defaults):
@@ -222,11 +224,13 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Container(elements=elements, keys=None), Constant(value=int(position)):
             return elements[position] if -len(elements) <= position < len(elements) else Opaque()
         case Container(elements=elements, keys=keys), Constant(value=key) if keys is not None:
-            if key in keys:
-                return elements[keys.index(key)]
+            if key in keys or not index.fixed:
+                return choices.of_container(run, value, index)
             return Opaque(holds=tuple(run.reachable(value)))
         case Container(elements=elements), _ if elements:
-            return join(list(elements))
+            return choices.of_container(run, value, index)
+        case Package(), _:
+            return choices.of_package(run, value, index)
         case Members(), _:
             return Members(value.model, value.parameters, value.classes, value.one, part=True)
         case Tensor(), Constant(value=None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, expressions, known, networks
+from bncheck.source.timeline import calls, choices, expressions, known, networks
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
@@ -25,6 +25,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Optimizer,
     Outside,
+    Package,
     Parser,
     Settings,
     Tensor,
@@ -92,6 +93,14 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name.endswith("init_process_group"):
         run.emit(ProcessGroup(run.site(node)))
         return Opaque()
+    if name == "globals":
+        return Package(run.frame.module)
+    if name in {"getattr", "vars"} and isinstance(first, Package):
+        second = arguments.get(1, "name")
+        return first if second is None else choices.of_package(run, first, second)
+    if name == "importlib.import_module" and isinstance(first, Constant):
+        found = run.project.find(str(first.value), run.frame.module)
+        return Package(found) if found is not None else Opaque(last)
     if name == "getattr" and isinstance(first, Models | Opaque | Outside):
         second = arguments.get(1, "name")
         if isinstance(first, Outside):

@@ -47,24 +47,89 @@ def holds(project: Project, cls: Class) -> tuple[Fact, frozenset[str]]:
     Looks through the class, its bases, and the classes and functions that they name.
     """
     family = ancestry(project, cls)
+    kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project])
+    if kinds or any(known.zoo_model(base, None) is True for base in family.external):
+        return True, kinds
+    return UNKNOWN if unknown else False, frozenset()
+
+
+@lru_cache(maxsize=4096)
+def made_by(project: Project, function: cst.FunctionDef, module: SourceModule) -> Fact:
+    """Tell whether what a factory makes holds BatchNorm, by what it names."""
+    kinds, unknown = _reached(project, [(function, module)])
+    return True if kinds else UNKNOWN if unknown else False
+
+
+def _reached(
+    project: Project,
+    waiting: list[tuple[cst.CSTNode, SourceModule]],
+    dead: frozenset[cst.CSTNode] = frozenset(),
+) -> tuple[frozenset[str], bool]:
+    """Return the kinds of BatchNorm named in definitions and theirs, and if any is unknown."""
     kinds: set[str] = set()
     unknown = False
     seen: set[cst.CSTNode] = set()
-    waiting: list[tuple[cst.CSTNode, SourceModule]] = [(c.node, c.module) for c in family.project]
     while waiting and len(seen) < _MAX_CLOSURE:
         node, module = waiting.pop()
         if node in seen:
             continue
         seen.add(node)
-        for part in _ingredients(project, node, module):
+        for part in _ingredients(project, node, module, dead):
             if part.kind:
                 kinds.add(part.kind)
             unknown = unknown or part.fact is UNKNOWN
             if part.definition is not None and part.module is not None:
                 waiting.append((part.definition, part.module))
+    return frozenset(kinds), unknown or bool(waiting)
+
+
+Given = frozenset[tuple[str, object]]
+"""Parameters of a constructor, and the constants that they are given."""
+
+
+@lru_cache(maxsize=1024)
+def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozenset[str]]:
+    """Tell the same of a network made with some constants: what they rule out makes nothing."""
+    whole = holds(project, cls)
+    family = ancestry(project, cls)
+    init = members(cls.node).get("__init__")
+    if whole[0] is not True or not isinstance(init, cst.FunctionDef):
+        return whole
+    dead = frozenset(_ruled_out(init, dict(given)))
+    if not dead:
+        return whole
+    kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project], dead)
     if kinds or any(known.zoo_model(base, None) is True for base in family.external):
-        return True, frozenset(kinds)
-    return UNKNOWN if unknown or waiting else False, frozenset()
+        return True, kinds
+    return UNKNOWN if unknown else False, frozenset()
+
+
+def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.CSTNode]:
+    """Yield what a constructor does not run: the other side of a test on one parameter."""
+    for part in walk(init.body):
+        match part:
+            case (
+                cst.If(test=test, body=body, orelse=orelse)
+                | cst.IfExp(test=test, body=body, orelse=orelse)
+            ):
+                outcome = _outcome(test, given)
+                if outcome is True and orelse is not None:
+                    yield orelse
+                elif outcome is False:
+                    yield body
+
+
+def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
+    match test:
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            known_inner = _outcome(inner, given)
+            return None if known_inner is None else not known_inner
+        case (
+            cst.Name(value=name)
+            | cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name))
+        ):
+            return bool(given[name]) if name in given else None
+    return None
 
 
 def part_holds(project: Project, cls: Class, name: str) -> Fact:
@@ -109,9 +174,12 @@ def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) 
 
 @lru_cache(maxsize=8192)
 def _ingredients(
-    project: Project, node: cst.CSTNode, module: SourceModule
+    project: Project,
+    node: cst.CSTNode,
+    module: SourceModule,
+    dead: frozenset[cst.CSTNode] = frozenset(),
 ) -> tuple[_Ingredient, ...]:
-    return tuple(_look_up(project, _mentioned(node), module))
+    return tuple(_look_up(project, _mentioned(node, dead), module))
 
 
 def _look_up(
@@ -150,11 +218,13 @@ class _Mentioned:
     """Whether a BatchNorm class is called."""
 
 
-def _mentioned(node: cst.CSTNode) -> _Mentioned:
+def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
     found = _Mentioned()
     stack: list[tuple[cst.CSTNode, set[str]]] = [(node, found.names)]
     while stack:
         node, names = stack.pop()
+        if node in dead:
+            continue
         match node:
             case cst.Attribute(value=value):
                 name = dotted(node)

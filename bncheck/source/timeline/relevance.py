@@ -49,6 +49,14 @@ def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: i
     return False
 
 
+_MAKERS = frozenset(
+    """
+    Sequential create_model get_model from_pretrained import_module __dict__ globals
+    """.split()  # noqa: SIM905
+)
+"""A function that names one of these may make a network, whichever it is."""
+
+
 def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> bool:
     """Tell whether a function may return a model: it names a network, or what makes one."""
     return _makes_models(project, module, node, _FACTORY_HOPS)
@@ -57,10 +65,11 @@ def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> b
 @lru_cache(maxsize=16384)
 def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = identifiers(node)
-    if names & {"Sequential", "create_model", "get_model", "from_pretrained"}:
+    if names & _MAKERS:
         return True
     for name in names:
-        for meaning in project.resolve(name, module) if name in module.bindings else ():
+        known_here = name in module.bindings or module.star_imports
+        for meaning in project.resolve(name, module) if known_here else ():
             match meaning:
                 case External(name=outside) if outside.startswith(ZOOS):
                     return True

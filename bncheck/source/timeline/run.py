@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +14,7 @@ import libcst as cst
 from bncheck.config import Settings as LintSettings
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
-from bncheck.source.module import Assigned, SourceModule
+from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
@@ -341,9 +341,25 @@ class Run:
                         return Class(binding, module)
                     case cst.FunctionDef():
                         return Function(binding, module, name)
+                    case Assigned(value=cst.Dict(elements=entries)):
+                        return self._table(entries, module)
                     case Assigned(value=value):
                         return module_constant(value)
         return Opaque()
+
+    def _table(self, entries: Sequence[cst.BaseDictElement], module: SourceModule) -> Value:
+        """Return a dict of another module: names to what stands under other names there."""
+        keys: list[object] = []
+        values: list[Value] = []
+        for entry in entries:
+            name = dotted(entry.value) if isinstance(entry, cst.DictElement) else None
+            if name is None:
+                return Opaque()
+            assert isinstance(entry, cst.DictElement)
+            key = module_constant(entry.key)
+            keys.append(key.value if isinstance(key, Constant) else UNKNOWN)
+            values.append(self.module_level(name, module) or Opaque(name))
+        return Container(tuple(values), tuple(keys))
 
 
 @lru_cache(maxsize=8192)

@@ -1,0 +1,104 @@
+"""Networks chosen by a name: a dict of classes, `getattr(models, name)`, `models.__dict__[name]`.
+
+Which one it is depends on a setting. One that holds BatchNorm is followed where there is one: a
+mistake around it is a mistake for whoever chooses that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import libcst as cst
+
+from bncheck.source.module import SourceModule
+from bncheck.source.project import Defined, Project
+from bncheck.source.timeline import classes, ingredients, known
+from bncheck.source.timeline.relevance import makes_models
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Container,
+    Function,
+    Opaque,
+    Outside,
+    Package,
+    Value,
+    join,
+)
+
+_MAX_CANDIDATES = 80
+
+
+def of_container(run: Run, container: Container, key: Value) -> Value:
+    """Return what a key that is no constant, or one that a user may set, chooses of a dict."""
+    picked = _at(container, key)
+    if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
+        return picked
+    return _one(run, container.elements) or picked or join(list(container.elements))
+
+
+def of_package(run: Run, package: Package, key: Value) -> Value:
+    """Return what a name chooses of a module of the project."""
+    name = key.value if isinstance(key, Constant) else None
+    picked = run.module_level(name, package.module) if isinstance(name, str) else None
+    if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
+        return picked
+    candidates = (run.module_level(n, package.module) for n in _makers(run.project, package.module))
+    return _one(run, [c for c in candidates if c is not None]) or picked or Opaque()
+
+
+def _at(container: Container, key: Value) -> Value | None:
+    if isinstance(key, Constant) and container.keys is not None and key.value in container.keys:
+        return container.elements[container.keys.index(key.value)]
+    return None
+
+
+def _is_fixed(key: Value) -> bool:
+    return isinstance(key, Constant) and key.fixed
+
+
+def _one(run: Run, candidates: Sequence[Value]) -> Value | None:
+    if not candidates or not all(isinstance(c, Class | Function | Outside) for c in candidates):
+        return None
+    with_norm = (candidate for candidate in candidates if holds(run, candidate) is True)
+    return next(with_norm, candidates[0])
+
+
+def holds(run: Run, candidate: Value) -> object:
+    """Tell whether what a class or function makes holds BatchNorm, by what it names."""
+    match candidate:
+        case Class() if classes.is_network(run.project, candidate) is not False:
+            return ingredients.holds(run.project, candidate)[0]
+        case Function(node=cst.FunctionDef() as node, module=module):
+            if makes_models(run.project, module, node):
+                return ingredients.made_by(run.project, node, module)
+        case Outside(name=name):
+            return known.zoo_model(name, None)
+    return None
+
+
+@lru_cache(maxsize=256)
+def _makers(project: Project, module: SourceModule) -> tuple[str, ...]:
+    """Return the names in a module, imported ones among them, of networks and their factories."""
+    names = dict.fromkeys(name for name in _names(project, module) if not name.startswith("_"))
+    found = []
+    for name in list(names)[: 4 * _MAX_CANDIDATES]:
+        for meaning in project.resolve(name, module):
+            match meaning:
+                case Defined(module=origin, binding=cst.ClassDef() as node):
+                    if classes.is_network(project, Class(node, origin)) is True:
+                        found.append(name)
+                case Defined(module=origin, binding=cst.FunctionDef() as node):
+                    if makes_models(project, origin, node):
+                        found.append(name)
+    return tuple(dict.fromkeys(found))[:_MAX_CANDIDATES]
+
+
+def _names(project: Project, module: SourceModule, hops: int = 2) -> Iterator[str]:
+    yield from module.bindings
+    for star in module.star_imports if hops else ():
+        origin = project.find(star, module)
+        if origin is not None:
+            yield from _names(project, origin, hops - 1)
