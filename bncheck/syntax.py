@@ -12,19 +12,21 @@ UNREADABLE = "BN001"
 """The code of a file that does not parse. It has no check; it can be ignored, not deselected."""
 
 
-def nested_too_deeply(source: bytes | str) -> bool:
-    """Tell whether a text is beyond what Python's own parser takes.
+def python_tree(source: bytes | str) -> ast.Module | None:
+    """Return Python's own tree of a text; None where it is not Python to the running version.
 
-    libcst's parser is native code that recurses without a bound: measured, 5,000 open brackets
-    end the process. No text comes to it that was not asked about here.
+    Raises RecursionError for a text beyond what Python's own parser takes. libcst's parser is
+    native code that recurses without a bound: measured, 5,000 open brackets end the process. No
+    text comes to it that did not come here first.
     """
     try:
-        _parse(source)
+        return _parse(source)
     except (RecursionError, MemoryError):
-        return True
+        raise RecursionError("nested too deeply") from None
     except (SyntaxError, ValueError) as problem:
-        return "too many" in str(problem)
-    return False
+        if "too many" in str(problem):
+            raise RecursionError("nested too deeply") from None
+    return None
 
 
 def syntax_finding(path: str, source: bytes | str) -> Finding | None:
@@ -73,7 +75,9 @@ def unreadable(path: str, source: bytes | str) -> Finding:
     )
 
 
-def _parse(source: bytes | str) -> None:
+def _parse(source: bytes | str) -> ast.Module:
     with warnings.catch_warnings(), shallow():
         warnings.simplefilter("ignore")
-        compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        tree = compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        assert isinstance(tree, ast.Module)
+        return tree

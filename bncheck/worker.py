@@ -60,8 +60,15 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
     Findings may also stand in other files whose text the project was given: a layer may be
     constructed where nothing hints at the BatchNorm that it meets.
     """
+    from bncheck.source.outline import UnparsableBodyError
+
+    paths = list(paths)
     with deep():
-        return _lint_files(paths, project, settings)
+        while True:
+            try:
+                return _lint_files(paths, project, settings)
+            except UnparsableBodyError as problem:
+                project = project.reading_whole(problem.path)
 
 
 def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:

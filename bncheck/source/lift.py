@@ -35,6 +35,7 @@ from bncheck.source.interpret.values import (
     tensors_in,
 )
 from bncheck.source.module import Assigned, SourceModule, dotted, statements
+from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
 
 _MOST_VARIANTS = 4
@@ -231,6 +232,8 @@ class _Reader:
             self._given_up[module.path] = self._given_up.get(module.path, 0) + 1
         except RecursionError:
             self._count(self.understanding.given_up, "too deep")
+        except UnparsableBodyError:
+            raise
         except Exception as problem:
             # No source may stop the linter; whoever mends this sees the reason counted.
             if os.environ.get("BNCHECK_STRICT"):

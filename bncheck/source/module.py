@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from tokenize import detect_encoding
 
 import libcst as cst
 
-from bncheck.syntax import nested_too_deeply
+from bncheck.source.outline import parse_lazily, unvalidated
+from bncheck.syntax import python_tree
 
 
 @dataclass(frozen=True)
@@ -63,31 +65,34 @@ def dotted(expression: cst.BaseExpression | None) -> str | None:
     return ".".join(reversed(parts))
 
 
-def parse(path: str, name: str, source: bytes | str) -> SourceModule:
-    """Parse one file; raise UnparsableError where it is not Python, or nested too deeply."""
-    if nested_too_deeply(source):
-        raise UnparsableError("nested too deeply")
+def parse(path: str, name: str, source: bytes | str, *, whole: bool = False) -> SourceModule:
+    """Parse one file; raise UnparsableError where it is not Python, or nested too deeply.
+
+    Bodies of functions and classes are parsed when they are first read, which may raise
+    `UnparsableBodyError`; not so with `whole`.
+    """
     try:
-        with _unvalidated():
-            tree = cst.parse_module(source)
-        text = source if isinstance(source, str) else source.decode(tree.encoding)
+        known = python_tree(source)
+        text = None if whole or known is None else _plain(source)
+        tree = parse_lazily(path, text, known) if text is not None and known is not None else None
+        if tree is None:
+            with unvalidated():
+                tree = cst.parse_module(source)
+            text = source if isinstance(source, str) else source.decode(tree.encoding)
     except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError) as problem:
         raise UnparsableError(str(problem)) from None
-    module = SourceModule(path, name, Path(path).stem == "__init__", text, tree)
+    module = SourceModule(path, name, Path(path).stem == "__init__", text or "", tree)
     for statement in statements(tree.body):
         _bind(module, statement)
     return module
 
 
-@contextmanager
-def _unvalidated() -> Iterator[None]:
-    """Let nodes be made unchecked: the parser's are right, and to check each is a fifth of it."""
-    check = cst.CSTNode.__post_init__
-    cst.CSTNode.__post_init__ = lambda self: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        cst.CSTNode.__post_init__ = check  # type: ignore[method-assign]
+def _plain(source: bytes | str) -> str | None:
+    """Return a text in UTF-8; None for another encoding."""
+    if isinstance(source, str):
+        return source
+    encoding, _ = detect_encoding(BytesIO(source).readline)
+    return source.decode(encoding) if encoding == "utf-8" else None
 
 
 def statements(body: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:

@@ -64,6 +64,8 @@ class Project:
     """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity."""
     one_value_norms: dict[int, bool] = field(default_factory=dict)
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
+    whole: frozenset[Path] = frozenset()
+    """Files that are parsed at once, since a body in them turned out not to parse by itself."""
     _called: frozenset[str] | None = None
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
@@ -77,8 +79,12 @@ class Project:
         key = Path(path)
         module = self._modules.get(key)
         if module is None:
-            module = self._modules[key] = parse(path, module_name(key), self.source(key))
+            module = self._modules[key] = self._parse(path)
         return module
+
+    def reading_whole(self, path: str) -> Project:
+        """Return a project of the same files that parses one of them at once."""
+        return Project(self.texts, whole=self.whole | {Path(path)})
 
     def probed(self) -> Iterator[tuple[Path, bool]]:
         """Yield the files that were looked for, and whether each was there and read."""
@@ -218,10 +224,15 @@ class Project:
     def _try(self, path: Path) -> SourceModule | None:
         if path not in self._modules:
             try:
-                self._modules[path] = parse(str(path), module_name(path), self.source(path))
+                self._modules[path] = self._parse(str(path))
             except (OSError, UnparsableError):
                 self._modules[path] = None
         return self._modules[path]
+
+    def _parse(self, path: str) -> SourceModule:
+        place = Path(path)
+        source = self.source(place)
+        return parse(path, module_name(place), source, whole=place in self.whole)
 
 
 def module_name(path: Path) -> str:
