@@ -60,10 +60,10 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
     Findings may also stand in other files whose text the project was given: a layer may be
     constructed where nothing hints at the BatchNorm that it meets.
     """
-    from bncheck.source.outline import UnparsableBodyError
+    from bncheck.source.outline import UnparsableBodyError, unvalidated
 
     paths = list(paths)
-    with deep():
+    with deep(), unvalidated():
         while True:
             try:
                 return _lint_files(paths, project, settings)

@@ -99,11 +99,18 @@ def unread(node: cst.FunctionDef | cst.ClassDef) -> str | None:
 def unvalidated() -> Iterator[None]:
     """Let nodes be made unchecked: the parser's are right, and to check each is a fifth of it."""
     check = cst.CSTNode.__post_init__
-    cst.CSTNode.__post_init__ = lambda self: None  # type: ignore[method-assign]
+    if check is _unchecked:
+        yield
+        return
+    cst.CSTNode.__post_init__ = _unchecked  # type: ignore[method-assign]
     try:
         yield
     finally:
         cst.CSTNode.__post_init__ = check  # type: ignore[method-assign]
+
+
+def _unchecked(node: cst.CSTNode) -> None:
+    pass
 
 
 def _cuts(body: list[ast.stmt], lines: list[str]) -> tuple[_Cut | None, ...]:
