@@ -102,7 +102,7 @@ def unvalidated() -> Iterator[None]:
     if check is _unchecked:
         yield
         return
-    cst.CSTNode.__post_init__ = _unchecked  # type: ignore[method-assign]
+    cst.CSTNode.__post_init__ = _unchecked  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
