@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import libcst as cst
 
@@ -57,61 +58,8 @@ _COMPARE: dict[type[cst.BaseCompOp], Callable[[object, object], object]] = {
 
 def evaluate(run: Run, node: cst.BaseExpression) -> Value:
     """Return what an expression stands for; what it does to models goes to the run's steps."""
-    match node:
-        case cst.Name(value=name):
-            return _name(run, name)
-        case cst.Attribute(value=value, attr=attr):
-            return attribute(run, evaluate(run, value), attr.value, node)
-        case cst.Call():
-            return calls.call(run, node)
-        case cst.Integer() | cst.Float() | cst.SimpleString():
-            return Constant(literal(node))
-        case cst.ConcatenatedString():
-            return Constant(node.evaluated_value)
-        case (
-            cst.Tuple(elements=elements) | cst.List(elements=elements) | cst.Set(elements=elements)
-        ):
-            return Container(tuple(evaluate(run, element.value) for element in elements))
-        case cst.Dict(elements=entries):
-            return _dict(run, entries)
-        case cst.Subscript():
-            return _subscript(run, node)
-        case cst.IfExp():
-            return _conditional(run, node)
-        case cst.BinaryOperation(left=left, right=right, operator=op):
-            return _binary(evaluate(run, left), op, evaluate(run, right))
-        case cst.Comparison(left=left, comparisons=[comparison]):
-            return _compare(
-                evaluate(run, left), comparison.operator, evaluate(run, comparison.comparator)
-            )
-        case cst.BooleanOperation(left=left, right=right, operator=op):
-            return _boolean(evaluate(run, left), op, evaluate(run, right))
-        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
-            known = truth(evaluate(run, inner))
-            return Opaque() if known is None else Constant(not known)
-        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
-            number = evaluate(run, inner)
-            if isinstance(number, Constant) and isinstance(number.value, int | float):
-                return Constant(-number.value, number.fixed)
-            return number if isinstance(number, Tensor) else Opaque()
-        case cst.Lambda():
-            return Function(node, run.frame.module, "<lambda>", outer=run.frame)
-        case cst.ListComp() | cst.GeneratorExp() | cst.SetComp():
-            return _comprehension(run, node, node.elt, node.for_in)
-        case cst.DictComp():
-            return _comprehension(run, node, node.value, node.for_in)
-        case cst.NamedExpr(target=target, value=value):
-            result = evaluate(run, value)
-            statements.bind(run, target, result)
-            return result
-        case cst.Await(expression=inner):
-            return evaluate(run, inner)
-        case cst.Yield(value=cst.BaseExpression() as inner) | cst.UnaryOperation(expression=inner):
-            evaluate(run, inner)
-        case cst.Comparison(left=left, comparisons=many):
-            for part in (left, *(comparison.comparator for comparison in many)):
-                evaluate(run, part)
-    return Opaque()
+    evaluator = _EVALUATORS.get(node.__class__)
+    return Opaque() if evaluator is None else evaluator(run, node)
 
 
 def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Value:
@@ -346,3 +294,76 @@ def _comprehension(
         if isinstance(value, Models)
         else Opaque(holds=tuple(run.reachable(value)))
     )
+
+
+def _operation(run: Run, node: cst.UnaryOperation) -> Value:
+    value = evaluate(run, node.expression)
+    match node.operator:
+        case cst.Not():
+            known = truth(value)
+            return Opaque() if known is None else Constant(not known)
+        case cst.Minus():
+            if isinstance(value, Constant) and isinstance(value.value, int | float):
+                return Constant(-value.value, value.fixed)
+            return value if isinstance(value, Tensor) else Opaque()
+    return Opaque()
+
+
+def _comparison(run: Run, node: cst.Comparison) -> Value:
+    left = evaluate(run, node.left)
+    rights = [evaluate(run, comparison.comparator) for comparison in node.comparisons]
+    if len(rights) != 1:
+        return Opaque()
+    return _compare(left, node.comparisons[0].operator, rights[0])
+
+
+def _named(run: Run, node: cst.NamedExpr) -> Value:
+    result = evaluate(run, node.value)
+    statements.bind(run, node.target, result)
+    return result
+
+
+def _yielded(run: Run, node: cst.Yield) -> Value:
+    if isinstance(node.value, cst.BaseExpression):
+        evaluate(run, node.value)
+    return Opaque()
+
+
+def _sequence(run: Run, node: cst.Tuple | cst.List | cst.Set) -> Value:
+    return Container(tuple(evaluate(run, element.value) for element in node.elements))
+
+
+_EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
+    cst.Name: lambda run, node: _name(run, node.value),
+    cst.Attribute: lambda run, node: attribute(
+        run, evaluate(run, node.value), node.attr.value, node
+    ),
+    cst.Call: lambda run, node: calls.call(run, node),
+    cst.Integer: lambda run, node: Constant(literal(node)),
+    cst.Float: lambda run, node: Constant(literal(node)),
+    cst.SimpleString: lambda run, node: Constant(literal(node)),
+    cst.ConcatenatedString: lambda run, node: Constant(node.evaluated_value),
+    cst.Tuple: _sequence,
+    cst.List: _sequence,
+    cst.Set: _sequence,
+    cst.Dict: lambda run, node: _dict(run, node.elements),
+    cst.Subscript: _subscript,
+    cst.IfExp: _conditional,
+    cst.BinaryOperation: lambda run, node: _binary(
+        evaluate(run, node.left), node.operator, evaluate(run, node.right)
+    ),
+    cst.Comparison: _comparison,
+    cst.BooleanOperation: lambda run, node: _boolean(
+        evaluate(run, node.left), node.operator, evaluate(run, node.right)
+    ),
+    cst.UnaryOperation: _operation,
+    cst.Lambda: lambda run, node: Function(node, run.frame.module, "<lambda>", outer=run.frame),
+    cst.ListComp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
+    cst.GeneratorExp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
+    cst.SetComp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
+    cst.DictComp: lambda run, node: _comprehension(run, node, node.value, node.for_in),
+    cst.NamedExpr: _named,
+    cst.Await: lambda run, node: evaluate(run, node.expression),
+    cst.Yield: _yielded,
+}
+"""By the class of the node: it is looked up for each expression that is followed."""

@@ -57,10 +57,6 @@ def _statement(run: Run, node: cst.CSTNode) -> None:
                 if run.dead:
                     return
                 _small(run, part)
-        case cst.BaseSmallStatement():
-            # On the line of its `if` or `for`: no line can be put before it.
-            run.statement = None
-            _small(run, node)
         case cst.If():
             _if(run, node)
         case cst.For():
@@ -83,6 +79,10 @@ def _statement(run: Run, node: cst.CSTNode) -> None:
                 for case in node.cases
             ]
             run.branch(node, ways, " ".join(names_in_order(node.subject)))
+        case cst.BaseSmallStatement():
+            # On the line of its `if` or `for`: no line can be put before it.
+            run.statement = None
+            _small(run, node)
 
 
 def _closure(run: Run) -> Frame | None:

@@ -60,7 +60,15 @@ def _fields(node_type: type[cst.CSTNode]) -> tuple[str, ...]:
 @lru_cache(maxsize=8192)
 def identifiers(node: cst.CSTNode) -> frozenset[str]:
     """Return every name and attribute name in a node."""
-    return frozenset(n.value for n in walk(node) if isinstance(n, cst.Name))
+    names: set[str] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.__class__ is cst.Name:
+            names.add(node.value)
+        else:
+            stack += inside(node)
+    return frozenset(names)
 
 
 @lru_cache(maxsize=8192)
@@ -93,7 +101,7 @@ def source(node: cst.CSTNode) -> str:
 @lru_cache(maxsize=8192)
 def names_in_order(node: cst.CSTNode) -> tuple[str, ...]:
     """Return the names in an expression, such as `('enumerate', 'test_loader')`, sorted."""
-    return tuple(sorted({n.value for n in walk(node) if isinstance(n, cst.Name)}))
+    return tuple(sorted(identifiers(node)))
 
 
 def string(node: cst.BaseExpression | None) -> str | None:
