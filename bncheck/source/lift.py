@@ -269,12 +269,12 @@ class _Reader:
             initialiser = find(value, "__init__") if isinstance(value, Class) else value
             skip = 1 if isinstance(value, Class) else 0
             made = call(machine, value, _symbols(initialiser, skip), None)
+            if not isinstance(made, Instance) or not made.is_module:
+                return UNKNOWN
+            if any(layer.kind is Kind.BATCH_NORM for layer in self._layers(made)):
+                return True
         except (PathEndsError, GiveUpError, RecursionError):
             return UNKNOWN
-        if not isinstance(made, Instance) or not made.is_module:
-            return UNKNOWN
-        if any(layer.kind is Kind.BATCH_NORM for layer in self._layers(made)):
-            return True
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
 
     def _with_parts(self, machine: Machine, root: Instance, name: str) -> Iterator[LayerGraph]:

@@ -21,6 +21,12 @@ STRANGE = {
         "        self.inner = A(n - 1) if n > 0 else None\n"
         "    def forward(self, x):\n        return self.inner(x)\n"
     ),
+    "a class of three of itself": (
+        "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.one, self.two, self.three = A(), A(), A()\n"
+        "        self.norm = nn.BatchNorm2d(3)\n"
+        "    def forward(self, x):\n        return self.norm(x)\n"
+    ),
     "an endless loop": "def f():\n    while True:\n        pass\n    return nn.ReLU()\n",
     "a long count": "def f():\n    x = 0\n    while x < 10**9:\n        x += 1\n    return x\n",
     "huge numbers": "A = 10 ** 10 ** 10\nB = 'a' * 10 ** 12\ndef f():\n    return A * B\n",

@@ -23,6 +23,7 @@ from bncheck.source.interpret.values import (
     Either,
     External,
     Function,
+    GiveUpError,
     Heap,
     Instance,
     List,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
 
 _DEEPEST = 6
+_MOST_LAYERS = 50_000
 
 
 class _NotFrozenError(Exception):
@@ -218,7 +220,11 @@ def layer_in(instance: Instance, layer: Layer) -> Layer:
 
 
 def layers_of(root: Instance) -> list[tuple[str, Layer]]:
-    """Return every layer of a network with its dotted name; each layer once."""
+    """Return every layer of a network with its dotted name; each layer once.
+
+    Raises GiveUpError for more than any network has: a class that constructs itself several times
+    has a number of layers that is exponential in the depth at which the reader stops.
+    """
     recipe = root.recipe
     if recipe is not None and recipe.valid:
         if recipe.layers is None:
@@ -244,6 +250,8 @@ def _walk(root: Instance) -> list[tuple[str, Layer]]:
         elif isinstance(value, Instance) and id(value) not in done:
             done.add(id(value))
             found += [(f"{name}.{own}" if own else name, layer) for own, layer in layers_of(value)]
+            if len(found) > _MOST_LAYERS:
+                raise GiveUpError("too many layers")
         elif isinstance(value, List) and value.state is not None:
             todo += [(name, inner) for inner in value.state if isinstance(inner, Instance)]
         elif isinstance(value, Dictionary) and value.state is not None:
