@@ -2,6 +2,7 @@
 
 `conv(x) + batch_norm(x)` is `conv'(x) + x` where `conv'` has `scale - 1` added to its centre tap
 (RepVGG, Ding et al. 2021). The branch stays as a plain identity, so that no code has to change.
+In `conv(x) - batch_norm(x)` (FastViT's token mixer) what is added has the other sign.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
     calls = plan.traced.calls
     origin = _origin(plan, node.inputs[0])
     problems: list[str] = []
-    branch = _after(plan, node)
-    while branch is not None and branch.kind is Kind.ADD:
-        if calls[branch].arguments.get("alpha", 1) != 1 or calls[branch].call.name != "add":
-            break
-        for layer in _summands(plan, branch, node):
+    weight, (branch, arriving) = 1.0, _after(plan, node)
+    while branch is not None and branch.kind is Kind.ADD and _is_sum(plan, branch):
+        weight *= _weight(plan, branch, branch.inputs.index(arriving))
+        for layer, its_weight in _summands(plan, branch, node):
             if _origin(plan, layer.inputs[0]) is not origin:
                 continue
             try:
                 centre = _centre(plan, layer)
                 scale, shift = batch_norm.map
-                change = Absorption("identity", scale - 1, shift, centre)
-                plan.take({layer: change}, {}, [batch_norm], "sideways", [layer])
+                ratio = weight / its_weight
+                change = Absorption("identity", ratio * (scale - 1), ratio * shift, centre)
+                plan.take({layer: change}, {}, [batch_norm], "sideways")
             except Blocked as problem:
                 problems.append(str(problem))
             else:
                 return
-        branch = _after(plan, branch)
+        branch, arriving = _after(plan, branch)
     raise Blocked(problems[0] if problems else "is not added to a layer of the same input")
 
 
@@ -49,18 +50,33 @@ def _origin(plan: Plan, node: Node) -> Node:
     return node
 
 
-def _after(plan: Plan, node: Node) -> Node | None:
-    """Return the one reader of a tensor, through identities; None where there are more."""
+def _after(plan: Plan, node: Node) -> tuple[Node | None, Node]:
+    """Return the one reader of a tensor, through identities, and what it reads; None for more."""
     while len(node.consumers) == 1 and not plan.traced.calls[node].observed:
-        node = node.consumers[0]
-        if node.kind is not Kind.IDENTITY and node not in plan.removed:
-            return node
-    return None
+        reader = node.consumers[0]
+        if reader.kind is not Kind.IDENTITY and reader not in plan.removed:
+            return reader, node
+        node = reader
+    return None, node
 
 
-def _summands(plan: Plan, total: Node, without: Node) -> Iterator[Node]:
-    """Yield the convolutions and linear layers that only this sum reads."""
-    for source in total.inputs:
+def _is_sum(plan: Plan, node: Node) -> bool:
+    alpha = plan.traced.calls[node].arguments.get("alpha", 1)
+    return plan.traced.calls[node].call.name in {"add", "sub"} and alpha in (1, -1)
+
+
+def _weight(plan: Plan, total: Node, position: int) -> float:
+    """Return the factor, 1 or -1, with which a sum or difference takes one of its inputs."""
+    call = plan.traced.calls[total]
+    second = position == 1 or not isinstance(call.arguments.get("input"), Node)
+    if not second:
+        return 1.0
+    return float(call.arguments.get("alpha", 1)) * (-1.0 if call.call.name == "sub" else 1.0)
+
+
+def _summands(plan: Plan, total: Node, without: Node) -> Iterator[tuple[Node, float]]:
+    """Yield the convolutions and linear layers that only this sum reads, with their factors."""
+    for position, source in enumerate(total.inputs):
         while (
             (source.kind is Kind.IDENTITY or source in plan.removed)
             and len(source.consumers) == 1
@@ -69,12 +85,13 @@ def _summands(plan: Plan, total: Node, without: Node) -> Iterator[Node]:
             source = source.inputs[0]
         if source is without or len(source.consumers) != 1 or plan.traced.calls[source].observed:
             continue
-        call = plan.traced.calls[source]
+        weight = _weight(plan, total, position)
         if source.kind is Kind.ADD:
-            if call.arguments.get("alpha", 1) == 1 and call.call.name == "add":
-                yield from _summands(plan, source, without)
+            if _is_sum(plan, source):
+                for layer, factor in _summands(plan, source, without):
+                    yield layer, weight * factor
         elif source.kind in {Kind.CONVOLUTION, Kind.LINEAR} and len(source.inputs) == 1:
-            yield source
+            yield source, weight
 
 
 def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
