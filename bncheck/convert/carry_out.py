@@ -77,7 +77,7 @@ def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
     while True:
         try:
             folded = rewrite_module(plan)
-            if answers_with(plan.traced.output, folded, arguments):
+            if answers_with(plan.traced.output, plan.traced.model, folded, arguments):
                 return plan, folded
             problem = SurgeryFails("the model's own code does not compute what was traced")
         except SurgeryFails as failure:

@@ -131,7 +131,7 @@ def _fold_parts(
     changed = copy_of(model, memo)
     arguments = (inputs, keywords)
     if steps and not (
-        answers_with(_run(model, arguments), changed, arguments)
+        answers_with(_run(model, arguments), model, changed, arguments)
         and answers_alike_elsewhere(model, changed, arguments)
     ):
         reason = "it is in a part that the rest of the model does not use as its own code says"

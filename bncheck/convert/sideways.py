@@ -21,7 +21,6 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
     if len(batch_norm.nodes) != 1 or batch_norm.map is None:
         raise Blocked("is applied more than once")
     node = batch_norm.nodes[0]
-    calls = plan.traced.calls
     origin = _origin(plan, node.inputs[0])
     problems: list[str] = []
     weight, (branch, arriving) = 1.0, _after(plan, node)
@@ -35,7 +34,7 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
                 scale, shift = batch_norm.map
                 ratio = weight / its_weight
                 change = Absorption("identity", ratio * (scale - 1), ratio * shift, centre)
-                plan.take({layer: change}, {}, [batch_norm], "sideways")
+                plan.take({layer: change}, {}, [batch_norm], "sideways", [layer])
             except Blocked as problem:
                 problems.append(str(problem))
             else:

@@ -19,7 +19,7 @@ from bncheck.model.normalise import TracedCall
 _KEEPS_AXES_WORDS = """
     permute transpose t mT T adjoint movedim moveaxis swapaxes swapdims unsqueeze slice select
     narrow getitem split split_with_sizes chunk unbind tensor_split pixel_shuffle pixel_unshuffle
-    channel_shuffle native_channel_shuffle flip stack
+    channel_shuffle native_channel_shuffle flip stack index_select
 """
 _KEEPS_AXES = frozenset(_KEEPS_AXES_WORDS.split())
 """Movements of data whose constants count axes, channels or pieces."""

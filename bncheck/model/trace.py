@@ -150,10 +150,10 @@ def _run(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) ->
         ) from problem
 
 
-def same_results(wanted: Any, other: Any, loosely: bool = False) -> bool:
+def same_results(wanted: Any, other: Any, slack: float = 1) -> bool:
     """Tell whether two runs returned the same tensors, up to rounding.
 
-    `loosely` allows for the rounding of folded weights too; the proof is the verification's.
+    `slack` allows for the rounding of folded weights too; the proof is the verification's.
     """
     expected, found = _tensors(wanted), _tensors(other)
     if len(expected) != len(found):
@@ -167,7 +167,7 @@ def same_results(wanted: Any, other: Any, loosely: bool = False) -> bool:
                 for t in (one, two))  # fmt: skip
         magnitude = a.abs().nan_to_num(0, 0, 0).max().item()
         tolerance = 1e-4 if one.dtype in (torch.float32, torch.float64) else 2e-2
-        tolerance = min(10 * tolerance, 0.1) if loosely else tolerance
+        tolerance = min(slack * tolerance, 0.1)
         if not torch.allclose(a, b, rtol=0, atol=tolerance * magnitude, equal_nan=True):
             return False
     return True

@@ -318,6 +318,54 @@ def test_an_identity_branch_goes_sideways(groups):
     torch.testing.assert_close(result.model(x), model(x))
 
 
+class Difference(nn.Module):
+    """FastViT's token mixer: what a BatchNorm makes of the input is taken off a convolution."""
+
+    def __init__(self, formula):
+        super().__init__()
+        self.wide, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.formula = formula
+
+    def forward(self, x):
+        return x + torch.relu(self.formula(self.wide(x), self.norm(x)))
+
+
+DIFFERENCES = {
+    "second": lambda conv, norm: conv - norm,
+    "first": lambda conv, norm: norm - conv,
+    "after a constant": lambda conv, norm: conv - (0.5 + norm),
+    "twice": lambda conv, norm: 1.5 - (norm - conv),
+    "by factor": lambda conv, norm: torch.sub(norm, conv, alpha=-1),
+}
+
+
+@pytest.mark.parametrize("formula", DIFFERENCES.values(), ids=DIFFERENCES)
+def test_a_difference_takes_a_batch_norm_sideways(formula):
+    model, x = prepared(Difference(formula)), torch.randn(2, 4, 6, 6).double()
+    result = fold(model, x)
+    assert [(step.into, step.how) for step in result.steps] == [("wide", "sideways")]
+    torch.testing.assert_close(result.model(x), model(x))
+
+
+class Chosen(nn.Module):
+    """CondenseNet's: channels are picked by an index that is a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(4)
+        self.register_buffer("index", torch.tensor([4, 0, 3, 1]))
+
+    def forward(self, x):
+        return torch.relu(self.norm(torch.index_select(self.conv(x), 1, self.index)))
+
+
+def test_channels_that_a_buffer_picks_are_traced_back():
+    model, x = prepared(Chosen()), torch.randn(2, 3, 5, 5).double()
+    result = fold(model, x)
+    assert [step.into for step in result.steps] == ["conv"]
+    torch.testing.assert_close(result.model(x), model(x))
+
+
 class Flattened(nn.Module):
     """LeViT's: samples and positions are one axis for the BatchNorm, and two again after it."""
 
