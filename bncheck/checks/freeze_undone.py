@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
 from bncheck.paths import (
     Moment,
     State,
@@ -14,7 +15,7 @@ from bncheck.paths import (
     keeps_own_mode,
     training_forwards,
 )
-from bncheck.timeline import Entry, Mode, ModeChange, Model, Origin, Target, Timeline
+from bncheck.timeline import Mode, ModeChange, Model, Origin, Target, Timeline
 
 _HINT = (
     "freeze again after every train(), or override train() in the network so that it keeps these "
@@ -43,7 +44,8 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
                 _HINT,
                 sure,
             )
-    yield from _constructor(timeline)
+    told = {freeze.site for freeze in seen}
+    yield from (match for match in _constructor(timeline) if match.site not in told)
     yield from _methods(timeline)
 
 
@@ -71,21 +73,22 @@ def _sure(part: Model, freeze: ModeChange | None) -> Confidence | None:
 
 def _constructor(timeline: Timeline) -> Iterator[Match]:
     """Yield a freeze in a network's own constructor: any `train()` undoes it."""
-    if timeline.entry is not Entry.METHOD:
-        return
+    seen: set[Site] = set()
     for occurrence, event in timeline.of(ModeChange):
+        within = _within_constructor(event.model, occurrence.functions)
         if (
-            event.mode is Mode.EVAL
+            within is not None
+            and event.mode is Mode.EVAL
             and event.target is Target.NORMS
-            and event.model.origin is Origin.SELF
+            and event.model.origin in {Origin.SELF, Origin.PROJECT}
             and event.model.parent is None
-            and any(name.endswith(".__init__") for name in occurrence.functions[:1])
+            and event.site not in seen
             and not keeps_own_mode(event.model)
             and event.model.holds_batch_norm is not False
         ):
+            seen.add(event.site)
             again = any(
-                name.rpartition(".")[2] in timeline.called_on_others
-                for name in occurrence.functions[1:]
+                name.rpartition(".")[2] in timeline.called_on_others for name in within
             )
             yield Match(
                 event.site,
@@ -94,6 +97,14 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
                 _HINT,
                 Confidence.POSSIBLE if again else Confidence.LIKELY,
             )
+
+
+def _within_constructor(model: Model, functions: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the functions followed inside the model's own constructor; None: not in it."""
+    constructor = f"{model.type_name.rpartition('.')[2]}.__init__"
+    if constructor not in functions:
+        return None
+    return functions[functions.index(constructor) + 1 :]
 
 
 def _methods(timeline: Timeline) -> Iterator[Match]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import libcst as cst
@@ -69,7 +70,9 @@ class Project:
     _called: frozenset[str] | None = None
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
-    _found: dict[tuple[str, Path], SourceModule | None] = field(default_factory=dict)
+    _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
+        default_factory=dict
+    )
     _asked: set[tuple[str, str]] = field(default_factory=set)
     """What is being resolved, by name and module: nothing is looked for inside itself."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
@@ -93,12 +96,14 @@ class Project:
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
         folder = Path(seen_from.path).parent
-        if (dotted_name, folder) not in self._found:
-            self._found[dotted_name, folder] = self._search(dotted_name, seen_from, folder)
-        return self._found[dotted_name, folder]
+        added = _added_to_the_path(seen_from.text) if "sys.path." in seen_from.text else ()
+        key = (dotted_name, folder, added)
+        if key not in self._found:
+            self._found[key] = self._search(dotted_name, seen_from, folder, added)
+        return self._found[key]
 
     def _search(
-        self, dotted_name: str, seen_from: SourceModule, folder: Path
+        self, dotted_name: str, seen_from: SourceModule, folder: Path, added: tuple[Path, ...]
     ) -> SourceModule | None:
         top = dotted_name.partition(".")[0]
         own_package = top == seen_from.name.partition(".")[0]
@@ -107,13 +112,14 @@ class Project:
         relative = Path(*dotted_name.split(".")) if dotted_name else Path()
         if folder not in self._roots:
             self._roots[folder] = _import_roots(Path(seen_from.path))
-        for root in self._roots[folder]:
+        roots = self._roots[folder]
+        for root in [*roots, *(root / more for more in added for root in roots)]:
             if root.name in _INSTALLED and not own_package:
                 continue
-            for candidate in (
-                root / relative / "__init__.py",
-                (root / relative).with_suffix(".py"),
-            ):
+            candidates = [root / relative / "__init__.py"]
+            if dotted_name:
+                candidates.append((root / relative).with_suffix(".py"))
+            for candidate in candidates:
                 module = self._try(candidate)
                 if module is not None:
                     return module
@@ -233,6 +239,19 @@ class Project:
         place = Path(path)
         source = self.source(place)
         return parse(path, module_name(place), source, whole=place in self.whole)
+
+
+_PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)
+_STRINGS = re.compile(r"""["']([\w./-]+)["']""")
+
+
+@lru_cache(maxsize=512)
+def _added_to_the_path(text: str) -> tuple[Path, ...]:
+    """Return the last folders of the strings that a file appends to `sys.path`."""
+    found = [
+        Path(string).name for line in _PATH_LINES.findall(text) for string in _STRINGS.findall(line)
+    ]
+    return tuple(Path(name) for name in dict.fromkeys(found) if name not in {"", ".", ".."})
 
 
 def module_name(path: Path) -> str:

@@ -193,7 +193,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Outside(name=outside):
             return external.call(run, node, f"{outside}.{name}", arguments)
         case Package(module=module):
-            value = run.module_level(name, module) or Opaque(name)
+            value = run.member(module, name) or Opaque(name)
             return call_value(run, node, value, arguments)
         case Parser():
             return external.parser_method(receiver, node, name, arguments)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import known
+from bncheck.source.timeline import ingredients, known
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Container, Members, Models, Opaque, Value
@@ -22,6 +23,8 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
     parts = list(_models(arguments.all()))
     whole = [value.model for value in arguments.all() if isinstance(value, Members)]
     kinds = identifiers(node) & known.BATCH_NORMS
+    for collected in _collected(run, node):
+        kinds |= identifiers(collected) & known.BATCH_NORMS
     kinds |= {kind for model in [*parts, *whole] for kind in model.norm_kinds}
     layers = all(
         isinstance(value, Opaque) and value.type_name.startswith("torch.nn.")
@@ -46,6 +49,14 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
         run.parts[made, "[]"] = parts[0]
         made.holds_batch_norm = parts[0].holds_batch_norm
     return value
+
+
+def _collected(run: Run, node: cst.Call) -> Iterator[cst.BaseExpression]:
+    """Yield what the function that runs puts into the lists that are given by name."""
+    function = run.stack[-1] if run.stack else None
+    for argument in node.args:
+        if isinstance(argument.value, cst.Name) and isinstance(function, cst.FunctionDef):
+            yield from ingredients.put_into(function, argument.value.value)
 
 
 def _models(values: list[Value]) -> list[Model]:

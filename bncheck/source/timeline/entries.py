@@ -28,6 +28,7 @@ from bncheck.source.timeline.statements import run_body
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     Class,
+    Constant,
     Data,
     Frame,
     Function,
@@ -79,9 +80,14 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     before: _Before | None = None
     driver = _driver(module)
     names = Counter(_WORD.findall(module.text))
-    for again in (False, True):
-        for name, node, owner in _candidates(module):
-            if node in followed or (not again and names[name] > 1):
+    candidates = list(_candidates(module))
+    inner = _named_in_functions(candidates)
+    for stage in range(3):
+        # What nothing else in the file names comes first: it calls the others.
+        for name, node, owner in candidates:
+            if node in followed or (stage == 0 and names[name] > 1):
+                continue
+            if stage == 1 and name in inner:
                 continue
             if not _may_start(project, module, node, owner):
                 continue
@@ -95,6 +101,16 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
 
 _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
+
+def _named_in_functions(
+    candidates: list[tuple[str, cst.FunctionDef, cst.ClassDef | None]],
+) -> frozenset[str]:
+    """Return the names in the bodies of functions, but for a function's own in itself."""
+    found: set[str] = set()
+    for name, node, _ in candidates:
+        found.update(identifiers(node.body) - {name})
+    return frozenset(found)
+
 
 _SWITCHES = frozenset(
     """
@@ -134,7 +150,14 @@ class _Before:
     def start(self, followed: set[cst.CSTNode]) -> Run:
         """Return a run that goes on from there."""
         before = self.run
-        frame = Frame(before.frame.module, "", dict(before.frame.names))
+        # A switch at the top of a file is there to be edited.
+        names = {
+            name: Constant(value.value, fixed=False)
+            if isinstance(value, Constant) and isinstance(value.value, bool)
+            else value
+            for name, value in before.frame.names.items()
+        }
+        frame = Frame(before.frame.module, "", names)
         run = Run(
             before.project,
             before.settings,

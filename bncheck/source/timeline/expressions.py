@@ -85,7 +85,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
         case Package() if name == "__dict__":
             return value
         case Package(module=module):
-            return run.module_level(name, module) or Opaque(name)
+            return run.member(module, name) or Opaque(name)
         case Settings(defaults=defaults):
             return defaults.get(name) or _remember(run, value, name, Opaque(name))
         case Members(one=True) if name in {"__class__", "__name__"}:
@@ -179,6 +179,8 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return choices.of_container(run, value, index)
         case Package(), _:
             return choices.of_package(run, value, index)
+        case Settings(defaults=defaults), Constant(value=str(name)):
+            return defaults.get(name) or Opaque(name)
         case Members(), _:
             return Members(value.model, value.parameters, value.classes, value.one, part=True)
         case Tensor(), Constant(value=None):
@@ -262,17 +264,25 @@ def _boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
 
 
 def _comprehension(
-    run: Run, node: cst.BaseExpression, element: cst.BaseExpression, loop: cst.CompFor
+    run: Run,
+    node: cst.BaseExpression,
+    element: cst.BaseExpression,
+    loop: cst.CompFor,
+    key: cst.BaseExpression | None = None,
 ) -> Value:
     over = evaluate(run, loop.iter)
     outer = dict(run.frame.names)
     values: list[Value] = []
+    keys: list[object] = []
     if isinstance(over, Container) and not loop.ifs and len(over.elements) <= statements.UNROLLED:
         for item in over.elements:
             statements.bind(run, loop.target, item)
             values.append(evaluate(run, element))
+            if key is not None:
+                constant = evaluate(run, key)
+                keys.append(constant.value if isinstance(constant, Constant) else UNKNOWN)
         run.frame.names = outer
-        return Container(tuple(values))
+        return Container(tuple(values), tuple(keys) if key is not None else None)
     with run.block() as steps:
         statements.bind(run, loop.target, statements.one_of(run, over, loop.target))
         inner = loop.inner_for_in
@@ -361,7 +371,7 @@ _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.ListComp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
     cst.GeneratorExp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
     cst.SetComp: lambda run, node: _comprehension(run, node, node.elt, node.for_in),
-    cst.DictComp: lambda run, node: _comprehension(run, node, node.value, node.for_in),
+    cst.DictComp: lambda run, node: _comprehension(run, node, node.value, node.for_in, node.key),
     cst.NamedExpr: _named,
     cst.Await: lambda run, node: evaluate(run, node.expression),
     cst.Yield: _yielded,

@@ -98,9 +98,15 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name in {"getattr", "vars"} and isinstance(first, Package):
         second = arguments.get(1, "name")
         return first if second is None else choices.of_package(run, first, second)
-    if name == "importlib.import_module" and isinstance(first, Constant):
-        found = run.project.find(str(first.value), run.frame.module)
+    if name == "vars" and isinstance(first, Settings):
+        return first
+    if last == "import_module" and isinstance(first, Constant):
+        found = run.project.find(str(first.value).lstrip("."), run.frame.module)
         return Package(found) if found is not None else Opaque(last)
+    if name.startswith("torch.multiprocessing.") and last == "spawn" and first is not None:
+        handed = arguments.get(1, "args")
+        rest = handed.elements if isinstance(handed, Container) else ()
+        return calls.call_value(run, node, first, calls.Arguments([Opaque("rank"), *rest]))
     if name == "getattr" and isinstance(first, Models | Opaque | Outside):
         second = arguments.get(1, "name")
         if isinstance(first, Outside):

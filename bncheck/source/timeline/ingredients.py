@@ -140,10 +140,48 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
             continue
         facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
         made = _made_of(project, value, ancestor.module)
-        if True in facts or made is True:
+        if True in facts or made is True or _collected(project, ancestor, value):
             return True
         return UNKNOWN if UNKNOWN in facts or made is UNKNOWN else False
     return UNKNOWN
+
+
+def _collected(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
+    """Tell whether BatchNorm is put into the list, or made by the own method, that is given.
+
+    `self.layers = nn.ModuleList(layers)`, `self.layer1 = self._make_layer(...)`.
+    """
+    init = members(cls.node).get("__init__")
+    code: list[cst.CSTNode] = []
+    for name in _mentioned(value).names:
+        if name.startswith("self."):
+            method = members(cls.node).get(name.removeprefix("self."))
+            code += [method.body] if isinstance(method, cst.FunctionDef) else []
+        elif isinstance(init, cst.FunctionDef):
+            code += put_into(init, name)
+    return any(
+        part.fact is True and part.kind
+        for node in code
+        for part in _ingredients(project, node, cls.module)
+    )
+
+
+def put_into(function: cst.FunctionDef, name: str) -> Iterator[cst.BaseExpression]:
+    """Yield what a function assigns to a name, and adds to it."""
+    for part in walk(function.body):
+        match part:
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=bound))], value=given):
+                if bound == name and not isinstance(given, cst.Name):
+                    yield given
+            case cst.AugAssign(target=cst.Name(value=bound), value=given) if bound == name:
+                yield given
+            case cst.Call(
+                func=cst.Attribute(
+                    value=cst.Name(value=bound), attr=cst.Name(value="append" | "extend")
+                ),
+                args=[argument],
+            ) if bound == name:
+                yield argument.value
 
 
 @lru_cache(maxsize=4096)
@@ -157,19 +195,25 @@ def _assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
                 value=value,
             ):
                 found[name] = value
+            case cst.Call(
+                func=cst.Attribute(attr=cst.Name(value="add_module")),
+                args=[cst.Arg(value=cst.SimpleString() as label), cst.Arg(value=value)],
+            ):
+                found[str(literal(label))] = value
     return found
 
 
 def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
     if not isinstance(value, cst.Call):
         return UNKNOWN
-    for meaning in project.resolve(dotted(value.func) or "", module):
+    meanings = project.resolve(dotted(value.func) or "", module)
+    for meaning in meanings:
         match meaning:
             case Defined(module=origin, binding=cst.ClassDef() as found):
                 return holds(project, Class(found, origin))[0]
             case Defined():
                 return UNKNOWN
-    return False
+    return False if meanings else UNKNOWN
 
 
 @lru_cache(maxsize=8192)

@@ -58,6 +58,9 @@ _MODEL_NAME = re.compile(
 
 Key = TypeVar("Key")
 
+EACH = "[]"
+"""The name of the part that a loop over a model's layers goes over."""
+
 MAX_DEPTH = 8
 """Functions followed into one another."""
 MAX_STATEMENTS = 6000
@@ -253,8 +256,8 @@ class Run:
             cls = self.classes.get(model)
             if cls is not None and model.holds_batch_norm is not False:
                 known.holds_batch_norm = self.part_holds(cls, name)
-            elif (
-                model.holds_batch_norm is True and STAGES.match(name) and model.origin is Origin.ZOO
+            elif model.holds_batch_norm is True and (
+                name == EACH or (STAGES.match(name) and model.origin is Origin.ZOO)
             ):
                 known.holds_batch_norm = True
                 known.norm_kinds = model.norm_kinds
@@ -325,6 +328,14 @@ class Run:
         if not known:
             return values[0] if values else None
         return known[0] if len(known) == 1 else _first_of(known)
+
+    def member(self, module: SourceModule, name: str) -> Value | None:
+        """Return what `module.name` stands for: a submodule too, once it was imported."""
+        value = self.module_level(name, module)
+        if value is not None:
+            return value
+        submodule = self.project.find(f"{module.name}.{name}", module)
+        return Package(submodule) if submodule is not None else None
 
     def _value(self, meaning: Meaning) -> Value:
         match meaning:

@@ -217,6 +217,13 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
                     for part in value.models:
                         if part.parent is None and not model.within(part):
                             part.parent = model
+                            cls = run.classes.get(model)
+                            if (
+                                part.holds_batch_norm is UNKNOWN
+                                and cls is not None
+                                and run.part_holds(cls, name) is True
+                            ):
+                                part.holds_batch_norm = True
                 elif isinstance(value, Opaque):
                     value.owner = model
                     if value.model is not None and not model.within(value.model):
