@@ -102,6 +102,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
 _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
 
+
 def _named_in_functions(
     candidates: list[tuple[str, cst.FunctionDef, cst.ClassDef | None]],
 ) -> frozenset[str]:

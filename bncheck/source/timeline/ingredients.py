@@ -153,7 +153,7 @@ def _collected(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
     """
     init = members(cls.node).get("__init__")
     code: list[cst.CSTNode] = []
-    for name in _mentioned(value).names:
+    for name in _mentioned(value, frozenset()).names:
         if name.startswith("self."):
             method = members(cls.node).get(name.removeprefix("self."))
             code += [method.body] if isinstance(method, cst.FunctionDef) else []
