@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
@@ -10,6 +11,8 @@ from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, 
 from bncheck.timeline import (
     AverageUpdate,
     Copied,
+    Entry,
+    ForwardCall,
     Mode,
     ModeChange,
     Model,
@@ -23,6 +26,7 @@ from bncheck.timeline import (
 def freeze_half(timeline: Timeline) -> Iterator[Match]:
     """Yield each stop of gradients over BatchNorm that then trains its statistics on."""
     if timeline.driven_by:
+        yield from _in_lightning(timeline)
         return
     exempt = frozen_in_forward(timeline)
     exempt |= {event.model for _, event in timeline.of(AverageUpdate)}
@@ -40,15 +44,8 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 seen.add(stopped)
                 sure = assurance(part)
                 if sure is not None:
-                    yield Match(
-                        stopped.site,
-                        f"`{part.name}` takes no gradient from here on, but its BatchNorm layers "
-                        "are in train mode at the next training step: their running statistics "
-                        "still move and the batch still normalises",
-                        "put these layers in eval mode as well, after every train(); "
-                        "`bncheck freeze` makes them constants",
-                        sure if stopped.target is not Target.PART else Confidence.POSSIBLE,
-                    )
+                    whole = stopped.target is not Target.PART
+                    yield _half(stopped, part, sure if whole else Confidence.POSSIBLE)
             for frozen in _statistics_only(moment, part) - seen:
                 seen.add(frozen)
                 yield Match(
@@ -58,6 +55,57 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                     "set requires_grad = False on them as well if all of the layer shall stay",
                     Confidence.POSSIBLE,
                 )
+
+
+_FOLLOWS_ANOTHER = re.compile(r"momentum|teacher|target|ema|key|_k\b|disc", re.IGNORECASE)
+"""Names of networks whose gradients are off because they are averages, or by turns."""
+
+
+def _in_lightning(timeline: Timeline) -> Iterator[Match]:
+    """Yield what a LightningModule's constructor freezes, where nothing in it calls `eval()`.
+
+    Its `training_step` then runs it in train mode: the trainer leaves a new network's mode, or
+    calls `train()`.
+    """
+    if timeline.driven_by != "lightning" or timeline.entry is not Entry.METHOD:
+        return
+    stepped = {
+        event.model
+        for occurrence, event in timeline.of(ForwardCall)
+        if any(name.endswith(".training_step") for name in occurrence.functions)
+    }
+    if any(event.mode is not Mode.TRAIN for _, event in timeline.of(ModeChange)):
+        return
+    followers = {event.model for _, event in timeline.of(AverageUpdate)}
+    followers |= {event.model for _, event in timeline.of(Copied)}
+    on_again = {event.model for _, event in timeline.of(RequiresGrad) if event.value is not False}
+    for occurrence, event in timeline.of(RequiresGrad):
+        part = event.model
+        if (
+            event.value is False
+            and event.target is Target.WHOLE
+            and part.holds_batch_norm is True
+            and part.parent is not None
+            and part.parent.overrides_train is False
+            and part.overrides_train is False
+            and any(name.endswith(".__init__") for name in occurrence.functions)
+            and any(model.within(part) for model in stepped)
+            and not any(_same(part, model) for model in followers | on_again)
+            and not _FOLLOWS_ANOTHER.search(part.name)
+        ):
+            yield _half(event, part, Confidence.LIKELY)
+
+
+def _half(stopped: RequiresGrad, part: Model, sure: Confidence) -> Match:
+    return Match(
+        stopped.site,
+        f"`{part.name}` takes no gradient from here on, but its BatchNorm layers are in train "
+        "mode at the next training step: their running statistics still move and the batch "
+        "still normalises",
+        "put these layers in eval mode as well, after every train(); `bncheck freeze` makes "
+        "them constants",
+        sure,
+    )
 
 
 def _related(moment: Moment, model: Model) -> list[Model]:

@@ -125,7 +125,9 @@ def _may_start(
     project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
 ) -> bool:
     if owner is not None and classes.is_network(project, Class(owner, module)) is True:
-        return bool(identifiers(node) & _SWITCHES)
+        names = identifiers(owner) if node.name.value == "training_step" else frozenset[str]()
+        freezes = bool({"requires_grad", "requires_grad_"} & names) and "eval" not in names
+        return freezes or bool(identifiers(node) & _SWITCHES)
     return relevant(project, module, node, hops=1)
 
 

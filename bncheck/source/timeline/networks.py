@@ -96,7 +96,9 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         )
         cls = run.classes.get(model)
         found = classes.find(run, cls, "forward") if cls is not None else None
-        if isinstance(found, Function) and identifiers(found.node) & _IN_FORWARD:
+        if isinstance(found, Function) and (
+            model.driven_by or identifiers(found.node) & _IN_FORWARD
+        ):
             calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
     return Tensor()
 
