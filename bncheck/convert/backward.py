@@ -122,10 +122,7 @@ class _Demands:
         elif node.kind in PRODUCERS:
             self._write_layer(node, labels)
         elif node.kind is Kind.BATCH_NORM:
-            below = self.plan.batch_norm_of(node)
-            if below is None or below.problem or below.fixed or len(below.nodes) > 1:
-                raise Blocked(f"follows {describe_node(node)}, which cannot take it up")
-            self.takers[node] = self._fill(node, labels, 1)
+            self._write_batch_norm(node, labels)
         elif is_transparent(node, call):
             self.summed |= node.kind is Kind.ADD
             parts = pull(node, call, labels, self.plan.table, self.shift_to)
@@ -133,6 +130,19 @@ class _Demands:
                 self._want(source, part)
         else:
             raise Blocked(f"follows {describe_node(node)}, which cannot take up a scale and shift")
+
+    def _write_batch_norm(self, node: Node, labels: torch.Tensor) -> None:
+        below = self.plan.batch_norm_of(node)
+        if below is None or below.problem or below.fixed:
+            raise Blocked(f"follows {describe_node(node)}, which cannot take it up")
+        self.plan.producers.require_own_parameters(below.nodes)
+        channels = self._fill(node, labels, 1)
+        self.takers[node] = channels
+        for other in below.nodes:
+            if other is not node:
+                self.shared[other] = below.name
+                assert other.shape is not None
+                self._want(other, per_channel(channels, other.shape, 1))
 
     def _write_layer(self, node: Node, labels: torch.Tensor) -> None:
         producers = self.plan.producers

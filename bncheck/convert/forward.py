@@ -38,7 +38,7 @@ def forward_changes(
             raise Blocked("has an output whose shape is not known")
         owed[node] = per_channel(channels, node.shape, 1)
     changes: dict[Node, Absorption] = {}
-    maps: dict[str, Map] = {}
+    into: dict[str, list[Map]] = {}
     for node in plan.traced.graph.nodes:
         if not any(source in owed for source in node.inputs):
             continue
@@ -49,7 +49,8 @@ def forward_changes(
         if node in plan.removed:
             owed[node] = owed[node.inputs[0]]
         elif below is not None:
-            maps[below.name] = _into_batch_norm(plan, below, owed[node.inputs[0]], batch_norm)
+            found = _into_batch_norm(plan, below, owed[node.inputs[0]], batch_norm)
+            into.setdefault(below.name, []).append(found)
         elif node.kind in PRODUCERS:
             changes[node] = _into_layer(plan, node, owed)
         elif is_transparent(node, plan.traced.calls[node]):
@@ -59,6 +60,8 @@ def forward_changes(
                 owed[node] = labels
         else:
             raise Blocked(f"reaches {describe_node(node)}, which cannot take up a scale and shift")
+    maps = {below.name: _in_every_use(below, into[below.name]) for below in plan.batch_norms
+            if below.name in into}  # fmt: skip
     if not changes and not maps:
         raise Blocked("has an output that no layer reads")
     return _one_per_layer(plan, changes), maps, frozenset(owed)
@@ -76,11 +79,22 @@ def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:
 def _into_batch_norm(
     plan: Plan, below: BatchNorm, labels: torch.Tensor, batch_norm: BatchNorm
 ) -> Map:
-    if below is batch_norm or below.problem or below.fixed or len(below.nodes) > 1:
+    if below is batch_norm or below.problem or below.fixed:
         raise Blocked(f"reaches {below.name}, which cannot take it up")
+    plan.producers.require_own_parameters(below.nodes)
     channels = channels_of(labels, 1)
     assert below.map is not None
     return compose(below.map, (plan.table.scales(channels), plan.table.shifts(channels)))
+
+
+def _in_every_use(below: BatchNorm, maps: list[Map]) -> Map:
+    """Return the one new map that a BatchNorm is given by each place that applies it."""
+    first, *others = maps
+    if len(maps) < len(below.nodes) or not all(
+        torch.equal(first[0], other[0]) and torch.equal(first[1], other[1]) for other in others
+    ):
+        raise Blocked(f"reaches {below.name}, which is also applied to something else")
+    return first
 
 
 def _into_layer(plan: Plan, node: Node, owed: dict[Node, torch.Tensor]) -> Absorption:

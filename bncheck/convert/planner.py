@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from types import MappingProxyType
 
 from bncheck.convert.backward import push_backward
@@ -16,6 +17,9 @@ from bncheck.convert.producers import Producers
 from bncheck.convert.sideways import merge_sideways
 from bncheck.model.trace import TracedModel
 
+FEW = 4
+"""How many contested BatchNorms are tried in every combination."""
+
 _WAYS = {"backward": push_backward, "forward": push_forward, "sideways": merge_sideways}
 
 
@@ -26,24 +30,75 @@ def make_plan(
 ) -> Plan:
     """Plan the removal of as many BatchNorms as can be removed exactly.
 
-    `refused` names BatchNorms that must stay, each with the reason.
+    `refused` names BatchNorms that must stay, each with the reason. Where a BatchNorm can go into
+    others or they into it, both orders are tried: all of them where they are few.
     """
+    plan = _planned(traced, options, refused, frozenset())
+    late: frozenset[str] = frozenset()
+    for group in _contested(plan):
+        for some in _choices(group):
+            other = _planned(traced, options, refused, late | some)
+            if len(other.refusals) < len(plan.refusals):
+                plan, late = other, late | some
+    return plan
+
+
+def _contested(plan: Plan) -> list[list[str]]:
+    """Return groups of BatchNorms that went into others, of which several stay.
+
+    Those that stay could have gone into the ones that went: several gone then, and not one.
+    """
+    staying = {refusal.batch_norm for refusal in plan.refusals} & plan.changed
+    ours = {batch_norm.name for batch_norm in plan.batch_norms}
+    groups: list[tuple[set[str], set[str]]] = []
+    for step in plan.steps:
+        takers = set(step.into.split(", ")) & ours
+        if not takers or step.how != "backward":
+            continue
+        names, together = {step.batch_norm}, takers | {step.batch_norm}
+        for group in [g for g in groups if g[1] & together]:
+            groups.remove(group)
+            names, together = names | group[0], together | group[1]
+        groups.append((names, together))
+    return [sorted(names) for names, together in groups if len(together & staying) > 1]
+
+
+def _choices(names: list[str]) -> Iterator[frozenset[str]]:
+    """Yield the sets of BatchNorms to hold back at first: every one, where there are few."""
+    if len(names) > FEW:
+        yield frozenset(names)
+        yield from (frozenset({name}) for name in names[:FEW])
+        return
+    for count in range(len(names), 0, -1):
+        yield from map(frozenset, combinations(names, count))
+
+
+def _planned(
+    traced: TracedModel,
+    options: FoldOptions | None,
+    refused: Mapping[str, str],
+    late: frozenset[str],
+) -> Plan:
+    """Plan every BatchNorm in turn; those in `late` go only after others had their turn."""
     options = options or FoldOptions()
     plan = Plan(traced, Producers(traced, options.bake_parametrizations), options)
     plan.refused = dict(refused)
     plan.batch_norms = find_batch_norms(traced)
     for batch_norm in plan.batch_norms:
         batch_norm.problem = refused.get(batch_norm.name, batch_norm.problem)
-    progress = True
+    progress = first = True
     while progress:
         before = len(plan.steps)
         for way, push in _WAYS.items():
             for batch_norm in unfinished(plan):
+                if way == "backward" and first and batch_norm.name in late:
+                    continue
                 try:
                     push(plan, batch_norm)
                 except Blocked as reason:
                     batch_norm.reasons[way] = str(reason)
-        progress = len(plan.steps) > before
+        progress = (first and bool(late)) or len(plan.steps) > before
+        first = False
     if options.partial and not options.keep_class:
         for batch_norm in unfinished(plan):
             push_partly(plan, batch_norm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -111,14 +111,25 @@ class Producers:
     def other_users(self, node: Node) -> Iterator[Node]:
         """Yield the other nodes that read a weight or bias of this producer."""
         seen = {node}
-        if "weight" not in node.parameters:
+        if "weight" not in node.parameters and node.kind in PRODUCERS:
             return  # what is baked in is its own
-        for name in node.parameters.values():
+        for role in ("weight", "bias"):
+            name = node.parameters.get(role, "")
             tensor = self.find(name)
             for user in self._users.get(tensor_key(tensor), []) if tensor is not None else []:
                 if user not in seen:
                     seen.add(user)
                     yield user
+
+    def require_own_parameters(self, uses: Collection[Node]) -> None:
+        """Raise Blocked unless nothing but these uses of a BatchNorm reads its weight and bias."""
+        for use in uses:
+            for other in self.other_users(use):
+                if other not in uses:
+                    raise Blocked(
+                        f"needs to change {display_name(use)}, which shares its parameters with "
+                        f"{describe_node(other)}"
+                    )
 
     def require_same_layer(self, node: Node, other: Node) -> None:
         """Raise Blocked unless `other` uses the parameters of `node` in the same way."""

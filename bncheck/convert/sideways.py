@@ -1,8 +1,8 @@
 """Merges a BatchNorm on an identity branch into a convolution beside it.
 
 `conv(x) + batch_norm(x)` is `conv'(x) + x` where `conv'` has `scale - 1` added to its centre tap
-(RepVGG, Ding et al. 2021). The branch stays as a plain identity, so that no code has to change.
-In `conv(x) - batch_norm(x)` (FastViT's token mixer) what is added has the other sign.
+(RepVGG, Ding et al. 2021), and `conv(x) - batch_norm(x)` is `conv'(x) - x` where it is subtracted.
+The branch stays as a plain identity, so that no code has to change.
 """
 
 from __future__ import annotations
@@ -23,24 +23,37 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
     node = batch_norm.nodes[0]
     origin = _origin(plan, node.inputs[0])
     problems: list[str] = []
-    weight, (branch, arriving) = 1.0, _after(plan, node)
-    while branch is not None and branch.kind is Kind.ADD and _is_sum(plan, branch):
-        weight *= _weight(plan, branch, branch.inputs.index(arriving))
-        for layer, its_weight in _summands(plan, branch, node):
+    reached, weight = node, 1.0
+    while (total := _after(plan, reached)) is not None and total[0].kind is Kind.ADD:
+        branch, read = total
+        weight *= _weights(plan, branch)[branch.inputs.index(read)]
+        for layer, own in _summands(plan, branch, node, 1.0):
             if _origin(plan, layer.inputs[0]) is not origin:
                 continue
             try:
                 centre = _centre(plan, layer)
                 scale, shift = batch_norm.map
-                ratio = weight / its_weight
+                ratio = weight / own
                 change = Absorption("identity", ratio * (scale - 1), ratio * shift, centre)
                 plan.take({layer: change}, {}, [batch_norm], "sideways", [layer])
             except Blocked as problem:
                 problems.append(str(problem))
             else:
                 return
-        branch, arriving = _after(plan, branch)
+        reached = branch
     raise Blocked(problems[0] if problems else "is not added to a layer of the same input")
+
+
+def _weights(plan: Plan, total: Node) -> list[float]:
+    """Return the factor with which a sum or difference takes each of its inputs."""
+    call = plan.traced.calls[total]
+    alpha: Any = call.arguments.get("alpha", 1)
+    if not isinstance(alpha, int | float) or not alpha:
+        raise Blocked("is added with a factor that was not understood")
+    second = float(alpha) * (-1.0 if call.call.name == "sub" else 1.0)
+    if len(total.inputs) == 1:  # the other one is a constant
+        return [1.0 if isinstance(call.arguments.get("input"), Node) else second]
+    return [1.0, second]
 
 
 def _origin(plan: Plan, node: Node) -> Node:
@@ -49,33 +62,21 @@ def _origin(plan: Plan, node: Node) -> Node:
     return node
 
 
-def _after(plan: Plan, node: Node) -> tuple[Node | None, Node]:
+def _after(plan: Plan, node: Node) -> tuple[Node, Node] | None:
     """Return the one reader of a tensor, through identities, and what it reads; None for more."""
     while len(node.consumers) == 1 and not plan.traced.calls[node].observed:
         reader = node.consumers[0]
         if reader.kind is not Kind.IDENTITY and reader not in plan.removed:
             return reader, node
         node = reader
-    return None, node
+    return None
 
 
-def _is_sum(plan: Plan, node: Node) -> bool:
-    alpha = plan.traced.calls[node].arguments.get("alpha", 1)
-    return plan.traced.calls[node].call.name in {"add", "sub"} and alpha in (1, -1)
-
-
-def _weight(plan: Plan, total: Node, position: int) -> float:
-    """Return the factor, 1 or -1, with which a sum or difference takes one of its inputs."""
-    call = plan.traced.calls[total]
-    second = position == 1 or not isinstance(call.arguments.get("input"), Node)
-    if not second:
-        return 1.0
-    return float(call.arguments.get("alpha", 1)) * (-1.0 if call.call.name == "sub" else 1.0)
-
-
-def _summands(plan: Plan, total: Node, without: Node) -> Iterator[tuple[Node, float]]:
+def _summands(
+    plan: Plan, total: Node, without: Node, weight: float
+) -> Iterator[tuple[Node, float]]:
     """Yield the convolutions and linear layers that only this sum reads, with their factors."""
-    for position, source in enumerate(total.inputs):
+    for source, factor in zip(total.inputs, _weights(plan, total), strict=True):
         while (
             (source.kind is Kind.IDENTITY or source in plan.removed)
             and len(source.consumers) == 1
@@ -84,13 +85,10 @@ def _summands(plan: Plan, total: Node, without: Node) -> Iterator[tuple[Node, fl
             source = source.inputs[0]
         if source is without or len(source.consumers) != 1 or plan.traced.calls[source].observed:
             continue
-        weight = _weight(plan, total, position)
         if source.kind is Kind.ADD:
-            if _is_sum(plan, source):
-                for layer, factor in _summands(plan, source, without):
-                    yield layer, weight * factor
+            yield from _summands(plan, source, without, weight * factor)
         elif source.kind in {Kind.CONVOLUTION, Kind.LINEAR} and len(source.inputs) == 1:
-            yield source, weight
+            yield source, weight * factor
 
 
 def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
