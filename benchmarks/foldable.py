@@ -49,6 +49,12 @@ def foldable(model: nn.Module, example: Tensor) -> dict[str, str]:
 
     `model` is in eval mode, in float64, with hooks of its own nowhere; `example` has one sample.
     """
+    found = _ways(model, example, None)
+    return found and _ways(_with_shifts_negated(model), example, set(found))
+
+
+def _ways(model: nn.Module, example: Tensor, asked: set[str] | None) -> dict[str, str]:
+    """Return the BatchNorms, of those asked for, that can be removed, each with the way."""
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -61,13 +67,29 @@ def foldable(model: nn.Module, example: Tensor) -> dict[str, str]:
     probe = _Probe(model, layers, example, fresh)
     found = {}
     for name, norm in norms.items():
-        if name not in probe.inputs:
+        if name not in probe.inputs or (asked is not None and name not in asked):
             continue
         for way in (probe.backward, probe.forward, probe.sideways):
             if way(norm):
                 found[name] = way.__name__
                 break
     return found
+
+
+def _with_shifts_negated(model: nn.Module) -> nn.Module:
+    """Return a copy whose BatchNorms have the same scales and the opposite shifts.
+
+    What is right with one only is right by where values lie: between two rectifiers, a shift down
+    may as well come before the first, and a shift up after the second.
+    """
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for norm in changed.modules():
+            if type(norm) in _NORMS:
+                norm.running_mean.neg_()
+                if norm.bias is not None:
+                    norm.bias.neg_()
+    return changed
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -90,8 +112,7 @@ class _Probe:
         self.inputs: dict[str, list[Tensor]] = {}
         self.outputs: dict[str, list[Tensor]] = {}
         self.expected = _run(model, fresh)
-        self.smaller = _smaller(fresh)
-        self.expected_smaller = _run_or_none(model, self.smaller)
+        self.elsewhere = [(x, _run_or_none(model, x)) for x in (_smaller(fresh), _larger(fresh))]
         with self._hooked(self._record):
             _run(model, example)
         # One row of a batch for each channel of each layer, with that channel moved by one.
@@ -231,18 +252,23 @@ class _Probe:
                 actual = _run(self.model, self.fresh)
             except RuntimeError:  # such as a shape that only the BatchNorm made right
                 return False
-            # Views of a fixed shape may have other channels at another size, where the model runs.
-            smaller = self.expected_smaller and _run_or_none(self.model, self.smaller)
-        if self.expected_smaller and not (
-            smaller and all(map(_close, self.expected_smaller, smaller))
-        ):
-            return False
+        # Views of a fixed shape may have other channels at another size, where the model runs;
+        # a border may be everywhere at this size.
+        for x, expected in self.elsewhere:
+            if expected is None:
+                continue
+            with self._hooked(fold):
+                found = _run_or_none(self.model, x)
+            if found is None or not all(map(_close, expected, found)):
+                return False
         return all(map(_same, self.expected, actual))
 
     def _agrees_whatever_the_layers_give(self, fold: Hook, norm: nn.Module) -> bool:
         """Whether the fold also holds with every layer's output scaled and shifted at random.
 
-        This shows what is right only by where the values lie, as a rectifier after a sigmoid.
+        This shows what is right only by where the values lie: a rectifier after a sigmoid, a
+        rectifier that lets nothing through, a sigmoid so far out that it is constant. So outputs
+        are first brought to mean 0 and deviation 1, which is a scale and a shift as well.
         """
         generator = torch.Generator().manual_seed(11)
         draws = {
@@ -262,9 +288,17 @@ class _Probe:
     def _agrees_with(
         self, fold: Hook, norm: nn.Module, maps: dict[nn.Module, tuple[Tensor, Tensor]]
     ) -> bool:
+        moments: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
+
         def move(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
-            gain, offset = (_along(values, out, _dim(layer, out)) for values in maps[layer])
-            return out if layer is norm else out * gain + offset
+            if layer is norm:
+                return out
+            dim = _dim(layer, out)
+            gain, offset = (_along(values, out, dim) for values in maps[layer])
+            if (layer, call) not in moments:
+                moments[layer, call] = _moments(out, dim)
+            mean, deviation = moments[layer, call]
+            return (out - mean) / deviation * gain + offset
 
         def both(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
             return fold(layer, call, x, move(layer, call, x, out))
@@ -340,6 +374,21 @@ def _smaller(x: Tensor) -> Tensor:
     for axis in range(2, x.dim()):
         x = x.narrow(axis, 0, (x.shape[axis] + 1) // 2)
     return x
+
+
+def _larger(x: Tensor) -> Tensor:
+    """Return four samples of half as much again in space."""
+    x = torch.cat([x, x[:1]])
+    for axis in range(2, x.dim()):
+        x = torch.cat([x, x.narrow(axis, 0, (x.shape[axis] + 1) // 2)], axis)
+    return x
+
+
+def _moments(out: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel, in the shape of `out` but for size 1."""
+    others = [axis for axis in range(out.dim()) if axis != dim]
+    deviation = out.std(others, correction=0, keepdim=True)
+    return out.mean(others, keepdim=True), torch.where(deviation > 0, deviation, 1.0)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

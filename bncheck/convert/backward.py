@@ -87,8 +87,9 @@ class _Demands:
     def _remove(self, batch_norm: BatchNorm) -> None:
         if batch_norm in self.gone:
             return
-        if batch_norm.problem is not None:
-            raise Blocked(f"shares its input with {batch_norm.name}, which {batch_norm.problem}")
+        problem = batch_norm.stays or batch_norm.problem
+        if problem is not None:
+            raise Blocked(f"shares its input with {batch_norm.name}, which {problem}")
         self.gone.append(batch_norm)
         channels = self.plan.labels(batch_norm)
         for node in batch_norm.nodes:

@@ -29,7 +29,9 @@ class BatchNorm:
     """Scale and shift that it now stands for, float64."""
     labels: torch.Tensor | None = None
     problem: str | None = None
-    """Why it cannot go anywhere."""
+    """Why it cannot go anywhere, nor take another one up."""
+    stays: str | None = None
+    """Why it is not to go, though it could."""
     fixed: bool = False
     """Whether it has no parameters of its own that could take up another one."""
     reasons: dict[str, str] = field(default_factory=dict)
@@ -192,5 +194,9 @@ def _is_overwritten(plan: Plan, node: Node) -> bool:
 def unfinished(plan: Plan) -> Iterator[BatchNorm]:
     """Yield the BatchNorms that may still go, the last that runs first."""
     for batch_norm in reversed(plan.batch_norms):
-        if batch_norm.problem is None and not set(batch_norm.nodes) & plan.removed:
+        if (
+            batch_norm.stays is None
+            and batch_norm.problem is None
+            and not set(batch_norm.nodes) & plan.removed
+        ):
             yield batch_norm

@@ -85,7 +85,7 @@ def _planned(
     plan.refused = dict(refused)
     plan.batch_norms = find_batch_norms(traced)
     for batch_norm in plan.batch_norms:
-        batch_norm.problem = refused.get(batch_norm.name, batch_norm.problem)
+        batch_norm.stays = refused.get(batch_norm.name)
     progress = first = True
     while progress:
         before = len(plan.steps)
@@ -113,7 +113,8 @@ def _planned(
 
 
 def _reason(batch_norm: BatchNorm) -> str:
-    if batch_norm.problem is not None:
-        return f"it {batch_norm.problem}"
+    problem = batch_norm.stays or batch_norm.problem
+    if problem is not None:
+        return f"it {problem}"
     reasons = batch_norm.reasons
     return f"backward, it {reasons['backward']}; forward, it {reasons['forward']}"

@@ -13,6 +13,7 @@ import operator
 from torch import fx, nn
 
 from bncheck.convert.plan import Plan
+from bncheck.convert.transparent import counts_padding
 from bncheck.graph import Kind, Node
 from bncheck.model.normalise import TracedCall
 
@@ -44,6 +45,8 @@ def _rests_on_size(plan: Plan, node: Node) -> bool:
     if node.kind in {Kind.INPUT, Kind.OUTPUT, Kind.CONCAT, Kind.IDENTITY, Kind.BATCH_NORM}:
         return False
     if node.shape is not None and 0 in node.shape:  # a slice that has nothing in it at this size
+        return True
+    if node.kind is Kind.POOLING and counts_padding(call):
         return True
     if node.kind is not Kind.RESHAPE:
         return call.from_sizes

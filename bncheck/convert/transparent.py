@@ -61,7 +61,10 @@ def pull(
             return _pull_addition(node, call, labels, table, shift_to)
         case Kind.POOLING:
             axes = _pooled_axes(node, call)
-            reduced = _pooled(node, call, _aligned(node, call, labels), axes, table)
+            reduced = _pooled(call, _aligned(node, call, labels), axes, table)
+            share = _share_of_input(node, call, axes, reduced, table)
+            keys = ("fill", share), ("empty", share)
+            reduced = table.variant(reduced, keys[0], lambda s, t: (s, t / share), keys[1])
             return [reduced.expand(_shape(node.inputs[0]))]
         case Kind.PADDING if _constant_padding(call) is not None:
             return [_pull_padding(node, call, labels, table)]
@@ -97,7 +100,10 @@ def push(
             return _push_addition(node, call, given, table)
         case Kind.POOLING:
             axes = _pooled_axes(node, call)
-            reduced = _pooled(node, call, given[0], axes, table)
+            reduced = _pooled(call, given[0], axes, table)
+            share = _share_of_input(node, call, axes, reduced, table)
+            keys = ("empty", share), ("fill", share)
+            reduced = table.variant(reduced, keys[0], lambda s, t: (s, t * share), keys[1])
             if call.call.name in {"mean", "amax"} and len(_shape(node)) < reduced.dim():
                 reduced = reduced.squeeze(axes)
             return reduced.expand(_shape(node))
@@ -304,8 +310,31 @@ def _aligned(node: Node, call: TracedCall, labels: torch.Tensor) -> torch.Tensor
     return labels
 
 
+def counts_padding(call: TracedCall) -> bool:
+    """Tell whether an average is taken of padding too, or divided by a number of its own."""
+    padding = call.arguments.get("padding", 0)
+    padded = any(padding) if isinstance(padding, tuple | list) else bool(padding)
+    counts = call.arguments.get("count_include_pad", True)
+    return call.call.name.startswith("avg_pool") and bool(
+        (padded and counts) or call.arguments.get("divisor_override")
+    )
+
+
+def _share_of_input(
+    node: Node, call: TracedCall, axes: tuple[int, ...], labels: torch.Tensor, table: LabelTable
+) -> float:
+    """Return what pooling makes of a one everywhere, where these maps have a shift."""
+    if not counts_padding(call) or not bool((table.shifts(distinct(labels)) != 0).any()):
+        return 1.0
+    shape = _shape(node.inputs[0])
+    ones = torch.ones([size if axis in axes else 1 for axis, size in enumerate(shape)])
+    shares: list[float] = call.run([ones.double()]).reshape(-1).tolist()
+    if max(shares) > min(shares) * (1 + 1e-12):
+        raise Blocked("meets average pooling that counts zero padding, which a shift cannot pass")
+    return shares[0]
+
+
 def _pooled(
-    node: Node,
     call: TracedCall,
     labels: torch.Tensor,
     axes: tuple[int, ...],
@@ -313,17 +342,8 @@ def _pooled(
 ) -> torch.Tensor:
     reduced = uniform(labels, axes)
     present = distinct(reduced)
-    if "max" in call.call.name:
-        if bool((table.scales(present) < 0).any()):
-            raise Blocked("meets max pooling, which a negative scale cannot pass")
-    elif call.call.name.startswith("avg_pool") and bool((table.shifts(present) != 0).any()):
-        padding = call.arguments.get("padding", 0)
-        padded = any(padding) if isinstance(padding, tuple | list) else bool(padding)
-        counts = call.arguments.get("count_include_pad", True)
-        if (padded and counts) or call.arguments.get("divisor_override"):
-            raise Blocked(
-                "meets average pooling that counts zero padding, which a shift cannot pass"
-            )
+    if "max" in call.call.name and bool((table.scales(present) < 0).any()):
+        raise Blocked("meets max pooling, which a negative scale cannot pass")
     return reduced
 
 
