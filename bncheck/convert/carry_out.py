@@ -5,14 +5,18 @@ What comes out is run, and runs as the model does, or the steps that are to blam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answers_with
 from bncheck.convert.plan import Plan
 from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import SurgeryFails
+from bncheck.convert.rewrite_exported import rewrite_exported
 from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
 from bncheck.convert.sizes import steps_that_rest_on_size
@@ -29,18 +33,48 @@ def carry_out(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
 
     Raises BNCheckError where the class is to be kept and cannot be.
     """
-    plan, folded = _rewritten(plan, arguments)
+
+    def right_elsewhere(plan: Plan, folded: nn.Module) -> bool:
+        fixed = plan.traced.how != "fx" and type(folded) is not type(plan.traced.model)
+        return answers_alike_elsewhere(plan.traced.model, folded, arguments, fixed)
+
+    return _held(plan, lambda smaller: _rewritten(smaller, arguments), right_elsewhere)
+
+
+def carry_out_exported(plan: Plan, program: ExportedProgram) -> tuple[Plan, ExportedProgram]:
+    """Return the folded program, and the plan without what is wrong at sizes that it takes."""
+    arguments: Arguments = program.example_inputs or ((), {})
+
+    def right_elsewhere(plan: Plan, folded: ExportedProgram) -> bool:
+        fixed = not program.range_constraints
+        return fixed or answers_alike_elsewhere(program.module(), folded.module(), arguments)
+
+    return _held(
+        plan, lambda smaller: (smaller, rewrite_exported(smaller, program)), right_elsewhere
+    )
+
+
+Folded = TypeVar("Folded")
+Rewrite = Callable[[Plan], tuple[Plan, Folded]]
+Judge = Callable[[Plan, Folded], bool]
+
+
+def _held(plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded]) -> tuple[Plan, Folded]:
+    """Return what a plan makes of a model, without the steps that are wrong at other sizes."""
+    plan, folded = rewrite(plan)
     doubtful = steps_that_rest_on_size(plan)
-    if not doubtful or _right_elsewhere(plan, folded, arguments):
+    if not doubtful or right(plan, folded):
         return plan, folded
-    wrong = _wrong_elsewhere(plan, arguments, doubtful)
-    plan, folded = _rewritten(_without(plan, wrong), arguments)
-    if _right_elsewhere(plan, folded, arguments):
+    wrong = _wrong(plan, rewrite, right, doubtful)
+    plan, folded = rewrite(_without(plan, wrong))
+    if right(plan, folded):
         return plan, folded
-    return _rewritten(_without(plan, [*wrong, *steps_that_rest_on_size(plan)]), arguments)
+    return rewrite(_without(plan, [*wrong, *steps_that_rest_on_size(plan)]))
 
 
-def _wrong_elsewhere(plan: Plan, arguments: Arguments, doubtful: list[str]) -> list[str]:
+def _wrong(
+    plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded], doubtful: list[str]
+) -> list[str]:
     """Return those of the BatchNorms whose removal is wrong at another size, by halving."""
     wrong: list[str] = []
     groups, tries = [doubtful], 0
@@ -49,23 +83,16 @@ def _wrong_elsewhere(plan: Plan, arguments: Arguments, doubtful: list[str]) -> l
         tries += 1
         if tries > TRIES:
             wrong += group
-        elif tries == 1 or not _right_without(plan, arguments, set(doubtful).difference(group)):
-            half = len(group) // 2
-            if half:
-                groups += [group[half:], group[:half]]
-            else:
-                wrong += group
+            continue
+        others = sorted(set(doubtful).difference(group))
+        if others and right(*rewrite(_without(plan, others))):
+            continue
+        half = len(group) // 2
+        if half:
+            groups += [group[half:], group[:half]]
+        else:
+            wrong += group
     return wrong
-
-
-def _right_without(plan: Plan, arguments: Arguments, refused: set[str]) -> bool:
-    smaller, folded = _rewritten(_without(plan, sorted(refused)), arguments)
-    return _right_elsewhere(smaller, folded, arguments)
-
-
-def _right_elsewhere(plan: Plan, folded: nn.Module, arguments: Arguments) -> bool:
-    fixed = plan.traced.how != "fx" and type(folded) is not type(plan.traced.model)
-    return answers_alike_elsewhere(plan.traced.model, folded, arguments, fixed)
 
 
 def _without(plan: Plan, names: list[str]) -> Plan:

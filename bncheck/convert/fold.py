@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from bncheck.convert.carry_out import carry_out
+from bncheck.convert.carry_out import carry_out, carry_out_exported
 from bncheck.convert.copies import bake, copy_of, may_be_baked
 from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answers_with
 from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
 from bncheck.convert.plan import FoldOptions, Plan
 from bncheck.convert.planner import make_plan
-from bncheck.convert.rewrite_exported import rewrite_exported
+from bncheck.convert.state import left_as_it_was, restore
 from bncheck.errors import BNCheckError
 from bncheck.model.guess import guess_inputs
 from bncheck.model.trace import UntraceableError, trace, trace_program
@@ -65,7 +64,7 @@ def fold(
     """
     require_foldable(model)
     options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial)
-    with left_as_it_was(model):
+    with left_as_it_was(model) as before:
         if example_inputs is None and not example_kwargs:
             example_inputs = guess_inputs(model)
         inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
@@ -77,6 +76,7 @@ def fold(
         except UntraceableError as problem:
             folded = _fold_parts(start, inputs, keywords, options, str(problem))
         verification = compare(model, folded.model, inputs, keywords) if verify else None
+    restore(folded.model, before)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 
@@ -166,17 +166,18 @@ def fold_exported(
     example inputs of its own.
     """
     options = FoldOptions(bake_parametrizations, duplicate_shared)
-    traced = trace_program(program)
-    plan = make_plan(traced, options)
-    if not plan.batch_norms:
-        raise BNCheckError("this program holds no BatchNorm, so there is nothing to fold")
-    folded = rewrite_exported(plan, program)
-    verification = None
-    if verify:
-        own_inputs, own_keywords = program.example_inputs or ((), {})
-        if example_inputs is None and example_kwargs is None:
-            example_inputs, example_kwargs = own_inputs, own_keywords
-        verification = compare(program, folded, as_arguments(example_inputs), example_kwargs)
+    with left_as_it_was(program) as before:
+        plan = make_plan(trace_program(program), options)
+        if not plan.batch_norms:
+            raise BNCheckError("this program holds no BatchNorm, so there is nothing to fold")
+        plan, folded = carry_out_exported(plan, program)
+        verification = None
+        if verify:
+            own_inputs, own_keywords = program.example_inputs or ((), {})
+            if example_inputs is None and example_kwargs is None:
+                example_inputs, example_kwargs = own_inputs, own_keywords
+            verification = compare(program, folded, as_arguments(example_inputs), example_kwargs)
+    restore(folded, before)
     return FoldResult(folded, tuple(plan.steps), tuple(plan.refusals), verification, "export", True)
 
 
@@ -203,25 +204,6 @@ def require_foldable(model: nn.Module) -> None:
         raise BNCheckError(
             f"{name} is in train mode, where BatchNorm cannot be folded: call eval() first"
         )
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Put the model's buffers and the random state back after it has run."""
-    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    old = before.get(name)
-                    if old is not None and not _same(old, buffer):
-                        buffer.copy_(old)
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _may_hold_batch_norm(module: nn.Module) -> bool:

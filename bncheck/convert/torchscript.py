@@ -17,6 +17,7 @@ from torch import nn
 
 from bncheck.convert.algebra import Weights, batch_norm_map, rounding_problem, scale_output
 from bncheck.convert.outcome import Conversion, Refusal, Step
+from bncheck.convert.state import left_as_it_was, restore
 from bncheck.errors import BNCheckError
 from bncheck.model.script_graph import (
     Attribute,
@@ -77,9 +78,26 @@ def fold_torchscript(
     Parameters keep their names. A layer that had no bias gets one as a parameter of the root,
     named after the layer. The module given is left as it was.
 
-    Raises BNCheckError where there is no BatchNorm, or the module does not run on the inputs.
+    Raises BNCheckError where there is no BatchNorm, one is in train mode, or the module does not
+    run on the inputs.
     """
     arguments = (as_arguments(example_inputs), dict(example_kwargs or {}))
+    _require_eval(module)
+    with left_as_it_was(module) as before:
+        folded, steps, refusals = _folded(module, arguments)
+        verification = compare(module, folded, *arguments) if verify else None
+    restore(folded, before)
+    return Conversion(folded, tuple(steps), tuple(refusals), verification)
+
+
+def _require_eval(module: Any) -> None:
+    """Raise BNCheckError for a BatchNorm in train mode, which the rewritten graph would not be."""
+    for name, part in module.named_modules():
+        if "running_mean" in dict(part.named_buffers(recurse=False)) and part.training:
+            raise BNCheckError(f"{name or 'the module'} is in train mode: call eval() first")
+
+
+def _folded(module: Any, arguments: Any) -> tuple[Any, list[Step], list[Refusal]]:
     script = _read(module, arguments)
     forward = script.module._c._get_method("forward").graph
     found = [node for node in _in_order(forward) if node.kind() == BATCH_NORM]
@@ -97,9 +115,7 @@ def fold_torchscript(
             steps.append(Step(name, _fold_one(script, node, statistics), "backward"))
         except _StaysError as reason:
             refusals.append(Refusal(name, str(reason)))
-    folded = reloaded(simplified(script.module))
-    verification = compare(module, folded, *arguments) if verify else None
-    return Conversion(folded, tuple(steps), tuple(refusals), verification)
+    return reloaded(simplified(script.module)), steps, refusals
 
 
 def _read(module: Any, arguments: Any) -> _Script:

@@ -274,10 +274,11 @@ class _Builder:
         elif kind == "space" and len(shape) > 1 and 2 * shape[1] <= 8:
             longer = (shape[0], 2 * shape[1], *shape[2:])
             self.add("concat", [source, self.choose(*equal)], longer, options=(2,))
-        elif kind in ("add", "subtract", "multiply") and len(equal) > 1:
-            # Not with itself: x + x is a constant factor in disguise, and x - x is nothing.
-            other = self.choose(*(index for index in equal if index != source))
-            self.add(kind, [source, other], shape)
+        elif kind in ("add", "subtract", "multiply"):
+            # x - x is nothing, at which no BatchNorm is missed.
+            others = [index for index in equal if index != source or kind != "subtract"]
+            if others:
+                self.add(kind, [source, self.choose(*others)], shape)
 
     def arrange(self, source):
         """Move elements, or take some of them."""

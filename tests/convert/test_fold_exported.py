@@ -76,3 +76,23 @@ def test_a_program_is_folded_and_stays_one(dynamic, tmp_path):
         "assert 'bncheck' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_program_with_one_norm_in_train_mode_is_left_as_it_was():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4))
+    model.eval()[3].train()
+    program = torch.export.export(model, (torch.randn(2, 3, 6, 6),))
+    before = {name: tensor.clone() for name, tensor in program.state_dict.items()}
+
+    result = fold_exported(program)
+
+    assert [step.batch_norm for step in result.steps] == ["1"]
+    assert "train mode" in result.refusals[0].reason
+    for name, tensor in before.items():
+        assert torch.equal(program.state_dict[name], tensor)
+        assert (
+            name not in result.model.state_dict
+            or name.startswith(("0.", "1."))
+            or torch.equal(result.model.state_dict[name], tensor)
+        )

@@ -197,3 +197,13 @@ def test_nothing_to_fold_and_an_input_that_does_not_fit() -> None:
         fold_torchscript(module, x)
     with pytest.raises(BNCheckError, match="does not run on the example input"):
         fold_torchscript(module, x[:, :3])
+
+
+def test_module_with_a_norm_in_train_mode_is_refused_and_left_as_it_was():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    network[1].train()
+    module = torch.jit.script(network)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(BNCheckError, match="1 is in train mode"):
+        fold_torchscript(module, torch.randn(2, 3, 6, 6))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
