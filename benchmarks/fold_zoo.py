@@ -62,7 +62,7 @@ class Folded:
     """What making it took."""
 
 
-LONGEST = 1.0
+LONGEST = 0.5
 """Seconds of CPU that a forward pass may be expected to take for its latency to be measured."""
 
 
@@ -231,7 +231,7 @@ def _latency(
     if batch * (time.process_time() - start) > LONGEST:
         return None
     if batch != 1 and tool == "onnxruntime":  # exported for the batch of its example
-        if folded.seconds > 10 * LONGEST:
+        if folded.seconds > 10:
             return None
         folded = convert(copy.deepcopy(model), inputs)
     runs = {"before": model, "after": folded.run}
