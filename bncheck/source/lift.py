@@ -19,7 +19,7 @@ from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.mentions import mentioned
 from bncheck.source.interpret.names import Names
-from bncheck.source.interpret.statements import function_maker
+from bncheck.source.interpret.statements import function_maker, sequence
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Arguments,
@@ -141,6 +141,8 @@ class _Reader:
             make_class,
             lambda frame, node: expression(node)(frame),
             lambda machine, module: Frame(machine, module, is_module=True),
+            lambda frame, node: sequence([node])(frame),
+            lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
 
     def factories(self, module: SourceModule, variant: int) -> Iterator[LayerGraph]:

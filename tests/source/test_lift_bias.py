@@ -440,6 +440,51 @@ class Net(nn.Module):
     def loss(self, x):
         return self.judge(self.body(x).mean((2, 3)))
 """,
+    "a registry filled by decorators": """
+from collections import namedtuple
+import inspect
+
+class Registry:
+    Entry = namedtuple("Entry", ("note", "value"))
+    def __init__(self):
+        self.entries = {}
+    def register(self, name):
+        def add(function):
+            self.entries[name.upper()] = self.Entry(function.__doc__, function)
+            return function
+        return add
+    def __getitem__(self, arguments):
+        name, *arguments = arguments
+        return self.entries[name.upper()].value(*arguments)
+    def __getattr__(self, name):
+        if name in self.entries:
+            return name
+        raise AttributeError(name)
+
+LAYERS = Registry()
+TABLE = {}
+TABLE["linear"] = nn.Linear
+
+@LAYERS.register("conv")
+def convolution(dimensions):
+    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+
+@LAYERS.register("batch")
+def norm(dimensions):
+    return (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimensions - 1]
+
+class Net(nn.Module):
+    def __init__(self, dimensions=2, norm="batch"):
+        super().__init__()
+        kind = LAYERS[norm, dimensions]
+        given = {}
+        if "num_features" in inspect.signature(kind).parameters:
+            given["num_features"] = 8
+        self.body = nn.Sequential(LAYERS[LAYERS.CONV, dimensions](3, 8, 3), kind(**given))  # yes
+        self.head = nn.Sequential(TABLE["linear"](8, 8), nn.BatchNorm1d(8))  # yes
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):

@@ -129,6 +129,11 @@ def instance_attribute(
         if value.layer is not None and name in value.layer.attributes and name != "training":
             return value.layer.attributes[name]
         return module_method(value, name)
+    if value.cls is not None and isinstance(find(value.cls, "__getattr__"), Function):
+        from bncheck.source.interpret.calls import call
+
+        getter = bind(machine, find(value.cls, "__getattr__"), value, value.cls, site)
+        return call(machine, getter, Arguments([name]), site)
     return UNKNOWN
 
 

@@ -14,6 +14,7 @@ from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.functional import torch_function
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.reflection import named_tuple, signature_of
 from bncheck.source.interpret.sequences import (
     ROUNDS,
     items_of,
@@ -320,6 +321,9 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "builtins.set": (frozenset,),
     "torch.Tensor": (Tensor, Parameter),
     "typing.Sequence": (tuple, List, str),
+    "typing.Collection": (tuple, List, str, Dictionary, frozenset),
+    "typing.Hashable": (tuple, str, int, float, frozenset, Class, Function, Instance),
+    "enum.EnumMeta": (),
     "typing.Iterable": (tuple, List, str, Dictionary, frozenset),
     "typing.Callable": (Function, Class, Partial),
     "typing.Mapping": (Dictionary,),
@@ -342,6 +346,8 @@ def _is_one(value: object, wanted: list[object]) -> bool | None:
 def _is(value: object, kind: object) -> bool | None:
     if isinstance(kind, External):
         name = kind.name.replace("collections.abc.", "typing.")
+        if name == "enum.EnumMeta" and isinstance(value, (Class, External)):
+            return None
         if name in _TYPES:
             if isinstance(value, External):
                 # Of what is outside the project, only torch.nn's names are known to be classes.
@@ -602,6 +608,8 @@ _CALLS: Final[dict[str, Call]] = {
     "builtins.print": lambda m, a, s: None,
     **{f"re.{name}": _regular_expression(name) for name in ("split", "findall", "sub")},
     "functools.partial": _partial,
+    "collections.namedtuple": named_tuple,
+    "inspect.signature": signature_of,
     "copy.deepcopy": _deep_copy,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.utils.checkpoint.checkpoint_sequential": _checkpoint_sequential,

@@ -100,9 +100,9 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
         from bncheck.source.interpret.calls import call
 
         call(machine, bind(machine, found, instance, cls, site), arguments, site)
-    elif isinstance(found, External):
+    elif isinstance(found, External) and not _has_fields(cls):
         initialise_external(machine, instance, found, arguments)
-    elif cls.fields and any(name.endswith("dataclass") for name in cls.decorators):
+    elif _has_fields(cls):
         _fill_fields(machine, instance, cls, arguments)
     elif find(cls, "__new__") is not MISSING or cls.decorators:
         return UNKNOWN
@@ -111,6 +111,14 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
     if instance.layer is not None and "bias" in instance.layer.attributes:
         note(instance.layer, "bias_argument", _bias_argument(cls))
     return instance
+
+
+def _has_fields(cls: Class) -> bool:
+    """Tell whether a class's constructor takes its annotated names, as a dataclass's does."""
+    return bool(cls.fields) and (
+        any(name.endswith("dataclass") for name in cls.decorators)
+        or External("typing.NamedTuple") in cls.order
+    )
 
 
 def _bias_argument(cls: Class) -> object:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.source.interpret.effects import effects, may_be_registry
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Either,
@@ -49,6 +50,8 @@ class Names:
     make_class: Callable[[Frame, cst.ClassDef], object]
     evaluate: Callable[[Frame, cst.BaseExpression], object]
     make_frame: Callable[[Machine, SourceModule], Frame]
+    run_statement: Callable[[Frame, cst.CSTNode], object]
+    call: Callable[[Machine, object, object], object]
     recipes: dict[object, Recipe] = field(default_factory=dict)
     """How objects were constructed, by class and arguments."""
     constructed: dict[Class, None] = field(default_factory=dict)
@@ -103,9 +106,31 @@ class Names:
             case Defined(module=module, binding=binding):
                 if id(binding) not in self._made:
                     self._made[id(binding)] = UNKNOWN
-                    self._made[id(binding)] = self._define(binding, module, machine)
+                    made = self._made[id(binding)] = self._define(binding, module, machine)
+                    if may_be_registry(made) and len(module.bindings[meaning.name]) == 1:
+                        self._fill(made, meaning.name, module, machine)
                 return self._made[id(binding)]
         return UNKNOWN
+
+    def _fill(self, made: object, name: str, module: SourceModule, machine: Machine) -> None:
+        """Run what the module's other statements do to a value, as far as that is understood."""
+        self._globals[module.path, name] = made
+        graph, machine.graph = machine.graph, None
+        doubts, machine.doubts = machine.doubts, {}
+        frame = self.frame(machine, module)
+        try:
+            for statement in effects(module, name):
+                try:
+                    if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
+                        value = self.look_up(statement.name.value, machine, module)
+                        for decorator in statement.decorators:
+                            self.call(machine, self.evaluate(frame, decorator.decorator), value)
+                    else:
+                        self.run_statement(frame, statement)
+                except PathEndsError:
+                    continue
+        finally:
+            machine.graph, machine.doubts = graph, doubts
 
     def _define(self, binding: object, module: SourceModule, machine: Machine) -> object:
         frame = self.frame(machine, module)
