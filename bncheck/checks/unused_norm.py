@@ -15,16 +15,32 @@ def unused_norm(graph: LayerGraph) -> Iterator[Match]:
     if not graph.complete:
         return
     applied = {id(node.layer) for node in graph.nodes if node.layer is not None}
-    for layer in graph.layers:
+    containers: set[str] = set()
+    held = [(layer.name, layer) for layer in graph.layers] + list(graph.apart.items())
+    for name, layer in held:
         if (
             layer.kind is Kind.BATCH_NORM
             and layer.site is not None
-            and layer.name
+            and name
             and id(layer) not in applied
             and layer.get("mentioned") is False
         ):
+            container = _container(name)
+            if container in containers:
+                continue  # One finding for all that it holds.
+            if container:
+                containers.add(container)
             yield Match(
                 layer.site,
-                f"{layer.name} is constructed, but the forward pass never applies it",
+                f"{container or name} is constructed, but the forward pass never applies it",
                 "apply it or remove it; its running statistics stay at their initial values",
             )
+
+
+def _container(name: str) -> str:
+    """Return the attribute of a Sequential or list that holds a layer; empty where none does."""
+    steps = name.split(".")
+    while steps and steps[-1].isdigit():
+        steps.pop()
+    holder = ".".join(steps)
+    return holder if holder != name else ""

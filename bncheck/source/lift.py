@@ -304,6 +304,7 @@ class _Reader:
     def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
         applied = {id(node.layer) for node in graph.nodes}
         own: dict[int, Layer] = {id(layer): layer for layer in graph.layers}
+        names = {id(layer): layer.name for layer in graph.layers}
         patterns: set[int] = set()
         todo: list[Instance] = [root]
         while todo:
@@ -321,7 +322,8 @@ class _Reader:
                     patterns.add(id(part.recipe))
                 for found in self._with_parts(machine, part, graph.name):
                     for layer in found.layers:
-                        own.pop(id(layer), None)
+                        if own.pop(id(layer), None) is not None:
+                            graph.apart[names[id(layer)]] = layer
                     yield found
         graph.layers = list(own.values())
 

@@ -1,4 +1,4 @@
-"""Whether code that is not interpreted may use a layer: a look at names, file by file.
+"""Whether code that is not interpreted may use a layer: a look at names, class by class.
 
 A network's forward may be understood fully and not apply a layer that another method, another
 class or a script applies. Only a layer whose name nobody writes is surely unused.
@@ -7,7 +7,7 @@ class or a script applies. Only a layer whose name nobody writes is surely unuse
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,38 +15,41 @@ from bncheck.graph import UNKNOWN, Unknown
 from bncheck.source.interpret.values import Class, Either, Instance
 from bncheck.source.project import Project
 
+_CLASS = re.compile(r"^([ \t]*)class\s+(\w+)\s*(?:\(([^)]*)\))?\s*:", re.MULTILINE)
+
 
 def mentioned(root: Instance, name: str, project: Project) -> bool | Unknown:
     """Tell whether code reads the attribute that holds the layer `name` of a network.
 
-    `name` is dotted, from the root. UNKNOWN where the layer is no attribute of a class of the
-    project, such as a child of a Sequential.
+    `name` is dotted, from the root. A child of a Sequential or a list is held by the attribute
+    that holds the container. UNKNOWN where no class of the project holds it.
     """
-    holder, _, attribute = name.rpartition(".")
-    owner = _descend(root, holder.split(".") if holder else [])
-    if owner is None or owner.cls is None or attribute.isdigit():
+    path = name.split(".")
+    holders = [root]
+    for step in path[:-1]:
+        below = _below(holders[-1], step)
+        if below is None:
+            return UNKNOWN
+        holders.append(below)
+    owner, attribute = holders.pop(), path.pop()
+    while owner.cls is None and holders:
+        owner, attribute = holders.pop(), path.pop()
+    if owner.cls is None or attribute.isdigit():
         return UNKNOWN
     classes = [ancestor for ancestor in owner.cls.order if isinstance(ancestor, Class)]
-    own_files = {cls.module.path: cls.module.text for cls in classes}
     names = {cls.name for cls in classes}
-    return any(_reads(text, attribute) for text in own_files.values()) or any(
-        _reads_on_others(text, attribute)
-        for text in _texts(project, names)
-        if text not in own_files.values()
-    )
+    texts = {cls.module.text for cls in classes} | set(_texts(project, names))
+    related = _relatives(names, texts)
+    return any(_reads(text, attribute, related) for text in texts)
 
 
-def _descend(root: Instance, path: Iterable[str]) -> Instance | None:
-    """Follow attribute names from an instance; None where one is not surely an instance."""
-    for name in path:
-        value = root.state.get(name)
-        if isinstance(value, Either):
-            found = [option for option in value.options if isinstance(option, Instance)]
-            value = found[0] if len(found) == 1 else None
-        if not isinstance(value, Instance):
-            return None
-        root = value
-    return root
+def _below(holder: Instance, name: str) -> Instance | None:
+    """Return what an attribute holds; None where it is not surely an instance."""
+    value = holder.state.get(name)
+    if isinstance(value, Either):
+        found = [option for option in value.options if isinstance(option, Instance)]
+        value = found[0] if len(found) == 1 else None
+    return value if isinstance(value, Instance) else None
 
 
 def _texts(project: Project, names: set[str]) -> Iterable[str]:
@@ -58,14 +61,57 @@ def _texts(project: Project, names: set[str]) -> Iterable[str]:
             yield text
 
 
+def _relatives(names: set[str], texts: set[str]) -> frozenset[str]:
+    """Return the classes, those that inherit from them, and what these inherit from besides."""
+    related = set(names)
+    known = [parts for text in texts for parts in _classes(text)]
+    grown = True
+    while grown:
+        grown = False
+        for name, bases, _ in known:
+            if name not in related and related & bases:
+                related |= {name, *bases}
+                grown = True
+    return frozenset(related)
+
+
+def _reads(text: str, attribute: str, related: frozenset[str]) -> bool:
+    """Tell whether a text reads an attribute of one of the classes, or quotes its name.
+
+    What another class reads on its own `self` is an attribute of its own.
+    """
+    if attribute not in text:
+        return False
+    if _reads_in(text, attribute, of_self=False):
+        return True
+    classes = list(_classes(text))
+    inside = [body for _, _, body in classes]
+    own = [body for name, _, body in classes if name in related]
+    if any(_reads_in(body, attribute) for body in own):
+        return True
+    for body in sorted(inside, key=len, reverse=True):
+        text = text.replace(body, "")
+    return _reads_in(text, attribute)
+
+
 @lru_cache(maxsize=4096)
-def _reads(text: str, attribute: str) -> bool:
+def _reads_in(text: str, attribute: str, *, of_self: bool = True) -> bool:
     """Tell whether a text reads an attribute, other than storing it, or quotes its name."""
-    read = rf"\.{attribute}\b(?!\s*(?::[^=\n]+)?=[^=])"
+    owner = "" if of_self else r"(?<!\bself)"
+    read = rf"{owner}\.{attribute}\b(?!\s*(?::[^=\n]+)?=[^=])"
     return re.search(rf"{read}|['\"]{attribute}\b", text) is not None
 
 
-@lru_cache(maxsize=4096)
-def _reads_on_others(text: str, attribute: str) -> bool:
-    read = rf"(?<!\bself)\.{attribute}\b(?!\s*=[^=])"
-    return re.search(rf"{read}|['\"]{attribute}\b", text) is not None
+@lru_cache(maxsize=256)
+def _classes(text: str) -> tuple[tuple[str, frozenset[str], str], ...]:
+    """Return the name, the names of the bases and the body of each class in a text."""
+    return tuple(_each_class(text))
+
+
+def _each_class(text: str) -> Iterator[tuple[str, frozenset[str], str]]:
+    for found in _CLASS.finditer(text):
+        indent, name, bases = found.groups()
+        after = re.compile(rf"^[ \t]{{0,{len(indent)}}}[^\s#)\]}}]", re.MULTILINE)
+        ending = after.search(text, found.end())
+        body = text[found.end() : ending.start() if ending else len(text)]
+        yield name, frozenset(re.findall(r"(\w+)\s*(?:,|$)", bases or "")), body
