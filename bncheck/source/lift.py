@@ -222,7 +222,11 @@ class _Reader:
             else:
                 return
             for option in options(made):
-                if isinstance(option, Instance) and option.is_module and option.layer is None:
+                if (
+                    isinstance(option, Instance)
+                    and option.is_module
+                    and (option.layer is None or _forward(option) is not None)
+                ):
                     was_read = True
                     for graph in self._with_parts(machine, option, name):
                         graph.symbolic = symbolic
