@@ -180,8 +180,7 @@ class LayerGraph:
     symbolic: bool = False
     """Whether the network's parameters are symbols, since no call that gives them was seen."""
     apart: dict[str, Layer] = field(default_factory=dict)
-    """By name here: layers of parts that this forward does not reach, read as networks of their own.
-    """
+    """By name: layers of parts that this forward does not reach, read as networks of their own."""
     guessed: bool = False
     """Whether a number of layers, and with it what doubles from one to the next, was assumed."""
     _uses: dict[int, list[Node]] = field(default_factory=dict, repr=False)

@@ -53,7 +53,9 @@ def _channels(node: Node) -> object:
         if node.kind is Kind.LINEAR:
             return node.get("out_channels") if _is_flat(node) else UNKNOWN
         if node.kind is Kind.BATCH_NORM:
-            return node.get("num_features")
+            # One that is wrong itself tells of no other: it will be given what reaches it.
+            reaching = _channels(node.inputs[0]) if len(node.inputs) == 1 else UNKNOWN
+            return node.get("num_features") if reaching is UNKNOWN else reaching
         if node.kind is Kind.JOIN:
             found = {_channels(source) for source in node.inputs}
             return found.pop() if len(found) == 1 else UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Match
+from bncheck.findings import Confidence, Match
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, direct_producer, only_consumer
 
 _NORMS = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM, Kind.GROUP_NORM, Kind.LAYER_NORM})
@@ -27,6 +27,8 @@ def norm_after_norm(graph: LayerGraph) -> Iterator[Match]:
             norm.layer.site,
             f"BatchNorm normalises what a {_name(first.kind)} has just normalised",
             "keep one of the two",
+            # LayerNorm is over other dimensions: both have an effect.
+            Confidence.POSSIBLE if first.kind is Kind.LAYER_NORM else Confidence.PROVEN,
         )
 
 
