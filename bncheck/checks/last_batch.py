@@ -8,7 +8,7 @@ from bncheck.batches import Feeding, feedings
 from bncheck.checks import check
 from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
 from bncheck.graph import Site
-from bncheck.timeline import Branch, Event, Step, Timeline, children
+from bncheck.timeline import Branch, Event, Step, Timeline, WrapKind, children
 
 
 @check("BN302", Timeline)
@@ -24,6 +24,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or feeding.batch_size == 1
             or feeding.model.one_value_norm is not True
             or not feeding.normalises_by_batch
+            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)  # It counts the samples of all processes.
             or _looks_at_the_size(feeding.loop.steps)
         ):
             continue

@@ -15,6 +15,7 @@ from bncheck.source.timeline import (
     expressions,
     external,
     ingredients,
+    known,
     members,
     networks,
     statements,
@@ -42,7 +43,16 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
-from bncheck.timeline import BackwardCall, Call, Model, OptimizerStep, Origin, matters
+from bncheck.timeline import (
+    BackwardCall,
+    Call,
+    Model,
+    OptimizerStep,
+    Origin,
+    Wrap,
+    WrapKind,
+    matters,
+)
 
 _TENSOR_METHODS = frozenset(
     """
@@ -256,6 +266,9 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     network = classes.is_network(run.project, cls)
     name = cls.node.name.value
     qualified = f"{cls.module.name}.{name}"
+    wrapped = _wrapped(run, node, cls, arguments)
+    if wrapped is not None:
+        return wrapped
     if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
         made = Instance(cls)
         _initialise(run, node, cls, made, arguments)
@@ -279,6 +292,25 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
     return value
+
+
+def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Models | None:
+    """Return the network that a project's own DataParallel is put around; None: it is no such.
+
+    One of its own threads may well synchronise BatchNorm, so it is none of torch's.
+    """
+    given = arguments.get(0, "module")
+    if not isinstance(given, Models):
+        return None
+    for base in classes.ancestry(run.project, cls).external:
+        kind = known.WRAPPERS.get(base)
+        if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
+            kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER
+            keywords = external.constant_keywords(arguments)
+            for model in given.models:
+                run.emit(Wrap(run.site(node), model, kind, keywords))
+            return given
+    return None
 
 
 def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:

@@ -173,7 +173,7 @@ def _on_a_model(
         first = run.promote(first)
     if not isinstance(first, Models):
         return None
-    keywords = _keywords(arguments)
+    keywords = constant_keywords(arguments)
     if name in known.EXPORTERS:
         for model in first.models:
             if name == "torch.jit.script":
@@ -250,7 +250,8 @@ def _copy(
     return copied
 
 
-def _keywords(arguments: Arguments) -> dict[str, object]:
+def constant_keywords(arguments: Arguments) -> dict[str, object]:
+    """Return keyword arguments that are constants, the others but networks as UNKNOWN."""
     return {
         keyword: value.value if isinstance(value, Constant) else UNKNOWN
         for keyword, value in arguments.keywords.items()
