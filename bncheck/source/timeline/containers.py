@@ -11,7 +11,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import ingredients, known
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Container, Members, Models, Opaque, Value
+from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
 from bncheck.timeline import Assembled, Fact, Model, Origin
 
 if TYPE_CHECKING:
@@ -49,6 +49,34 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
         run.parts[made, "[]"] = parts[0]
         made.holds_batch_norm = parts[0].holds_batch_norm
     return value
+
+
+def add(made: Model, values: list[Value]) -> None:
+    """Note what is put into a container of layers after it was made."""
+    for value in values:
+        for part in _layers([value]):
+            fact, kinds = _fact(part)
+            if fact is True or made.holds_batch_norm is False:
+                made.holds_batch_norm = fact
+            made.norm_kinds |= kinds
+
+
+def _layers(values: list[Value]) -> Iterator[Value]:
+    for value in values:
+        if isinstance(value, Container):
+            yield from _layers(list(value.elements))
+        elif not isinstance(value, Constant):
+            yield value
+
+
+def _fact(part: Value) -> tuple[Fact, frozenset[str]]:
+    match part:
+        case Models(models=[model]):
+            return model.holds_batch_norm, model.norm_kinds
+        case Opaque(type_name=name) if name.startswith("torch.nn."):
+            kind = name.rpartition(".")[2]
+            return kind in known.BATCH_NORMS, frozenset({kind} & known.BATCH_NORMS)
+    return UNKNOWN, frozenset()
 
 
 def _collected(run: Run, node: cst.Call) -> Iterator[cst.BaseExpression]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, classes, external
+from bncheck.source.timeline import calls, classes, containers, external
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers, names_in_order
 from bncheck.source.timeline.values import (
@@ -166,6 +166,8 @@ def method(
         case "save":
             external.save_script(run, model)
             return Opaque()
+        case "append" | "extend" | "insert" | "add_module" if _is_container(model):
+            containers.add(model, arguments.all())
         case _ if name in _FORWARDS:
             return forward(run, node, own, arguments)
         case _ if name in _RETURN_SELF:
@@ -207,6 +209,10 @@ def _apply(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> None
         calls.follow(run, node, function, members)
     elif function is not None:
         run.escape(node, [Models((model,))], "apply")
+
+
+def _is_container(model: Model) -> bool:
+    return model.type_name in {"torch.nn.ModuleList", "torch.nn.ModuleDict", "torch.nn.Sequential"}
 
 
 def _other_method(
