@@ -21,6 +21,8 @@ from bncheck.timeline import (
     Escape,
     Event,
     Exit,
+    Export,
+    ForwardCall,
     Leave,
     Loop,
     Made,
@@ -51,7 +53,7 @@ class ModeFact:
     carried: bool = False
     """Whether it comes from an earlier round of a loop."""
     doubtful: bool = False
-    """Whether a branch that was passed by calls `train()`: the paths may be correlated."""
+    """Whether another way of a branch calls `train()`: the paths may be correlated."""
 
 
 Facts = frozenset[ModeFact]
@@ -74,10 +76,15 @@ class ModeFlow:
 
     timeline: Timeline
     _before: dict[ModelEvent, set[ModeFact]] = field(default_factory=lambda: defaultdict(set))
+    _parts_in_eval: set[ModelEvent] = field(default_factory=set)
 
     def before(self, event: ModelEvent) -> Facts:
         """Return the modes that the event's model may be in; empty: it is never reached."""
         return frozenset(self._before.get(event, ()))
+
+    def parts_in_eval(self, event: ModelEvent) -> bool:
+        """Tell whether some path puts a part of the event's model, and not all of it, in eval."""
+        return event in self._parts_in_eval
 
     def run(self) -> None:
         """Follow the whole timeline."""
@@ -126,7 +133,8 @@ class ModeFlow:
                 trains = any(f.mode is Mode.TRAIN and f not in before for f in facts)
                 if trains:
                     joined[model] = frozenset(
-                        replace(f, doubtful=True) if f in before else f for f in facts
+                        replace(f, doubtful=True) if f in before or f.mode is Mode.EVAL else f
+                        for f in facts
                     )
         return joined, exits
 
@@ -180,6 +188,13 @@ class ModeFlow:
     def _event(self, event: Event, state: State) -> None:
         if isinstance(event, ModelEvent):
             self._before[event] |= self._get(state, event.model)
+            if isinstance(event, ForwardCall | Export) and any(
+                fact.mode is Mode.EVAL
+                for model, facts in state.items()
+                if model is not event.model and model.within(event.model)
+                for fact in facts
+            ):
+                self._parts_in_eval.add(event)
         match event:
             case Made(model=model):
                 state[model] = initial(model)

@@ -70,6 +70,18 @@ def in_training_loop(occurrence: Occurrence) -> bool:
     return bool(loops) and trains(loops[-1].steps)
 
 
+def in_training_step(occurrence: Occurrence) -> bool:
+    """Tell whether it is part of a training step, in a loop of its own such as `range(T)` too."""
+    if in_training_loop(occurrence):
+        return True
+    inside = occurrence.inside
+    around = [block for block in inside if isinstance(block, Loop | Call)][-2:]
+    match around:
+        case [Loop() as outer, Loop(loader=None, over=over)]:
+            return not speaks_of_evaluation(over) and _trains_beside(outer.steps)
+    return False
+
+
 def is_evaluation_loop(occurrence: Occurrence) -> bool:
     """Tell whether the innermost loop goes over evaluation data and makes no training step."""
     loops = occurrence.loops
@@ -133,6 +145,16 @@ def has_weights(timeline: Timeline, model: Model) -> bool:
             return True
         current = current.parent
     return any(True for _ in events_on(timeline, model, LoadWeights))
+
+
+def may_have_weights(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model that was never trained is more than freshly made."""
+    current: Model | None = model
+    while current is not None:
+        if current.pretrained is not False:
+            return True
+        current = current.parent
+    return has_weights(timeline, model)
 
 
 def is_optimized(timeline: Timeline, model: Model) -> bool:

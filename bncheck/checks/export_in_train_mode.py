@@ -30,8 +30,9 @@ def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
             continue
         if managed(timeline, event.model):
             continue
-        facts = mode_flow(timeline).before(event)
-        if not never_in_eval(facts):
+        flow = mode_flow(timeline)
+        facts = flow.before(event)
+        if not never_in_eval(facts) or flow.parts_in_eval(event):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
         trained = any(fact.trained for fact in facts)

@@ -9,7 +9,7 @@ from bncheck.checks import check
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
 from bncheck.timeline import ForwardCall, Mode, ModeChange, Occurrence, Target, Timeline
-from bncheck.usage import confidence, in_training_loop, managed
+from bncheck.usage import confidence, in_training_step, managed
 
 _DROPOUT = re.compile(
     r"(?:^|[_\W])mc(?:[_\W]|$)|mcd|monte|dropout|bayes|uncertain|stochastic|epistemic|"
@@ -24,7 +24,7 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
     for occurrence, event in timeline.of(ForwardCall) if timeline.of(ModeChange) else ():
         if managed(timeline, event.model):
             continue
-        if occurrence.gradient is not False or in_training_loop(occurrence) or event.discarded:
+        if occurrence.gradient is not False or in_training_step(occurrence) or event.discarded:
             continue
         if not _speaks_of_dropout(timeline, occurrence):
             continue

@@ -21,8 +21,10 @@ from bncheck.usage import (
     has_weights,
     in_evaluation_function,
     in_training_loop,
+    in_training_step,
     is_evaluation_loop,
     managed,
+    may_have_weights,
     speaks_of_evaluation,
     trains_at_all,
 )
@@ -46,8 +48,11 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         how = _inference(timeline, occurrence, event)
         if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
             continue
-        facts = mode_flow(timeline).before(event)
-        sure = never_in_eval(facts)
+        flow = mode_flow(timeline)
+        facts = flow.before(event)
+        sure = never_in_eval(facts) and not flow.parts_in_eval(event)
+        if not any(fact.trained for fact in facts) and not may_have_weights(timeline, event.model):
+            continue
         if not sure and not _loaded_here(timeline, event, facts):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
@@ -87,9 +92,11 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if event.made_up_input and not weights:
         return None
     if event.loader is not None and event.loader.training is False:
-        return "on evaluation data"
+        loops = occurrence.loops
+        if not in_training_loop(occurrence) or loops[-1].loader is not event.loader:
+            return "on evaluation data"
     if occurrence.gradient is False:
-        if in_training_loop(occurrence) and not (
+        if in_training_step(occurrence) and not (
             speaks_of_evaluation(names) or any(_HELD_OUT.search(name) for name in event.made_of)
         ):
             return None

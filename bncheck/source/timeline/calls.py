@@ -286,7 +286,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         norm_kinds=kinds,
         overrides_train=classes.own_train(run.project, cls),
         driven_by=classes.framework(run.project, cls),
-        pretrained=False,
+        pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
     )
     run.classes[model] = cls
     value = run.make(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -158,6 +159,19 @@ def _defines(cls: Class, name: str) -> bool:
 def own_train(project: Project, cls: Class) -> bool:
     """Tell whether a network's class, or a base of it in the project, has a `train` method."""
     return any(_defines(ancestor, "train") for ancestor in ancestry(project, cls).project)
+
+
+_LOADS = re.compile(r"pretrain|^weights|load|checkpoint|ckpt")
+
+
+@lru_cache(maxsize=4096)
+def may_load(project: Project, cls: Class) -> bool:
+    """Tell whether a network's own code may give it trained weights."""
+    return any(
+        _LOADS.search(name)
+        for ancestor in ancestry(project, cls).project
+        for name in identifiers(ancestor.node)
+    )
 
 
 _CHANGES = frozenset(

@@ -73,12 +73,18 @@ def _distributed(sampler: Value | None) -> Fact:
 def _feeds_training(node: cst.Call, arguments: Arguments) -> Fact:
     if any(_says_train_false(part) for part in walk(node)):
         return False
-    names = " ".join(identifiers(node)).lower()
+    words = {text for part in walk(node) if (text := _text(part)) is not None}
+    names = " ".join(identifiers(node) | words).lower()
     if any(word in names for word in ("val", "test", "eval", "infer", "predict")):
         return UNKNOWN if "train" in names else False
     if "train" in names or _flag(arguments.keywords.get("shuffle"), arguments) is True:
         return True
     return UNKNOWN
+
+
+def _text(node: cst.CSTNode) -> str | None:
+    """Return the text of a string, such as the "train" of `partition="train"`."""
+    return node.raw_value if isinstance(node, cst.SimpleString) else None
 
 
 def _says_train_false(node: cst.CSTNode) -> bool:

@@ -126,7 +126,9 @@ def _small(run: Run, node: cst.CSTNode) -> None:
         case cst.Continue():
             run.leave(node, Exit.CONTINUE)
         case cst.Assert(test=test):
-            expressions.evaluate(run, test)
+            known = truth(expressions.evaluate(run, test))
+            if known is False:
+                run.leave(node, Exit.RAISE)
         case cst.Import() | cst.ImportFrom():
             module = run.frame.module
             for name, imported in imports(node, module.name, module.is_package):
