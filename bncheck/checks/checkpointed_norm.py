@@ -14,23 +14,22 @@ from bncheck.timeline import CheckpointCall, Mode, Timeline
 @check("BN502", Timeline)
 def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
     """Yield each checkpointed module with BatchNorm, unless it is in eval mode."""
-    seen: set[Site] = set()
+    found: dict[Site, Match] = {}
     for moment in moments(timeline) if timeline.of(CheckpointCall) else ():
         call = moment.event
         if (
             not isinstance(call, CheckpointCall)
-            or call.site in seen
             or call.compensated is not False
             or moment.occurrence.gradient is False
             or Mode.EVAL in moment.modes(call.model)
         ):
             continue
-        sure = assurance(call.model)
-        if sure is not None:
-            seen.add(call.site)
-            if not call.direct:
-                sure = Confidence.POSSIBLE
-            yield Match(
+        sure = assurance(call.model) if call.direct else Confidence.POSSIBLE
+        if assurance(call.model) is None or sure is None:
+            continue
+        # A function that is checkpointed may use several parts: the surest one is told of.
+        if call.site not in found or found[call.site].confidence is Confidence.POSSIBLE:
+            found[call.site] = Match(
                 call.site,
                 f"`{call.model.name}` holds BatchNorm and runs twice per training step when it is "
                 "checkpointed: its running statistics are updated twice with the same batch",
@@ -38,3 +37,4 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
                 "without BatchNorm",
                 sure,
             )
+    yield from found.values()

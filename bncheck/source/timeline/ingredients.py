@@ -140,19 +140,28 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
             continue
         facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
         made = _made_of(project, value, ancestor.module)
-        if True in facts or made is True or _collected(project, ancestor, value):
+        if True in facts or made is True or _collected(project, ancestor, name, value):
             return True
-        return UNKNOWN if UNKNOWN in facts or made is UNKNOWN else False
+        filled = isinstance(value, cst.Call) and not value.args and _is_container(value)
+        return UNKNOWN if UNKNOWN in facts or made is UNKNOWN or filled else False
     return UNKNOWN
 
 
-def _collected(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
-    """Tell whether BatchNorm is put into the list, or made by the own method, that is given.
+def _is_container(value: cst.Call) -> bool:
+    last = (dotted(value.func) or "").rpartition(".")[2]
+    return last in {"ModuleList", "ModuleDict", "Sequential"}
 
-    `self.layers = nn.ModuleList(layers)`, `self.layer1 = self._make_layer(...)`.
+
+def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpression) -> bool:
+    """Tell whether BatchNorm is put into a part, or made by the own method that makes it.
+
+    `self.layers = nn.ModuleList(layers)`, `self.layers.append(...)`,
+    `self.layer1 = self._make_layer(...)`.
     """
     init = members(cls.node).get("__init__")
     code: list[cst.CSTNode] = []
+    if isinstance(init, cst.FunctionDef):
+        code += put_into(init, f"self.{part}")
     for name in _mentioned(value, frozenset()).names:
         if name.startswith("self."):
             method = members(cls.node).get(name.removeprefix("self."))
@@ -160,27 +169,25 @@ def _collected(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
         elif isinstance(init, cst.FunctionDef):
             code += put_into(init, name)
     return any(
-        part.fact is True and part.kind
+        found.fact is True and found.kind
         for node in code
-        for part in _ingredients(project, node, cls.module)
+        for found in _ingredients(project, node, cls.module)
     )
 
 
 def put_into(function: cst.FunctionDef, name: str) -> Iterator[cst.BaseExpression]:
-    """Yield what a function assigns to a name, and adds to it."""
+    """Yield what a function assigns to a dotted name, and adds to it."""
     for part in walk(function.body):
         match part:
-            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=bound))], value=given):
-                if bound == name and not isinstance(given, cst.Name):
+            case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
+                if not isinstance(given, cst.Name) and dotted(bound) == name:
                     yield given
-            case cst.AugAssign(target=cst.Name(value=bound), value=given) if bound == name:
+            case cst.AugAssign(target=bound, value=given) if dotted(bound) == name:
                 yield given
             case cst.Call(
-                func=cst.Attribute(
-                    value=cst.Name(value=bound), attr=cst.Name(value="append" | "extend")
-                ),
+                func=cst.Attribute(value=bound, attr=cst.Name(value="append" | "extend")),
                 args=[argument],
-            ) if bound == name:
+            ) if dotted(bound) == name:
                 yield argument.value
 
 
