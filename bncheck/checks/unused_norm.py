@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Match
+from bncheck.findings import Confidence, Match
 from bncheck.graph import Kind, LayerGraph
 
 
 @check("BN105", LayerGraph, unapplied=True)
 def unused_norm(graph: LayerGraph) -> Iterator[Match]:
-    """Yield each BatchNorm that is an attribute, in a forward pass understood fully without it."""
-    if not graph.complete:
-        return
+    """Yield each BatchNorm that is an attribute which no forward and no other code uses."""
     applied = {id(node.layer) for node in graph.nodes if node.layer is not None}
     containers: set[str] = set()
     held = [(layer.name, layer) for layer in graph.layers] + list(graph.apart.items())
@@ -34,6 +32,7 @@ def unused_norm(graph: LayerGraph) -> Iterator[Match]:
                 layer.site,
                 f"{container or name} is constructed, but the forward pass never applies it",
                 "apply it or remove it; its running statistics stay at their initial values",
+                Confidence.PROVEN if graph.complete else Confidence.LIKELY,
             )
 
 

@@ -17,7 +17,7 @@ from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
-from bncheck.source.interpret.mentions import mentioned
+from bncheck.source.interpret.mentions import holder_of, mentioned, reads_by_name_only
 from bncheck.source.interpret.names import Names
 from bncheck.source.interpret.statements import function_maker, sequence
 from bncheck.source.interpret.values import (
@@ -131,6 +131,8 @@ class _Reader:
     budget: int = 10_000_000
     """Steps that all networks together may still take."""
     _factories: dict[str, list[list[str]]] = field(default_factory=dict)
+    _mentions: dict[tuple[Class, str], bool] = field(default_factory=dict)
+    """Whether any code reads an attribute of a class."""
     _given_up: dict[str, int] = field(default_factory=dict)
     """How many networks of each file were too much work."""
 
@@ -354,8 +356,7 @@ class _Reader:
         machine.add(Kind.OUTPUT, "output", None, outputs)
         graph.layers = list(self._layers(root))
         _note_strays(graph)
-        if graph.complete:
-            self._note_mentions(graph, root)
+        self._note_mentions(graph, root)
         if graph.complete:
             self.understanding.fully += 1
         else:
@@ -363,10 +364,19 @@ class _Reader:
         return graph
 
     def _note_mentions(self, graph: LayerGraph, root: Instance) -> None:
-        """Ask of each BatchNorm that is not applied whether any other code may apply it."""
+        """Ask of each BatchNorm that is not applied whether any other code may apply it.
+
+        Where the forward is not understood fully, its class must name all that it uses.
+        """
         for layer in graph.layers:
             if layer.kind is Kind.BATCH_NORM and layer.name and not graph.uses(layer):
-                note(layer, "mentioned", mentioned(root, layer.name, self.project))
+                held = holder_of(root, layer.name)
+                if held is None:
+                    continue
+                if held not in self._mentions:
+                    self._mentions[held] = mentioned(*held, self.project)
+                if graph.complete or self._mentions[held] or reads_by_name_only(held[0]):
+                    note(layer, "mentioned", self._mentions[held])
 
     def _layers(self, root: Instance) -> Iterator[Layer]:
         for name, layer in layers_of(root):

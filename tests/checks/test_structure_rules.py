@@ -132,7 +132,7 @@ def test_branches_that_join_and_meet_again_both_run() -> None:
 
 @pytest.mark.parametrize(
     ("complete", "mentioned", "wrong"),
-    [(True, False, True), (True, True, False), (True, UNKNOWN, False), (False, False, False)],
+    [(True, False, True), (True, True, False), (True, UNKNOWN, False), (False, UNKNOWN, False)],
 )
 def test_unused(complete: bool, mentioned: object, wrong: bool) -> None:
     net = Network()

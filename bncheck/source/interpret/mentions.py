@@ -11,36 +11,65 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from bncheck.graph import UNKNOWN, Unknown
 from bncheck.source.interpret.values import Class, Either, Instance
 from bncheck.source.project import Project
 
+_DYNAMIC = re.compile(r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(")
+"""Ways to reach an attribute without writing its name."""
 _CLASS = re.compile(r"^([ \t]*)class\s+(\w+)\s*(?:\(([^)]*)\))?\s*:", re.MULTILINE)
 
 
-def mentioned(root: Instance, name: str, project: Project) -> bool | Unknown:
-    """Tell whether code reads the attribute that holds the layer `name` of a network.
+def holder_of(root: Instance, name: str) -> tuple[Class, str] | None:
+    """Return the class and attribute that hold the layer `name`, dotted, of a network.
 
-    `name` is dotted, from the root. A child of a Sequential or a list is held by the attribute
-    that holds the container. UNKNOWN where no class of the project holds it.
+    A child of a Sequential or a list is held by the attribute that holds the container. None
+    where no class of the project holds it.
     """
     path = name.split(".")
     holders = [root]
     for step in path[:-1]:
         below = _below(holders[-1], step)
         if below is None:
-            return UNKNOWN
+            return None
         holders.append(below)
     owner, attribute = holders.pop(), path.pop()
     while owner.cls is None and holders:
         owner, attribute = holders.pop(), path.pop()
-    if owner.cls is None or attribute.isdigit():
-        return UNKNOWN
-    classes = [ancestor for ancestor in owner.cls.order if isinstance(ancestor, Class)]
-    names = {cls.name for cls in classes}
-    texts = {cls.module.text for cls in classes} | set(_texts(project, names))
+    return None if owner.cls is None or attribute.isdigit() else (owner.cls, attribute)
+
+
+def mentioned(owner: Class, attribute: str, project: Project) -> bool:
+    """Tell whether any code of the run reads an attribute of a class."""
+    own = {cls.module.text for cls in _ancestors(owner)}
+    names = {cls.name for cls in _ancestors(owner)}
+    if any(_reads(text, attribute, frozenset(names)) for text in own):
+        return True
+    texts = own | set(_texts(project, names))
     related = _relatives(names, texts)
     return any(_reads(text, attribute, related) for text in texts)
+
+
+def reads_by_name_only(owner: Class) -> bool:
+    """Tell whether the forward of a class surely uses no attribute that it does not name."""
+    known = all(
+        isinstance(cls, Class) or cls.name.startswith(("torch.nn.", "builtins."))
+        for cls in owner.order
+    )
+    has_forward = any("forward" in cls.namespace for cls in _ancestors(owner))
+    return (
+        known
+        and has_forward
+        and not any(
+            _DYNAMIC.search(body)
+            for cls in _ancestors(owner)
+            for name, _, body in _classes(cls.module.text)
+            if name == cls.name
+        )
+    )
+
+
+def _ancestors(owner: Class) -> list[Class]:
+    return [ancestor for ancestor in owner.order if isinstance(ancestor, Class)]
 
 
 def _below(holder: Instance, name: str) -> Instance | None:
