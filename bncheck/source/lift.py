@@ -388,10 +388,15 @@ class _Reader:
 
 
 def _note_strays(graph: LayerGraph) -> None:
-    """Add the layers that the forward constructs and does not keep on the network."""
+    """Add the layers that the forward constructs and does not keep on the network.
+
+    One that it keeps but that the next call replaces is constructed anew as well.
+    """
     kept = {id(layer) for layer in graph.layers}
     for node in graph.nodes:
         layer = node.layer
+        if layer is not None and layer.get("constructed_in") == "forward, replaced":
+            note(layer, "built_in_forward", True)
         if layer is None or id(layer) in kept:
             continue
         kept.add(id(layer))

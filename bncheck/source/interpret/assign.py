@@ -8,9 +8,10 @@ from typing import Any
 import libcst as cst
 
 from bncheck.graph import Kind
+from bncheck.source.ancestry import descendants
 from bncheck.source.interpret.containers import add_child
 from bncheck.source.interpret.facts import note
-from bncheck.source.interpret.machine import Frame
+from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.sequences import known_items
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -93,17 +94,34 @@ def _attribute(node: cst.Attribute) -> Bind:
         owner = owner_of(frame)
         if isinstance(owner, Instance):
             if frame.machine.graph is not None and isinstance(value, Instance):
-                _keep(value)
+                _keep(frame.machine, value)
             frame.machine.change(owner)
             owner.state[name] = value
 
     return bind
 
 
-def _keep(value: Instance) -> None:
-    """Note that a layer constructed in a forward is kept for the next call."""
-    if value.layer is not None and "constructed_in" in value.layer.attributes:
-        note(value.layer, "constructed_in", "forward, kept")
+def _keep(machine: Machine, value: Instance) -> None:
+    """Note that a layer constructed in a forward is kept for the next call, or replaced by it."""
+    if value.layer is not None and value.layer.get("constructed_in") == "forward":
+        replaced = value.site is not None and _runs_at_each_call(machine, value.site.mark)
+        note(value.layer, "constructed_in", "forward, replaced" if replaced else "forward, kept")
+
+
+def _runs_at_each_call(machine: Machine, call: object) -> bool:
+    """Tell whether a forward that is being run surely comes to a call, whatever was before."""
+    for node, running in machine.active.items():
+        if running and isinstance(node, cst.FunctionDef) and node.name.value == "forward":
+            for statement in node.body.body:
+                below = descendants(statement)
+                if not isinstance(statement, cst.SimpleStatementLine):
+                    if any(isinstance(inner, cst.Return) for inner in below):
+                        break
+                elif any(inner is call for inner in below):
+                    return not any(
+                        isinstance(inner, cst.IfExp | cst.BooleanOperation) for inner in below
+                    )
+    return False
 
 
 def _subscript(node: cst.Subscript) -> Bind:

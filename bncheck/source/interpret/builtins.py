@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+import libcst as cst
+
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.attributes import attribute, find
 from bncheck.source.interpret.containers import add_child, fill
@@ -42,6 +44,7 @@ from bncheck.source.interpret.values import (
     tensors_in,
     truth,
 )
+from bncheck.source.module import dotted
 
 Call = Callable[[Machine, Arguments, "Site | None"], object]
 
@@ -106,8 +109,29 @@ def _torch_module(machine: Machine, short: str, arguments: Arguments, site: Site
     made = Instance(None, short, site)
     made.layer = make_layer(short, kind, arguments, site)
     if machine.graph is not None:
-        note(made.layer, "constructed_in", "forward")
+        note(made.layer, "constructed_in", "forward, perhaps" if _decorated(machine) else "forward")
     return made
+
+
+_RUN_EACH_TIME: Final = re.compile(
+    r".*\bjit\b.*|(?:.*\.)?(?:(?:static|class|abstract)method|property|override|final|no_grad"
+    r"|inference_mode|enable_grad|compile|autocast|auto_fp16|force_fp32|custom_fwd)"
+)
+
+
+def _decorated(machine: Machine) -> bool:
+    """Tell whether what is being run may keep its result from one call to the next."""
+    return any(
+        running
+        and isinstance(node, cst.FunctionDef)
+        and any(not _RUN_EACH_TIME.fullmatch(_text_of(d)) for d in node.decorators)
+        for node, running in machine.active.items()
+    )
+
+
+def _text_of(decorator: cst.Decorator) -> str:
+    called = decorator.decorator
+    return dotted(called.func if isinstance(called, cst.Call) else called) or "unknown"
 
 
 def _given(arguments: Arguments, position: int, default: object = UNKNOWN) -> object:
