@@ -112,7 +112,9 @@ class _Probe:
         self.inputs: dict[str, list[Tensor]] = {}
         self.outputs: dict[str, list[Tensor]] = {}
         self.expected = _run(model, fresh)
-        self.elsewhere = [(x, _run_or_none(model, x)) for x in (_smaller(fresh), _larger(fresh))]
+        self.elsewhere = [
+            (x, _run_or_none(model, x)) for x in (_smaller(fresh), _larger(fresh), _doubled(fresh))
+        ]
         with self._hooked(self._record):
             _run(model, example)
         # One row of a batch for each channel of each layer, with that channel moved by one.
@@ -132,7 +134,10 @@ class _Probe:
             effect = moved[1:] - base  # atom x the input's own shape
             columns.append(effect)
             targets.append(_along(shift, effect[0], 0).expand(effect.shape[1:]))
-        reached = sum((_total(column) > 1e-9).to(torch.int) for column in columns)
+        totals = [_total(column) for column in columns]
+        if any(((total > 0) & (total <= 1e-9)).any() for total in totals):
+            return False  # what cancels, as x - x does but for rounding, shows no way that leads in
+        reached = sum((total > 1e-9).to(torch.int) for total in totals)
         atoms = torch.nonzero(reached.sum(1)).flatten().tolist()
         gains: dict[str, Tensor] = {}
         for atom in atoms:
@@ -381,6 +386,13 @@ def _larger(x: Tensor) -> Tensor:
     x = torch.cat([x, x[:1]])
     for axis in range(2, x.dim()):
         x = torch.cat([x, x.narrow(axis, 0, (x.shape[axis] + 1) // 2)], axis)
+    return x
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Return samples of twice the size in space, which views of a fixed shape take as well."""
+    for axis in range(2, x.dim()):
+        x = torch.cat([x, x], axis)
     return x
 
 
