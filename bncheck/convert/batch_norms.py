@@ -16,6 +16,7 @@ from bncheck.model.affine import affine_map
 from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import has_hooks
+from bncheck.verification.precision import in_float64
 
 
 def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
@@ -50,7 +51,8 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
 
 def _spelled_out(traced: TracedModel, node: Node, call: TracedCall) -> Map:
     shape = node.inputs[0].shape
-    chain = [(name, traced.value(constant)) for name, constant in call.affine]
+    with in_float64(torch.float32):  # no rounding of ours in what is exact otherwise
+        chain = [(name, traced.value(constant)) for name, constant in call.affine]
     found = affine_map(chain, shape) if shape is not None else None
     if found is None:
         raise Blocked("multiplies and adds what is not one number per channel")

@@ -13,6 +13,7 @@ from torch import nn
 from bncheck.convert.carry_out import carry_out, carry_out_exported
 from bncheck.convert.copies import bake, copy_of, may_be_baked
 from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answers_with
+from bncheck.convert.exact import exact_parameters
 from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
 from bncheck.convert.plan import FoldOptions, Plan
@@ -72,23 +73,27 @@ def fold(
         inputs, keywords = map_tensors((inputs, keywords), _with_samples)
         start = bake(model) if bake_parametrizations and may_be_baked(model) else model
         try:
-            folded = _fold_whole(start, inputs, keywords, options)
+            folded, plans = _fold_whole(start, inputs, keywords, options)
         except UntraceableError as problem:
-            folded = _fold_parts(start, inputs, keywords, options, str(problem))
-        verification = compare(model, folded.model, inputs, keywords) if verify else None
-    restore(folded.model, before)
+            folded, plans = _fold_parts(start, inputs, keywords, options, str(problem))
+        restore(model, before)
+        restore(folded.model, before)
+        verification = None
+        if verify:
+            exact = exact_parameters(plans, folded.model) if start is model else {}
+            verification = compare(model, folded.model, inputs, keywords, exact=exact)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 
 
 def _fold_whole(
     model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], options: FoldOptions
-) -> FoldResult:
+) -> tuple[FoldResult, list[Plan]]:
     plan = make_plan(trace(model, inputs, keywords), options)
     if not plan.batch_norms:
         raise _nothing_to_fold(model)
     plan, folded = carry_out(plan, (inputs, keywords))
-    return _result(plan, folded)
+    return _result(plan, folded), [plan]
 
 
 def _result(plan: Plan, folded: Any) -> FoldResult:
@@ -102,14 +107,16 @@ def _fold_parts(
     keywords: dict[str, Any],
     options: FoldOptions,
     problem: str,
-) -> FoldResult:
+) -> tuple[FoldResult, list[Plan]]:
     """Fold within the parts that can be traced; the model's own code stays as it is."""
     memo: dict[int, Any] = {}
+    plans: list[Plan] = []
     steps: list[Step] = []
     refusals: list[Refusal] = []
     for part in traceable_parts(model, inputs, keywords):
         plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
         memo[id(model.get_submodule(part.path))] = folded
+        plans.append(plan)
         at = f"{part.path}."
         for step in plan.steps:
             into = step.into
@@ -137,7 +144,8 @@ def _fold_parts(
         reason = "it is in a part that the rest of the model does not use as its own code says"
         refusals += [Refusal(step.batch_norm, reason) for step in steps]
         changed, steps = copy_of(model, {}), []
-    return FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, (problem,))
+    result = FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, (problem,))
+    return result, plans
 
 
 def _run(model: nn.Module, arguments: Arguments) -> Any:
@@ -171,13 +179,21 @@ def fold_exported(
         if not plan.batch_norms:
             raise BNCheckError("this program holds no BatchNorm, so there is nothing to fold")
         plan, folded = carry_out_exported(plan, program)
+        restore(program, before)
+        restore(folded, before)
         verification = None
         if verify:
             own_inputs, own_keywords = program.example_inputs or ((), {})
             if example_inputs is None and example_kwargs is None:
                 example_inputs, example_kwargs = own_inputs, own_keywords
-            verification = compare(program, folded, as_arguments(example_inputs), example_kwargs)
-    restore(folded, before)
+            verification = compare(
+                program,
+                folded,
+                as_arguments(example_inputs),
+                example_kwargs,
+                exact=exact_parameters([plan], folded),
+            )
+        restore(folded, before)
     return FoldResult(folded, tuple(plan.steps), tuple(plan.refusals), verification, "export", True)
 
 

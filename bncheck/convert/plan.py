@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,6 +85,8 @@ class Plan:
     """By the name of a BatchNorm that goes: the nodes whose results its removal changes."""
     changed: set[str] = field(default_factory=set)
     """Names of BatchNorms that stay but took up another one."""
+    affine: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    """By the name of a BatchNorm that took up another one: its new weight and bias."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """BatchNorms that were to stay from the start, each with the reason."""
     steps: list[Step] = field(default_factory=list)
@@ -139,9 +141,13 @@ class Plan:
         """Note what becomes of a BatchNorm."""
         self.steps.append(Step(batch_norm.name, into, how))
 
-    def _fold(self, node: Node, change: Absorption) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def exact(self, node: Node) -> algebra.Weights:
+        """Return the new weight and bias of a layer before they are rounded, in float64."""
+        return self._with(node, self.absorptions.get(node, []))
+
+    def _with(self, node: Node, changes: Sequence[Absorption]) -> algebra.Weights:
         layer = self.producers.weights(node)
-        for one in [*self.absorptions.get(node, []), change]:
+        for one in changes:
             match one.side:
                 case "output":
                     layer = algebra.scale_output(layer, one.scale, one.shift)
@@ -149,6 +155,10 @@ class Plan:
                     layer = algebra.scale_input(layer, one.scale, one.shift)
                 case "identity":
                     layer = algebra.add_identity(layer, one.scale, one.shift, one.centre)
+        return layer
+
+    def _fold(self, node: Node, change: Absorption) -> tuple[torch.Tensor, torch.Tensor | None]:
+        layer = self._with(node, [*self.absorptions.get(node, []), change])
         original = self.producers.weight(node)
         name = display_name(node)
         problem = algebra.rounding_problem(layer, original.dtype)

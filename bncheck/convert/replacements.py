@@ -75,6 +75,16 @@ def changed_batch_norms(plan: Plan) -> Iterator[BatchNorm]:
 
 def affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor]:
     """Return the weight and bias with which a BatchNorm computes the map it now stands for."""
+    if batch_norm.name not in plan.affine:
+        tensors, names = plan.traced.tensors, batch_norm.nodes[0].parameters
+        dtype = tensors[names.get("weight", names["running_mean"])].dtype
+        exact = exact_affine_of(plan, batch_norm)
+        plan.affine[batch_norm.name] = {role: value.to(dtype) for role, value in exact.items()}
+    return plan.affine[batch_norm.name]
+
+
+def exact_affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor]:
+    """Return the same in float64."""
     node = batch_norm.nodes[0]
     assert batch_norm.map is not None
     tensors = plan.traced.tensors
@@ -82,8 +92,7 @@ def affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor]:
     variance = tensors[node.parameters["running_var"]].detach().double()
     scale, shift = (value.to(mean.device) for value in batch_norm.map)
     eps = float(plan.traced.calls[node].setting("eps"))
-    dtype = tensors[node.parameters.get("weight", node.parameters["running_mean"])].dtype
     return {
-        "weight": (scale * (variance + eps).sqrt()).to(dtype),
-        "bias": (shift + mean.detach().double() * scale).to(dtype),
+        "weight": scale * (variance + eps).sqrt(),
+        "bias": shift + mean.detach().double() * scale,
     }

@@ -79,6 +79,9 @@ def verification_object(verification: Verification | None) -> dict[str, Any] | N
         "error_original": _number(verification.error_original),
         "error_converted": _number(verification.error_converted),
         "allowed": _number(verification.allowed),
+        "error_exact": None
+        if verification.error_exact is None
+        else _number(verification.error_exact),
         "device": verification.device,
         "dtype": verification.dtype,
         "reference": verification.reference,
@@ -95,6 +98,8 @@ def verdict_as_text(verification: Verification) -> str:
         f"error{of}: original {verification.error_original:.2e}, converted "
         f"{verification.error_converted:.2e}, allowed {verification.allowed:.2e}"
     )
+    if verification.error_exact is not None:
+        errors += f"; before rounding {verification.error_exact:.2e}"
     if verification.passed:
         return click.style("Verified", fg="green", bold=True) + f" {where} ({errors})."
     failed = click.style("Verification failed", fg="red", bold=True)

@@ -14,13 +14,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from bncheck.errors import BNCheckError
-from bncheck.verification.inputs import InputSpec, draw, jitter, map_tensors, tensors
-from bncheck.verification.precision import full_precision, in_float64, widen
+from bncheck.verification.inputs import InputSpec, draw, jitter, map_tensors
+from bncheck.verification.precision import Exact, full_precision, widen
+from bncheck.verification.runs import Reference, outputs, tensors_of
 
 MULTIPLE = 8.0
 """How many times the original's own error a converted model's may be. The largest error over the
@@ -43,6 +45,14 @@ NEARBY = 2.0**-9
 
 NARROW = 64.0
 """A miss by less than this factor may be bad luck with one input. Wrong folds miss by far more."""
+
+
+EXACT = 1e-9
+"""The error that is allowed in float64, relative to an output's largest value."""
+
+SPREAD = 64.0
+"""How much worse than in float32 a model may round in float64, in units of each: a model that
+loses most digits in float32 loses as many in float64, which has 29 bits more."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class Verification:
     """How many inputs were tried."""
     reason: str = ""
     """Why it failed; empty where it passed."""
+    error_exact: float | None = None
+    """The error of the converted model in float64, with the values that its parameters were
+    rounded from: what is not the same in real arithmetic shows here, however badly the model
+    rounds. None where those values were not given, or the model does not run in float64."""
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else f"FAILED: {self.reason}"
@@ -88,6 +102,7 @@ def verify(
     *,
     device: str | torch.device | None = None,
     seed: int = 0,
+    exact: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Verification:
     """Compare two models in eval mode on the same inputs, against float64.
 
@@ -95,6 +110,10 @@ def verify(
     tensor or a sequence of positional arguments, and `example_kwargs`. An `InputSpec` among them
     stands for random values. Both run on `device`: the first CUDA device when there is one, else
     the CPU. They are left as they were: mode, device, dtype, parameters, random state.
+
+    `exact` computes, by the names of the converted model's parameters, the float64 values that
+    they are to have been rounded from. Each must round to its parameter, bit for bit, and with
+    them the model must agree with the original in float64, to `EXACT`.
 
     Raises BNCheckError where the original does not run on the inputs or returns no tensor.
     """
@@ -105,7 +124,7 @@ def verify(
         full_precision(),
         ready(original, converted, device) as (first, second, target),
     ):
-        return _verdict(first, second, arguments, target, seed)
+        return _verdict(first, second, arguments, target, seed, exact or {})
 
 
 @contextmanager
@@ -132,23 +151,32 @@ def as_arguments(example_inputs: Any) -> tuple[Any, ...]:
 
 
 def _verdict(
-    original: Any, converted: Any, arguments: Any, target: torch.device, seed: int
+    original: Any,
+    converted: Any,
+    arguments: Any,
+    target: torch.device,
+    seed: int,
+    exact: Mapping[str, Callable[[], Any]],
 ) -> Verification:
     generator = torch.Generator().manual_seed(seed)
-    reference = _Reference(original)
+    reference = Reference(original)
     comparison = _Comparison()
+    planned = _planned(converted, exact, comparison.problems)
     free = any(isinstance(leaf, InputSpec) for leaf in _leaves(arguments))
 
     def attempt(values: Any) -> None:
         comparison.inputs += 1
         values = map_tensors(values, lambda t: t.to(target))
-        own = _outputs(original, values, seed, "the original model")
+        own = outputs(original, values, seed, "the original model")
         try:
-            theirs = _outputs(converted, values, seed, "the converted model")
+            theirs = outputs(converted, values, seed, "the converted model")
         except BNCheckError as problem:
             comparison.problems.append(str(problem))
             return
-        comparison.add(reference.outputs(values, seed, own), own, theirs)
+        wide = reference.answer(values, seed, own)
+        comparison.add(wide, own, theirs)
+        if planned:
+            comparison.add_exact(wide, reference.of_planned(converted, planned, values, seed))
 
     for _ in range(DRAWS if free else 1):
         drawn = draw(arguments, generator)
@@ -156,6 +184,22 @@ def _verdict(
     while comparison.missed_narrowly() and comparison.inputs < MORE_DRAWS:
         attempt(draw(arguments, generator) if free else jitter(drawn, generator, NEARBY))
     return comparison.verdict(str(target), reference.name)
+
+
+def _planned(converted: Any, exact: Mapping[str, Callable[[], Any]], problems: list[str]) -> Exact:
+    """Return the exact values by parameter, and note which of them do not round to it."""
+    found: dict[int, Callable[[], Any]] = {}
+    for name, parameter in (*converted.named_parameters(), *converted.named_buffers()):
+        if name in exact:
+            rounded = exact[name]().to(parameter)
+            if rounded.shape != parameter.shape or not torch.equal(rounded, parameter):
+                problems.append(f"{name} of the converted model is not what was computed for it")
+            found[id(parameter)] = partial(_moved, exact[name], parameter.device)
+    return found
+
+
+def _moved(compute: Callable[[], Any], device: torch.device) -> Any:
+    return compute().to(device)
 
 
 def _leaves(arguments: Any) -> list[Any]:
@@ -179,6 +223,7 @@ class _Comparison:
         self.converted: dict[str, float] = {}
         self.floor: dict[str, float] = {}
         self.dtype: dict[str, str] = {}
+        self.exact: float | None = None
 
     def add(self, exact: dict[str, Any], own: dict[str, Any], theirs: dict[str, Any]) -> None:
         if not own:
@@ -205,6 +250,23 @@ class _Comparison:
                 errors[path] = max(errors.get(path, 0.0), _error(found, wanted, value))
             self.floor[path] = _floor(value)
             self.dtype[path] = str(value.dtype).removeprefix("torch.")
+
+    def add_exact(self, wanted: dict[str, Any], found: dict[str, Any] | None) -> None:
+        """Compare two runs in float64, of which the second may not have come about."""
+        if found is None or found.keys() != wanted.keys():
+            return
+        for path, value in wanted.items():
+            if value.shape != found[path].shape or value.layout != torch.strided:
+                continue
+            error = _error(found[path], value, value)
+            self.exact = max(self.exact or 0.0, error)
+            real = value.dtype.is_floating_point or value.dtype.is_complex
+            rounding = SPREAD * 2.0**-29 * self.original.get(path, 0.0)
+            if error > (max(EXACT, rounding) if real else 1e-3):
+                self.problems.append(
+                    "it computes something else in float64, with exact parameters: "
+                    f"the error is {error:.1e}"
+                )
 
     def allowed(self, path: str) -> float:
         return max(MULTIPLE * self.original[path], self.floor[path])
@@ -240,6 +302,7 @@ class _Comparison:
             output=worst or "",
             inputs=self.inputs,
             reason=self.problems[0] if self.problems else "",
+            error_exact=self.exact,
         )
 
 
@@ -288,104 +351,6 @@ def _floor(own: Any) -> float:
     return 1e-3
 
 
-def _outputs(model: Any, values: Any, seed: int, name: str) -> dict[str, Any]:
-    """Run a model on copies of the arguments and return its outputs by path."""
-    torch.manual_seed(seed)
-    args, kwargs = map_tensors(values, lambda t: t.clone())
-    try:
-        return tensors(model(*args, **kwargs))
-    except Exception as problem:
-        text = str(problem).strip()
-        raise BNCheckError(
-            f"{name} does not run on the example input: "
-            f"{text.splitlines()[0] if text else type(problem).__name__}"
-        ) from problem
-
-
-class _Reference:
-    """Runs the original in float64, by the first way that works.
-
-    A model of float64 has nothing wider to be compared with, and takes the last way.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = getattr(model, "_orig_mod", model)
-        self.dtype = _dtype(model)
-        self.name = "float64"
-        self._ways: list[Callable[[Any, int, dict[str, Any]], dict[str, Any]]] = [
-            self._widened,
-            self._copied,
-            self._perturbed,
-        ]
-        if isinstance(model, torch.jit.ScriptModule):
-            self._ways[:2] = [self._doubled]  # its interpreter may crash under a dispatch mode
-        if self.dtype is torch.float64:
-            del self._ways[:-1]
-
-    def outputs(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        while len(self._ways) > 1:
-            try:
-                found = self._ways[0](values, seed, own)
-            except Exception:  # whatever keeps a model from float64: the next way
-                found = {}
-            if found.keys() == own.keys():
-                return found
-            del self._ways[0]
-        return self._ways[0](values, seed, own)
-
-    def _widened(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Widen each operation's arguments as it runs: no copy of the parameters is held."""
-        wide = map_tensors(values, widen)
-        with in_float64(self.dtype):
-            return _outputs(self.model, wide, seed, "")
-
-    def _copied(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Convert a copy as well, for a model that compares its parameters' dtype itself."""
-        if not isinstance(self.model, _Doubled):
-            self.model = _Doubled(copy.deepcopy(self.model).double())
-        return self._widened(values, seed, own)
-
-    def _doubled(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Convert a copy, for a model whose graph fixes no dtype."""
-        if not isinstance(self.model, _Doubled):
-            self.model = _Doubled(copy.deepcopy(self.model).double())
-        return _outputs(self.model, map_tensors(values, widen), seed, "")
-
-    def _perturbed(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Take the original's own outputs, moved by one rounding of the input and each weight.
-
-        The difference of the original from this is of the size of its rounding error (Monte
-        Carlo arithmetic: Stott Parker, 1997), which is all that the verdict needs to know.
-        """
-        self.name = "the original with input and weights perturbed by one rounding"
-        generator = torch.Generator().manual_seed(seed)
-        model = self.model.model if isinstance(self.model, _Doubled) else self.model
-        moved = copy.deepcopy(model).to(self.dtype)
-        with torch.no_grad():
-            for parameter in moved.parameters():
-                if parameter.dtype.is_floating_point:
-                    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                    parameter += parameter * noise * torch.finfo(parameter.dtype).eps
-        near = jitter(values, generator, torch.finfo(self.dtype).eps)
-        return _outputs(moved, near, seed, "the original model")
-
-
-class _Doubled:
-    """A model that was converted to float64."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model(*args, **kwargs)
-
-
-def _dtype(model: Any) -> torch.dtype:
-    """Return the dtype of the first real parameter or buffer, float32 where there is none."""
-    dtypes: list[torch.dtype] = [tensor.dtype for tensor in _tensors_of(model)]
-    return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
-
-
 @contextmanager
 def in_eval(model: Any) -> Iterator[Any]:
     """Give the model in eval mode, and put each of its modules back as it was."""
@@ -407,7 +372,7 @@ def _placed(original: Any, converted: Any, target: torch.device) -> tuple[Any, A
 
     Models that cannot be copied, or that span devices, are compared where they are.
     """
-    homes = {t.device for model in (original, converted) for t in _tensors_of(model)}
+    homes = {t.device for model in (original, converted) for t in tensors_of(model)}
     if target.type == "cuda" and target.index is None:
         target = torch.device("cuda", torch.cuda.current_device())
     if homes <= {target}:
@@ -420,7 +385,3 @@ def _placed(original: Any, converted: Any, target: torch.device) -> tuple[Any, A
                 f"the models cannot be moved to {target}: {problem}; put both on one device"
             ) from problem
         return original, converted, homes.pop()
-
-
-def _tensors_of(model: Any) -> list[Any]:
-    return [*model.parameters(), *model.buffers()]

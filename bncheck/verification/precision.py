@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,15 +31,32 @@ def widen(value: Any) -> Any:
     return value
 
 
+Exact = Mapping[int, Callable[[], torch.Tensor]]
+"""What computes the value in float64 that a parameter was rounded from, by the parameter's id."""
+NOTHING_EXACT: Exact = MappingProxyType({})
+
+
 @contextmanager
-def in_float64(dtype: torch.dtype) -> Iterator[None]:
-    """Compute everything in float64 for a while, for a model of `dtype` and inputs in float64."""
-    with _AtOneWidth(), InFloat64(dtype):
+def in_float64(dtype: torch.dtype, exact: Exact = NOTHING_EXACT) -> Iterator[None]:
+    """Compute everything in float64 for a while, for a model of `dtype` and inputs in float64.
+
+    Parameters that `exact` has take part with the value that it computes.
+    """
+    with _AtOneWidth(exact), InFloat64(dtype, exact):
         yield
+
+
+def _widen_exactly(exact: Exact, value: Any) -> Any:
+    compute = exact.get(id(value))
+    return widen(value) if compute is None else compute()
 
 
 class _AtOneWidth(TorchFunctionMode):
     """Widens the arguments of calls that mix widths, some of which are refused before they run."""
+
+    def __init__(self, exact: Exact) -> None:
+        super().__init__()
+        self.widen = partial(_widen_exactly, exact)
 
     def __torch_function__(
         self,
@@ -51,7 +70,7 @@ class _AtOneWidth(TorchFunctionMode):
         if len(given) > 1 and len({leaf.dtype in WIDER for leaf in given}) > 1:
             name = getattr(func, "__name__", "")
             if not name.endswith("_") or name.endswith("__"):  # what is written to stays itself
-                args, kwargs = tree_map(widen, (tuple(args), kwargs))
+                args, kwargs = tree_map(self.widen, (tuple(args), kwargs))
         return func(*args, **kwargs)
 
 
@@ -64,9 +83,10 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     the model draws them in, since float64 ones of the same seed are others.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, exact: Exact = NOTHING_EXACT) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype = dtype
+        self.widen = partial(_widen_exactly, exact)
 
     def __torch_dispatch__(
         self,
@@ -80,7 +100,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotImplementedError("bits of a tensor are read as another dtype")
         written = {a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write}
         names = [argument.name for argument in func._schema.arguments]
-        change = widen
+        change: Callable[[Any], Any] = self.widen
         if torch.Tag.nondeterministic_seeded in func.tags and not written:
             change = self._narrow
         args = [

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 
 import pytest
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import bncheck
+from bncheck.convert import algebra
 from bncheck.convert.fold import fold
 from fixtures.models.adversarial import randomise
 
@@ -415,3 +417,50 @@ def test_scales_pass_what_computes_nothing_of_its_own(between):
     assert [step.into for step in result.steps] == ["conv"]
     assert result.kept_class
     torch.testing.assert_close(result.model(x), model(x))
+
+
+def deep(depth=24):
+    """A network in float32 that amplifies rounding, so that its own error hides small mistakes."""
+    torch.manual_seed(0)
+    layers = []
+    for _ in range(depth):
+        layers += [nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU6()]
+    model = nn.Sequential(*layers, nn.Conv2d(4, 4, 1)).eval()
+    with torch.no_grad():
+        for norm in model:
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.running_var.uniform_(0.02, 0.2)
+                norm.bias.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.mark.parametrize("off_by", [0.0, 1e-7, 1e-5])
+def test_what_is_not_the_same_in_real_arithmetic_is_seen_through_rounding(off_by, monkeypatch):
+    right = algebra.batch_norm_map
+
+    def slightly_wrong(*arguments):
+        scale, shift = right(*arguments)
+        return scale * (1 + off_by), shift
+
+    monkeypatch.setattr(algebra, "batch_norm_map", slightly_wrong)
+    result = bncheck.fold(deep(), torch.randn(2, 4, 5, 5))
+    assert len(result.steps) == 24
+    assert result.verification.passed == (off_by == 0.0), str(result.verification)
+    assert result.verification.error_exact is not None
+    assert (result.verification.error_exact < 1e-12) == (off_by == 0.0)
+
+
+def test_a_parameter_that_is_not_what_was_computed_is_seen(monkeypatch):
+    folding = sys.modules["bncheck.convert.fold"]
+
+    def carelessly(plan, arguments):
+        plan, folded = carry_out(plan, arguments)
+        with torch.no_grad():
+            folded[0].bias[0] += 1e-6
+        return plan, folded
+
+    carry_out = folding.carry_out
+    monkeypatch.setattr(folding, "carry_out", carelessly)
+    result = bncheck.fold(deep(), torch.randn(2, 4, 5, 5))
+    assert not result.verification.passed
+    assert "0.bias" in result.verification.reason

@@ -144,11 +144,11 @@ def test_nested_outputs_several_inputs_and_keywords() -> None:
 
 @pytest.mark.parametrize("make", [small, Prelu])
 def test_float64_needs_no_copy_of_the_parameters(make: Any) -> None:
-    from bncheck.verification.compare import _Reference
+    from bncheck.verification.runs import Reference
 
     model = make().eval()
     x = torch.randn(2, 3, 8, 8)
-    reference = _Reference(model)
+    reference = Reference(model)
     with torch.no_grad():
         exact = reference._widened(((x,), {}), 0, {})
         wanted = tensors(copy.deepcopy(model).double()(x.double()))
