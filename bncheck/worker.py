@@ -121,6 +121,7 @@ def _structure_matches(
     that no forward applies counts only for checks of layers as they are constructed.
     """
     from bncheck.source.lift import Understanding, networks
+    from bncheck.source.strays import stray_norms
 
     checks = enabled_checks(settings, "source", LayerGraph)
     constructed: dict[tuple[bool, Site], int] = defaultdict(int)
@@ -137,6 +138,13 @@ def _structure_matches(
             for match in check.function(graph):
                 wrong[check, symbolic, match.site].append(match)
     statistics.update(understanding.counts())
+    known = {site for _, site in constructed}
+    constants = [check for check in checks if check.unapplied]
+    for module in modules if constants else ():
+        if (strays := stray_norms(module, known)) is not None:
+            for check in constants:
+                for match in check.function(strays):
+                    wrong[check, False, match.site].append(match)
     judged: list[tuple[str, Match]] = []
     for (check, symbolic, site), found in wrong.items():
         instances = constructed if check.unapplied else applied

@@ -32,6 +32,13 @@ def _objections(
     keeps_statistics = get("track_running_stats") is not False
     keeps_statistics = keeps_statistics and get("running_statistics") is not False
     momentum, eps = _number(get("momentum")), _number(get("eps"))
+    if isinstance(get("eps"), bool):
+        # The author took the second argument for `affine`.
+        yield Match(
+            site,
+            f"eps={get('eps')} counts as {int(get('eps') is True)}: the second argument is eps",
+            "pass what is meant by its name, such as affine=False",
+        )
     if momentum is not None and keeps_statistics and updates:
         yield from _momentum(site, momentum, fixable=fixable)
     if eps is not None and (eps <= 0 or eps > 0.1):
@@ -61,11 +68,14 @@ def _momentum(site: Site, momentum: float, *, fixable: bool) -> Iterator[Match]:
     elif 0.5 <= momentum < 1:
         torch_momentum = f"{1 - momentum:.10g}"
         change = SetKeyword(site, "momentum", torch_momentum, _MOMENTUM_POSITION)
+        fixable = fixable and momentum > 0.5
         yield Match(
             site,
             f"momentum={momentum:g} is the share of the newest batch in PyTorch: the running "
             f"statistics follow the last {_batches(momentum)}",
-            f"Keras's {momentum:g} is momentum={torch_momentum} here",
+            f"Keras's {momentum:g} is momentum={torch_momentum} here"
+            if momentum > 0.5
+            else "the default is 0.1",
             fix=Fix(f"Set momentum={torch_momentum}", (change,), safe=False) if fixable else None,
         )
 

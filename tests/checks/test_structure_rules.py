@@ -157,7 +157,8 @@ def test_unused(complete: bool, mentioned: object, wrong: bool) -> None:
         ({"eps": 0.0}, True),
         ({"eps": 0.1}, False),
         ({"eps": 0.5}, True),
-        ({"eps": True}, False),
+        ({"eps": True}, True),
+        ({"eps": False}, True),
         ({"eps": 0.5, "momentum": 0.9}, True),
     ],
 )
