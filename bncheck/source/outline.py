@@ -58,9 +58,16 @@ class _Source:
 class LazyBlock(cst.IndentedBlock):
     """A body that is parsed when its statements are first read."""
 
-    __slots__ = ("source",)  # type: ignore[misc]
+    __slots__ = ("place", "source")  # type: ignore[misc]
     if TYPE_CHECKING:
         source: _Source | None
+        place: tuple[list[str], int, int]
+
+    @property
+    def text(self) -> str:
+        """The body's text, whether it is parsed or not: to look for words in it is fast."""
+        lines, first, end = self.place
+        return "\n".join(lines[first:end])
 
     def __getattr__(self, name: str) -> Any:
         if name not in {"body", "footer"}:
@@ -191,7 +198,13 @@ def _attach(
             continue
         lazy = LazyBlock.__new__(LazyBlock)
         source = _Source(path, lines, cut, indents, default_indent, stub)
-        for name, value in (("header", stub.header), ("indent", stub.indent), ("source", source)):
+        place = (lines, cut.first, cut.end)
+        for name, value in (
+            ("header", stub.header),
+            ("indent", stub.indent),
+            ("source", source),
+            ("place", place),
+        ):
             object.__setattr__(lazy, name, value)
         object.__setattr__(node, "body", lazy)
 

@@ -67,6 +67,8 @@ class Project:
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
     whole: frozenset[Path] = frozenset()
     """Files that are parsed at once, since a body in them turned out not to parse by itself."""
+    variants: dict[tuple[frozenset[int], bool], int] = field(default_factory=dict)
+    """Functions met that hand on to the same others: `bncheck.source.timeline.factories`."""
     _called: frozenset[str] | None = None
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from bncheck.source.module import dotted, statements
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.run import Run, module_constant
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class, Function, Value
 from bncheck.timeline import Fact
 
@@ -186,7 +186,7 @@ _CHANGES = frozenset(
 def changes_modes(project: Project, cls: Class) -> bool:
     """Tell whether a network's own code does anything that the timeline tells of."""
     for ancestor in ancestry(project, cls).project:
-        names = identifiers(ancestor.node)
+        names = mentions(ancestor.node)
         if names & _CHANGES or any(name.startswith(("freeze", "_freeze")) for name in names):
             return True
     return False

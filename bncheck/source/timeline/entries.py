@@ -21,11 +21,13 @@ from bncheck.source.timeline import (
     ingredients,
     known,
 )
+from bncheck.source.timeline.factories import is_one_of_many
+from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -77,11 +79,17 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             freeze_tests=freeze_tests,
         )
     ]
-    before: _Before | None = None
+    candidates = [
+        (name, node, owner)
+        for name, node, owner in _candidates(project, module)
+        if node not in followed and _may_start(project, module, node, owner, settings)
+    ]
+    if not candidates:
+        return found
+    before = _Before.of(module, project, settings)
     driver = _driver(module)
     names = Counter(_WORD.findall(module.text))
-    candidates = list(_candidates(module))
-    inner = _named_in_functions(candidates)
+    inner = _named_in_functions(project, module)
     for stage in range(3):
         # What nothing else in the file names comes first: it calls the others.
         for name, node, owner in candidates:
@@ -89,9 +97,8 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
                 continue
             if stage == 1 and name in inner:
                 continue
-            if not _may_start(project, module, node, owner):
+            if stage and owner is None and is_one_of_many(project, module, node):
                 continue
-            before = before or _Before.of(module, project, settings)
             timeline = _from_function(before, followed, node, owner)
             timeline.shows_batch_norm, timeline.is_test = shows, in_test
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
@@ -103,31 +110,32 @@ _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
 
 
-def _named_in_functions(
-    candidates: list[tuple[str, cst.FunctionDef, cst.ClassDef | None]],
-) -> frozenset[str]:
+def _named_in_functions(project: Project, module: SourceModule) -> frozenset[str]:
     """Return the names in the bodies of functions, but for a function's own in itself."""
     found: set[str] = set()
-    for name, node, _ in candidates:
-        found.update(identifiers(node.body) - {name})
+    for statement in statements(module.tree.body):
+        match statement:
+            case cst.FunctionDef(name=cst.Name(value=name), body=body):
+                found |= mentions(body) - {name}
+            case cst.ClassDef() if not _may_have_entries(project, module, statement):
+                found |= mentions(statement.body)
+    for name, node, owner in _candidates(project, module):
+        if owner is not None:
+            found |= mentions(node.body) - {name}
     return frozenset(found)
 
 
-_SWITCHES = frozenset(
-    """
-    eval train requires_grad requires_grad_ no_grad inference_mode checkpoint checkpoint_sequential
-    """.split()  # noqa: SIM905
-)
-"""What a network's own method must name for it to be followed by itself."""
-
-
 def _may_start(
-    project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+    project: Project,
+    module: SourceModule,
+    node: cst.FunctionDef,
+    owner: cst.ClassDef | None,
+    settings: Settings,
 ) -> bool:
-    if owner is not None and classes.is_network(project, Class(owner, module)) is True:
-        names = identifiers(owner) if node.name.value == "training_step" else frozenset[str]()
-        freezes = bool({"requires_grad", "requires_grad_"} & names) and "eval" not in names
-        return freezes or bool(identifiers(node) & _SWITCHES)
+    if owner is not None:
+        cls = Class(owner, module)
+        if classes.is_network(project, cls) is True:
+            return method_matters(project, cls, node, settings.pedantic)
     return relevant(project, module, node, hops=1)
 
 
@@ -197,14 +205,20 @@ def _start(
     return run
 
 
+def _may_have_entries(project: Project, module: SourceModule, node: cst.ClassDef) -> bool:
+    """Tell by the words in a class whether a method of it may start, without parsing it."""
+    return bool(mentions(node) & SWITCHES) or relevant(project, module, node, hops=1)
+
+
 def _candidates(
+    project: Project,
     module: SourceModule,
 ) -> Iterator[tuple[str, cst.FunctionDef, cst.ClassDef | None]]:
     for statement in statements(module.tree.body):
         match statement:
             case cst.FunctionDef(name=cst.Name(value=name)):
                 yield name, statement, None
-            case cst.ClassDef():
+            case cst.ClassDef() if _may_have_entries(project, module, statement):
                 for name, member in classes.members(statement).items():
                     if isinstance(member, cst.FunctionDef) and name != "__init__":
                         yield name, member, statement

@@ -11,10 +11,10 @@ import libcst as cst
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
-from bncheck.source.project import Defined, External, Project
+from bncheck.source.project import Defined, External, ModuleObject, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
-from bncheck.source.timeline.syntax import identifiers, inside, walk
+from bncheck.source.timeline.syntax import identifiers, inside, mentions, walk
 from bncheck.source.timeline.values import Class
 from bncheck.timeline import Fact
 
@@ -130,6 +130,41 @@ def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
         ):
             return bool(given[name]) if name in given else None
     return None
+
+
+@lru_cache(maxsize=4096)
+def names_batch_norm(project: Project, cls: Class) -> bool:
+    """Tell whether a network, or anything that it may be made of, so much as names BatchNorm.
+
+    Asked of words, without parsing: where it does not, the network surely `holds` none.
+    """
+    family = ancestry(project, cls)
+    if any(known.zoo_model(base, None) is not None for base in family.external):
+        return True
+    seen: set[cst.CSTNode] = set()
+    waiting: list[tuple[cst.CSTNode, SourceModule]] = [(c.node, c.module) for c in family.project]
+    while waiting:
+        node, module = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        names = mentions(node)
+        if names & known.BATCH_NORMS or len(seen) > _MAX_CLOSURE:
+            return True
+        for name in names:
+            bound = name in module.bindings or module.star_imports
+            for meaning in project.resolve(name, module) if bound else ():
+                match meaning:
+                    case Defined(module=origin, binding=Assigned(value=value)):
+                        waiting.append((value, origin))
+                    case Defined(module=origin, binding=found) if not isinstance(found, Assigned):
+                        waiting.append((found, origin))
+                    case External(name=outside):
+                        if known.zoo_model(outside, None) is not None or _may_be_a_layer(outside):
+                            return True
+                    case ModuleObject():
+                        return True
+    return False
 
 
 def part_holds(project: Project, cls: Class, name: str) -> Fact:
@@ -269,12 +304,18 @@ class _Mentioned:
     """Whether a BatchNorm class is called."""
 
 
+_NAMING = (cst.Attribute, cst.Name, cst.Call)
+
+
 def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
     found = _Mentioned()
     stack: list[tuple[cst.CSTNode, set[str]]] = [(node, found.names)]
     while stack:
         node, names = stack.pop()
         if node in dead:
+            continue
+        if node.__class__ not in _NAMING:
+            stack += [(child, names) for child in inside(node)]
             continue
         match node:
             case cst.Attribute(value=value):
@@ -294,8 +335,6 @@ def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
                     first_value = node.args[0].value if node.args else None
                     if isinstance(first_value, cst.SimpleString):
                         found.first_strings[name] = literal(first_value)
-                stack += [(child, names) for child in inside(node)]
-            case _:
                 stack += [(child, names) for child in inside(node)]
     found.names -= found.tested if not found.constructs else set()
     return found

@@ -253,6 +253,8 @@ EXPORTERS = {
     "torch.quantization.fuse_modules": ExportKind.QUANTIZATION,
 }
 
+OPTIMIZER_WORDS = re.compile(r"optim|adam|sgd|lars|lamb|lion|rmsprop", re.IGNORECASE)
+
 CHECKPOINTS = frozenset(
     {
         "torch.utils.checkpoint.checkpoint",

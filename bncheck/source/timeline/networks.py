@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, classes, containers, external
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, names_in_order
+from bncheck.source.timeline.syntax import mentions, names_in_order
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -96,9 +96,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         )
         cls = run.classes.get(model)
         found = classes.find(run, cls, "forward") if cls is not None else None
-        if isinstance(found, Function) and (
-            model.driven_by or identifiers(found.node) & _IN_FORWARD
-        ):
+        if isinstance(found, Function) and (model.driven_by or mentions(found.node) & _IN_FORWARD):
             calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
     return Tensor()
 

@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline.known import ZOOS
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import mentions
 
 WORDS = frozenset(
     """
@@ -31,9 +31,9 @@ def relevant(
     return _relevant(project, module, node, hops)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
-    names = identifiers(node)
+    names = mentions(node)
     if names & WORDS or {"zip", "parameters"} <= names:
         return True
     if not hops:
@@ -62,9 +62,9 @@ def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> b
     return _makes_models(project, module, node, _FACTORY_HOPS)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
-    names = identifiers(node)
+    names = mentions(node)
     if names & _MAKERS:
         return True
     for name in names:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
 
 import libcst as cst
+
+from bncheck.source.outline import LazyBlock
 
 _QUIET = (
     cst.BaseParenthesizableWhitespace,
@@ -35,9 +38,12 @@ def inside(node: cst.CSTNode) -> list[cst.CSTNode]:
     found: list[cst.CSTNode] = []
     for name in _fields(node.__class__):
         value = getattr(node, name)
-        if value.__class__ is list or value.__class__ is tuple:
-            found += [item for item in value if _is_walked(item.__class__)]
-        elif _is_walked(value.__class__):
+        kind = value.__class__
+        if kind is list or kind is tuple:
+            for item in value:
+                if _is_walked(item.__class__):
+                    found.append(item)
+        elif _is_walked(kind):
             found.append(value)
     return found
 
@@ -51,10 +57,19 @@ def _is_walked(value_type: type) -> bool:
 def _fields(node_type: type[cst.CSTNode]) -> tuple[str, ...]:
     return tuple(
         name
-        for name in node_type.__dataclass_fields__
+        for name, field in node_type.__dataclass_fields__.items()
         if not name.startswith(("whitespace", "leading_", "lpar", "rpar", "header", "footer"))
-        and name not in {"trailing_whitespace", "semicolon", "comma", "equal", "annotation"}
+        and name not in _NOT_WALKED
+        and field.type is not str
     )
+
+
+_NOT_WALKED = frozenset(
+    """
+    trailing_whitespace semicolon comma equal annotation dot colon indent lbracket rbracket lbrace
+    rbrace asynchronous lines_after_decorators star conversion __slots__
+    """.split()  # noqa: SIM905
+)
 
 
 @lru_cache(maxsize=8192)
@@ -66,6 +81,34 @@ def identifiers(node: cst.CSTNode) -> frozenset[str]:
         node = stack.pop()
         if node.__class__ is cst.Name:
             names.add(node.value)
+        else:
+            stack += inside(node)
+    return frozenset(names)
+
+
+_WORD = re.compile(r"[^\W\d]\w*")
+_NO_CODE = re.compile(
+    r"#[^\n]*|(?<![fF])(?<![fF][rR])(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''"
+    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')",
+    re.DOTALL,
+)
+"""Comments and strings, but for those with expressions in them."""
+
+
+@lru_cache(maxsize=16384)
+def mentions(node: cst.CSTNode) -> frozenset[str]:
+    """Return every name in a node, and some more: the words in the texts of long bodies.
+
+    What is not among these is not among the `identifiers` either, and to know it costs no parsing.
+    """
+    names: set[str] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.__class__ is cst.Name:
+            names.add(node.value)
+        elif node.__class__ is LazyBlock:
+            names.update(_WORD.findall(_NO_CODE.sub(" ", node.text)))
         else:
             stack += inside(node)
     return frozenset(names)
