@@ -170,7 +170,7 @@ def may_load(project: Project, cls: Class) -> bool:
     return any(
         _LOADS.search(name)
         for ancestor in ancestry(project, cls).project
-        for name in identifiers(ancestor.node)
+        for name in mentions(ancestor.node)
     )
 
 
