@@ -29,7 +29,9 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
         if any(_of_sequences(use) for use in uses) or _seen_elsewhere(node.layer):
             continue
         consumers = [_only_reader(use) for use in uses]
-        norms = [c for c in consumers if c is not None and _subtracts_mean(c)]
+        norms = [
+            c for c in consumers if c is not None and _subtracts_mean(c) and _per_channel(node, c)
+        ]
         if len(norms) != len(consumers):
             continue
         norm = norms[0]
@@ -60,6 +62,21 @@ def _subtracts_mean(norm: Node) -> bool:
         return True
     # A functional call may be told to use the running statistics, whatever the mode.
     return norm.get("training") is not False and norm.get("use_input_stats") is not False
+
+
+def _per_channel(producer: Node, norm: Node) -> bool:
+    """Tell whether the bias is one number for each of the norm's channels.
+
+    A linear layer's features are the last dimension, which a norm takes for its channels only
+    where there are two dimensions: InstanceNorm never does, and BatchNorm for another number of
+    channels, or of images, has its channels elsewhere.
+    """
+    if producer.kind is not Kind.LINEAR:
+        return True
+    if norm.kind is Kind.INSTANCE_NORM or norm.get("dimensions") in (2, 3):
+        return False
+    features, channels = producer.get("out_channels"), norm.get("num_features")
+    return not (type(features) is int and type(channels) is int and features != channels)
 
 
 def _seen_elsewhere(layer: Layer | None) -> bool:

@@ -485,6 +485,17 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.body(x).mean((2, 3)))
 """,
+    "a norm along a linear layer's features": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Linear(8, 8), nn.InstanceNorm1d(1), nn.ReLU())
+        self.b = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(3), nn.ReLU())
+        self.c = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm2d(8), nn.ReLU())
+        self.d = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())  # yes
+    def forward(self, x):
+        return self.a(x), self.b(x), self.c(x), self.d(x)
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):
