@@ -40,6 +40,10 @@ from bncheck.source.project import Defined, Project
 
 _MOST_VARIANTS = 4
 """Factories read of those in one file that call the same function."""
+_MOST_FIRST = 6
+"""Functions of one file, each of which calls another one, that are read before all classes."""
+_MOST_STEPS = 40_000
+"""Work for one network; less where others of the same file were too much."""
 _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
@@ -161,9 +165,10 @@ class _Reader:
                         if callee is not None:
                             by_callee.setdefault(callee, []).append(name)
             self._factories[module.path] = [_spread(names) for names in by_callee.values()]
-        for names in self._factories[module.path]:
-            if variant < len(names):
-                yield from self._network(module, names[variant], Arguments())
+        for number, names in enumerate(self._factories[module.path]):
+            turn = variant - min(number // _MOST_FIRST, _MOST_VARIANTS - 1)
+            if 0 <= turn < len(names):
+                yield from self._network(module, names[turn], Arguments())
 
     def helpers(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield what functions give that take parameters and that nothing has called yet."""
@@ -196,7 +201,7 @@ class _Reader:
         if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
             self._count(self.understanding.given_up, "no work left for variants")
             return
-        machine = Machine(self.names)
+        machine = Machine(self.names, limit=_MOST_STEPS // (1 + self._given_up.get(module.path, 0)))
         symbolic = False
         constructed = len(self.names.constructed)
         was_read = False
