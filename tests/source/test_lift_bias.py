@@ -496,6 +496,23 @@ class Net(nn.Module):
     def forward(self, x):
         return self.a(x), self.b(x), self.c(x), self.d(x)
 """,
+    "a bias for InstanceNorm only": """
+class Net(nn.Module):
+    def __init__(self, norm=nn.BatchNorm2d):
+        super().__init__()
+        if type(norm) == partial:
+            bias = norm.func == nn.InstanceNorm2d
+        else:
+            bias = norm == nn.InstanceNorm2d
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, bias=bias), norm(8))
+        self.tail = nn.Sequential(nn.Conv2d(8, 8, 3), norm(8))  # yes
+    def forward(self, x):
+        return self.tail(self.body(x))
+
+class Other(Net):
+    def __init__(self):
+        super().__init__(partial(nn.BatchNorm2d, affine=True))
+""",
     "a subclass of a layer": """
 class SameConv(nn.Conv2d):
     def forward(self, x):

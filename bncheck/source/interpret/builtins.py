@@ -426,7 +426,10 @@ def _type(machine: Machine, arguments: Arguments, site: Site | None) -> object:
         if value.cls is not None:
             return value.cls
         return External(f"torch.nn.{value.base}")
-    return UNKNOWN
+    if isinstance(value, Partial):
+        return External("functools.partial")
+    torch_class = isinstance(value, External) and value.name.startswith("torch.nn.")
+    return External("builtins.type") if torch_class else UNKNOWN
 
 
 def _partial(machine: Machine, arguments: Arguments, site: Site | None) -> object:
