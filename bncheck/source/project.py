@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import libcst as cst
@@ -75,6 +74,8 @@ class Project:
     _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
         default_factory=dict
     )
+    _added: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Folders that a file, by its path, appends to `sys.path`."""
     _asked: set[tuple[str, str]] = field(default_factory=set)
     """What is being resolved, by name and module: nothing is looked for inside itself."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
@@ -98,7 +99,9 @@ class Project:
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
         folder = Path(seen_from.path).parent
-        added = _added_to_the_path(seen_from.text) if "sys.path." in seen_from.text else ()
+        added = self._added.get(seen_from.path)
+        if added is None:
+            added = self._added[seen_from.path] = _added_to_the_path(seen_from.text)
         key = (dotted_name, folder, added)
         if key not in self._found:
             self._found[key] = self._search(dotted_name, seen_from, folder, added)
@@ -247,9 +250,10 @@ _PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MU
 _STRINGS = re.compile(r"""["']([\w./-]+)["']""")
 
 
-@lru_cache(maxsize=512)
 def _added_to_the_path(text: str) -> tuple[Path, ...]:
     """Return the last folders of the strings that a file appends to `sys.path`."""
+    if "sys.path." not in text:
+        return ()
     found = [
         Path(string).name for line in _PATH_LINES.findall(text) for string in _STRINGS.findall(line)
     ]
