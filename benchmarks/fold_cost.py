@@ -3,10 +3,11 @@
     python benchmarks/fold_cost.py
 
 The unit of time is the model's own forward pass at batch 1 on 3 x 224 x 224, median of 15, in
-seconds of CPU, which a busy machine does not change: run it on one thread (OMP_NUM_THREADS=1). Memory is the peak that the process reached while folding and verifying, above what
-it held before with the model loaded, in units of the model's parameters and buffers; the same is
-measured for one forward pass, whose activations verification cannot do without. Linux only for
-the memory. Results go to benchmarks/results/fold_cost.json.
+seconds of CPU, which a busy machine does not change: run it on one thread (OMP_NUM_THREADS=1).
+Memory is the peak that the process reached while folding and verifying, above what it held
+before with the model loaded, in units of the model's parameters and buffers; the same is measured
+for one forward pass, whose activations verification cannot do without. Linux only for the memory.
+Results go to benchmarks/results/fold_cost.json.
 """
 
 from __future__ import annotations

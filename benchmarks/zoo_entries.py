@@ -46,7 +46,7 @@ _PYTORCHCV = {
         sepreresnet:sepreresnet10 seresnet:seresnet10 seresnext:seresnext50_32x4d
         sharesnet:sharesnet18 shufflenet:shufflenet_g3_wd4 shufflenetv2:shufflenetv2_wd2
         shufflenetv2b:shufflenetv2b_wd2 sknet:sknet50 sparsenet:sparsenet121 spnasnet:spnasnet
-        squeezenext:sqnxt23_w1 vgg:bn_vgg11 vgg:bn_vgg11b vovnet:vovnet27s wrn:wrn50_2
+        squeezenext:sqnxt23_w1 vgg:bn_vgg11 vgg:bn_vgg11b vovnet:vovnet27s
         xdensenet:xdensenet121_2 fastseresnet:fastseresnet101b octresnet:octresnet10_ad2
     """,
     (3, 299, 299): "xception:xception inceptionv3:inceptionv3 inceptionv4:inceptionv4",
