@@ -128,7 +128,8 @@ def _structure_matches(
     applied: dict[tuple[bool, Site], int] = defaultdict(int)
     wrong: dict[tuple[Check, bool, Site], list[Match]] = defaultdict(list)
     understanding = Understanding()
-    for graph in networks(modules, project, understanding) if checks else ():
+    suspects: set[str] = set()
+    for graph in networks(modules, project, understanding, suspects) if checks else ():
         symbolic = graph.symbolic
         for layer in {id(layer): layer for layer in graph.layers}.values():
             if layer.site is not None:
@@ -137,6 +138,7 @@ def _structure_matches(
         for check in checks:
             for match in check.function(graph):
                 wrong[check, symbolic, match.site].append(match)
+                suspects.add(match.site.path)
     statistics.update(understanding.counts())
     known = {site for _, site in constructed}
     constants = [check for check in checks if check.unapplied]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -37,6 +37,7 @@ from bncheck.source.interpret.values import (
 from bncheck.source.module import Assigned, SourceModule, dotted, statements
 from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
+from bncheck.source.reach import Reach
 
 _MOST_VARIANTS = 4
 """Factories read of those in one file that call the same function."""
@@ -58,6 +59,8 @@ class Understanding:
     partly: int = 0
     given_up: dict[str, int] = field(default_factory=dict)
     doubts: dict[str, int] = field(default_factory=dict)
+    without_norm: int = 0
+    """Classes and functions that were passed over, since nothing in their reach is a BatchNorm."""
 
     def counts(self) -> dict[str, int]:
         """Return what `--statistics` shows: how many networks were read how far, and why not."""
@@ -65,6 +68,7 @@ class Understanding:
             "networks read fully": self.fully,
             "networks read partly": self.partly,
             "networks given up": sum(self.given_up.values()),
+            "passed over, no BatchNorm in reach": self.without_norm,
             **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
             **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},
         }
@@ -80,29 +84,38 @@ def graphs(module: SourceModule, project: Project) -> list[LayerGraph]:
 
 
 def networks(
-    modules: Iterable[SourceModule], project: Project, understanding: Understanding | None = None
+    modules: Iterable[SourceModule],
+    project: Project,
+    understanding: Understanding | None = None,
+    suspects: Collection[str] | None = None,
 ) -> Iterator[LayerGraph]:
     """Yield a graph for each network of the modules.
 
     Factories that need no arguments come first: they construct networks with every argument
     known, as do calls at module level. A class that nothing constructed is read with symbols
     for its parameters.
+
+    With `suspects` a network that can't come to a BatchNorm is read only after all others, and
+    only if it may construct layers in one of the files named there: those in which the graphs
+    before had something to report, and a layer may be right in one network and wrong in another.
     """
     modules = list(modules)
     lines = sum(module.text.count("\n") for module in modules)
     reader = _Reader(project, understanding or Understanding())
     reader.budget = _STEPS + _STEPS_PER_LINE * lines
     with deep():
-        for variant in range(_MOST_VARIANTS):
-            for module in modules:
-                yield from reader.factories(module, variant)
-            if variant == 0:
-                for module in modules:
-                    yield from reader.values(module)
-                for module in reversed(modules):
-                    yield from reader.helpers(module)
-                for module in reversed(modules):
-                    yield from reader.classes(module)
+        if suspects is None:
+            yield from reader.networks(modules)
+            return
+        reach = Reach.of(modules, project)
+        reader.wanted = reach.norms
+        yield from reader.networks(modules)
+        if suspects:
+            others = reach.leading_into(suspects)
+            reader.read_others(
+                lambda module, name: not reach.norms(module, name) and (module.path, name) in others
+            )
+            yield from reader.networks(modules)
 
 
 def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
@@ -134,6 +147,9 @@ class _Reader:
     understanding: Understanding
     budget: int = 10_000_000
     """Steps that all networks together may still take."""
+    wanted: Callable[[SourceModule, str], bool] | None = None
+    """Which definitions to read; None: all."""
+    _reads_others: bool = False
     _factories: dict[str, list[list[str]]] = field(default_factory=dict)
     _mentions: dict[tuple[Class, str], bool] = field(default_factory=dict)
     """Whether any code reads an attribute of a class."""
@@ -151,6 +167,33 @@ class _Reader:
             lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
 
+    def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
+        """Yield the networks of modules, those first of which most is known."""
+        for variant in range(_MOST_VARIANTS):
+            for module in modules:
+                yield from self.factories(module, variant)
+            if variant == 0:
+                for module in modules:
+                    yield from self.values(module)
+                for module in reversed(modules):
+                    yield from self.helpers(module)
+                for module in reversed(modules):
+                    yield from self.classes(module)
+
+    def read_others(self, wanted: Callable[[SourceModule, str], bool]) -> None:
+        """Turn to other definitions, with work left for them."""
+        self.wanted = wanted
+        self._reads_others = True
+        self.budget = max(self.budget, _STEPS)
+        self._factories.clear()
+        self._given_up.clear()
+
+    def _is_wanted(self, module: SourceModule, name: str) -> bool:
+        wanted = self.wanted is None or self.wanted(module, name)
+        if wanted is self._reads_others:
+            self.understanding.without_norm += -1 if wanted else 1
+        return wanted
+
     def factories(self, module: SourceModule, variant: int) -> Iterator[LayerGraph]:
         """Yield networks of functions without required parameters, one for each function called.
 
@@ -160,7 +203,11 @@ class _Reader:
             by_callee: dict[str, list[str]] = {}
             for name, bindings in module.bindings.items():
                 for node in bindings:
-                    if isinstance(node, cst.FunctionDef) and _may_be_factory(node):
+                    if (
+                        isinstance(node, cst.FunctionDef)
+                        and _may_be_factory(node)
+                        and self._is_wanted(module, name)
+                    ):
                         callee = _returned_call(node)
                         if callee is not None:
                             by_callee.setdefault(callee, []).append(name)
@@ -178,6 +225,7 @@ class _Reader:
                     isinstance(node, cst.FunctionDef)
                     and not _may_be_factory(node)
                     and node not in self.names.run
+                    and self._is_wanted(module, name)
                     and _returned_call(node) is not None
                 ):
                     yield from self._network(module, name, _symbols_of(node))
@@ -185,14 +233,16 @@ class _Reader:
     def values(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that are constructed at module level and bound to a name."""
         for name, bindings in module.bindings.items():
-            if any(isinstance(b, Assigned) and isinstance(b.value, cst.Call) for b in bindings):
+            if any(
+                isinstance(b, Assigned) and isinstance(b.value, cst.Call) for b in bindings
+            ) and self._is_wanted(module, name):
                 yield from self._network(module, name, None)
 
     def classes(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks of classes that nothing constructed yet."""
         for name, bindings in reversed(module.bindings.items()):
             for node in bindings:
-                if isinstance(node, cst.ClassDef):
+                if isinstance(node, cst.ClassDef) and self._is_wanted(module, name):
                     yield from self._network(module, name, None)
 
     def _network(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tokenize import detect_encoding
 
 import libcst as cst
 
-from bncheck.source.outline import parse_lazily, unvalidated
+from bncheck.source.outline import has_plain_lines, parse_lazily, spans, unvalidated
 from bncheck.syntax import python_tree
 
 
@@ -51,6 +52,20 @@ class SourceModule:
     """Every module-level binding of a name, in order: branches and `try` give more than one."""
     star_imports: list[str] = field(default_factory=list)
     """Modules whose public names are imported with `*`."""
+    spans: dict[str, list[tuple[int, int]]] | None = None
+    """The lines of the statements that bind each name, from the first up to the end, counted from
+    0; None where they are not known."""
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return self.text.split("\n")
+
+    def text_of(self, name: str) -> str:
+        """Return the text that binds a name of the module level, imports left out, or more."""
+        if self.spans is None:
+            return self.text
+        spans = self.spans.get(name, ())
+        return "\n".join(line for start, end in spans for line in self._lines[start:end])
 
 
 def dotted(expression: cst.BaseExpression | None) -> str | None:
@@ -82,6 +97,8 @@ def parse(path: str, name: str, source: bytes | str, *, whole: bool = False) -> 
     except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError) as problem:
         raise UnparsableError(str(problem)) from None
     module = SourceModule(path, name, Path(path).stem == "__init__", text or "", tree)
+    if known is not None and has_plain_lines(module.text):
+        module.spans = spans(known)
     for statement in statements(tree.body):
         _bind(module, statement)
     return module
@@ -148,8 +165,11 @@ def imports(
 
 def absolute_import(statement: cst.ImportFrom, module: str, is_package: bool) -> str:
     """Return the dotted module that a `from ... import` names, its leading dots resolved."""
-    target = dotted(statement.module) or ""
-    level = len(statement.relative)
+    return absolute(dotted(statement.module) or "", len(statement.relative), module, is_package)
+
+
+def absolute(target: str, level: int, module: str, is_package: bool) -> str:
+    """Return the dotted module that a name with so many dots before it means in a module."""
     if not level:
         return target
     parents = module.split(".")

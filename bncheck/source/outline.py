@@ -12,12 +12,14 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
 _FEWEST_LINES = 3
 """A body of fewer lines is parsed at once: to come back to it costs more."""
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _ODD = ("\r", "\f", "\0", "\ufeff")
 """With these in it a text's lines are not surely those of Python's tree."""
 
@@ -81,7 +83,7 @@ def parse_lazily(path: str, text: str, known: ast.Module) -> cst.Module | None:
 
     Raises what `libcst.parse_module` raises, and UnparsableBodyError when a body is read.
     """
-    if any(mark in text for mark in _ODD):
+    if not has_plain_lines(text):
         return None
     lines = text.split("\n")
     cuts = _cuts(known.body, lines)
@@ -93,6 +95,62 @@ def parse_lazily(path: str, text: str, known: ast.Module) -> cst.Module | None:
         return None
     _attach(tree.body, cuts, path, lines, (), tree.default_indent)
     return tree
+
+
+def has_plain_lines(text: str) -> bool:
+    """Tell whether the lines that Python's tree counts are what stands between line feeds."""
+    return not any(mark in text for mark in _ODD)
+
+
+def spans(known: ast.Module) -> dict[str, list[tuple[int, int]]]:
+    """Return the lines of the statements at module level that bind each name but imports.
+
+    Of a name that is assigned, so are those that may change what it is bound to: a registry is
+    filled by decorators, calls and item assignments (see `bncheck.source.interpret.effects`).
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    changing: list[tuple[ast.stmt, tuple[int, int]]] = []
+    assigned: set[str] = set()
+    for statement in known.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        decorators = getattr(statement, "decorator_list", ())
+        lines = ((decorators[0] if decorators else statement).lineno - 1, statement.end_lineno or 0)
+        definition = isinstance(statement, _DEFINITIONS)
+        names = {statement.name} if isinstance(statement, _DEFINITIONS) else _bound(statement)
+        for name in names:
+            found.setdefault(name, []).append(lines)
+        if not definition:
+            assigned |= names
+        if decorators or not (definition or _is_plain(statement)):
+            changing.append((statement, lines))
+    for statement, lines in changing:
+        parts = getattr(statement, "decorator_list", (statement,))
+        for name in {n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name)}:
+            if name in assigned and lines not in found[name]:
+                found[name].append(lines)
+    return found
+
+
+def _is_plain(statement: ast.stmt) -> bool:
+    """Tell whether a statement only binds names."""
+    match statement:
+        case ast.Assign(targets=targets):
+            return all(isinstance(target, ast.Name) for target in targets)
+        case ast.AnnAssign(target=ast.Name()):
+            return True
+    return False
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    names = set()
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement]
+    for node in chain.from_iterable(map(ast.walk, targets)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, _DEFINITIONS):
+            names.add(node.name)
+    return names
 
 
 def unread(node: cst.FunctionDef | cst.ClassDef) -> str | None:
@@ -122,9 +180,7 @@ def _unchecked(node: cst.CSTNode) -> None:
 
 def _cuts(body: list[ast.stmt], lines: list[str]) -> tuple[_Cut | None, ...]:
     return tuple(
-        _cut(statement, lines)
-        for statement in body
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        _cut(statement, lines) for statement in body if isinstance(statement, _DEFINITIONS)
     )
 
 

@@ -14,6 +14,7 @@ import libcst as cst
 from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.classes import function_kind, make_class
 from bncheck.source.interpret.expressions import expression, symbol_of
+from bncheck.source.interpret.initialisers import builds_nothing, initialiser
 from bncheck.source.interpret.loops import for_loop, while_loop
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation
@@ -84,8 +85,15 @@ def _expression(node: cst.Expr) -> Run | None:
     if isinstance(node.value, (cst.SimpleString, cst.ConcatenatedString, cst.Ellipsis)):
         return None
     value_of = expression(node.value)
+    function_of = initialiser(node.value)
 
     def run(frame: Frame) -> None:
+        if (
+            function_of is not None
+            and frame.machine.graph is None
+            and builds_nothing(function_of(frame))
+        ):
+            return
         value_of(frame)
 
     return run

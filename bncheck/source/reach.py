@@ -1,0 +1,144 @@
+"""Which definitions may come to a normalisation by batch statistics: a look at words, not at code.
+
+A network whose text names none, and neither does the text of anything that it names, directly or
+not, holds none, and no structure rule has anything to say of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from bncheck.source.module import Imported, SourceModule, absolute
+from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+
+_NORM = re.compile(
+    r"batch_?norm|instance_?norm|[\"'](?:batch|instance)_?[\"']|norm\{|\}_?norm", re.IGNORECASE
+)
+"""Also of names that are put together: a piece of one stands somewhere."""
+_LOCAL_IMPORT = re.compile(
+    r"^[ \t]+(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([\w.]+))",
+    re.MULTILINE,
+)
+_PROSE = re.compile(
+    r"(\b[a-zA-Z]{1,2})?(\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}"
+    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|#[^\n]*",
+    re.DOTALL,
+)
+_WORD = re.compile(r"[^\W\d]\w*")
+
+Key = tuple[str, str]
+"""The path of a file and a name that its module level binds."""
+
+
+@dataclass(eq=False)
+class Reach:
+    """What the definitions of some modules name, and what those name in turn."""
+
+    project: Project
+    _named_by: dict[Key, set[Key]] = field(default_factory=dict)
+    """For each definition those whose text names it."""
+    _seen: set[Key] = field(default_factory=set)
+    _norms: set[Key] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, modules: Iterable[SourceModule], project: Project) -> Reach:
+        """Look at everything that the modules define, and at whatever that names."""
+        reach = cls(project)
+        todo = [
+            (module, name)
+            for module in modules
+            for name, bindings in module.bindings.items()
+            if not all(isinstance(binding, Imported) for binding in bindings)
+        ]
+        while todo:
+            module, name = todo.pop()
+            key = (module.path, name)
+            if key in reach._seen:
+                continue
+            reach._seen.add(key)
+            for found in reach._names(module, name):
+                reach._named_by.setdefault((found.module.path, found.name), set()).add(key)
+                todo.append((found.module, found.name))
+        reach._norms = reach._leading_to(reach._norms)
+        return reach
+
+    def norms(self, module: SourceModule, name: str) -> bool:
+        """Tell whether a name of a module may lead to a normalisation by batch statistics."""
+        return (module.path, name) in self._norms
+
+    def leading_into(self, paths: Iterable[str]) -> set[Key]:
+        """Return the definitions that may lead to what stands in the files."""
+        wanted = set(paths)
+        return self._leading_to({key for key in self._seen if key[0] in wanted})
+
+    def _leading_to(self, keys: set[Key]) -> set[Key]:
+        found = set(keys)
+        todo = list(keys)
+        while todo:
+            for key in self._named_by.get(todo.pop(), ()):
+                if key not in found:
+                    found.add(key)
+                    todo.append(key)
+        return found
+
+    def _names(self, module: SourceModule, name: str) -> Iterator[Defined]:
+        """Yield what the text of a definition names; note whether it names a norm itself."""
+        key = (module.path, name)
+        text = module.text_of(name)
+        if _NORM.search(text):
+            self._norms.add(key)
+        code = _PROSE.sub(_without_prose, text)
+        words = set(_WORD.findall(code))
+        for word in words if module.star_imports else words & module.bindings.keys():
+            for meaning in self.project.resolve(word, module):
+                yield from self._defined(key, word, meaning, module, code)
+        for origin, names, whole in _LOCAL_IMPORT.findall(text):
+            yield from self._imported(key, module, origin or whole, names)
+
+    def _imported(
+        self, key: Key, module: SourceModule, origin: str, names: str
+    ) -> Iterator[Defined]:
+        """Yield what an import inside a definition brings into it."""
+        level = len(origin) - len(origin.lstrip("."))
+        target = absolute(origin[level:], level, module.name, module.is_package)
+        found = self.project.find(target, module)
+        if found is None:
+            return
+        for name in _WORD.findall(names):
+            for meaning in self.project.resolve(name, found):
+                if isinstance(meaning, Defined):
+                    yield meaning
+                elif isinstance(meaning, ModuleObject):
+                    self._norms.add(key)  # or anything else
+        if not names or "*" in names:
+            self._norms.add(key)
+
+    def _defined(
+        self, key: Key, name: str, meaning: Meaning, module: SourceModule, code: str
+    ) -> Iterator[Defined]:
+        match meaning:
+            case External(name=outside):
+                if _NORM.search(outside):
+                    self._norms.add(key)
+            case Defined(module=origin, name=known):
+                if (origin.path, known) != key:
+                    yield meaning
+            case ModuleObject():
+                parts = r"\s*\.\s*".join(name.split("."))
+                for attribute in set(re.findall(rf"(?<![\w.]){parts}\b(?:\s*\.\s*(\w+))?", code)):
+                    if not attribute:  # the module itself is handed on
+                        self._norms.add(key)
+                        continue
+                    dotted = f"{name}.{attribute}"
+                    for inner in self.project.resolve(dotted, module):
+                        yield from self._defined(key, dotted, inner, module, code)
+
+
+def _without_prose(found: re.Match[str]) -> str:
+    """Return what counts of a string or comment: what is formatted into it."""
+    prefix, quoted = found.groups()
+    return (
+        f" {quoted.strip(found.string[found.end() - 1])} " if "f" in (prefix or "").lower() else " "
+    )
