@@ -89,6 +89,8 @@ class Kind(Enum):
     OPAQUE = "opaque"
     """Not understood."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and kinds are asked for a lot
+
 
 PRODUCERS: Final = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR})
 """Layers with a weight and, perhaps, a bias that is added to each output channel."""

@@ -11,6 +11,7 @@ from tokenize import detect_encoding
 
 import libcst as cst
 
+from bncheck.graph import Site
 from bncheck.source.outline import has_plain_lines, parse_lazily, spans, unvalidated
 from bncheck.syntax import python_tree
 
@@ -55,6 +56,8 @@ class SourceModule:
     spans: dict[str, list[tuple[int, int]]] | None = None
     """The lines of the statements that bind each name, from the first up to the end, counted from
     0; None where they are not known."""
+    sites: dict[int, Site] = field(default_factory=dict)
+    """Where nodes of the tree stand, by their identity: each is asked for again and again."""
 
     @cached_property
     def _lines(self) -> list[str]:

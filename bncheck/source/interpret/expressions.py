@@ -217,6 +217,19 @@ def _call(node: cst.Call) -> Evaluate:
         return _super(node)
     function_of = expression(node.func)
     arguments = [(expression(a.value), a.star, a.keyword and a.keyword.value) for a in node.args]
+    if not any(star for _, star, _ in arguments):
+        positional = [value_of for value_of, _, keyword in arguments if not keyword]
+        keywords = [(keyword, value_of) for value_of, _, keyword in arguments if keyword]
+
+        def evaluate_plain(frame: Frame) -> object:
+            function = function_of(frame)
+            given = Arguments(
+                [value_of(frame) for value_of in positional],
+                {keyword: value_of(frame) for keyword, value_of in keywords},
+            )
+            return call(frame.machine, function, given, frame.site(node))
+
+        return evaluate_plain
 
     def evaluate(frame: Frame) -> object:
         function = function_of(frame)

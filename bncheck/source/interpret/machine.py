@@ -71,7 +71,11 @@ class Frame:
 
     def site(self, node: object) -> Site:
         """Return where a node of this frame's file stands."""
-        return Site(self.module.path, node)
+        sites = self.module.sites
+        found = sites.get(id(node))
+        if found is None:
+            found = sites[id(node)] = Site(self.module.path, node)
+        return found
 
 
 @dataclass(eq=False)

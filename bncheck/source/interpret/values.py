@@ -279,13 +279,16 @@ class Branches:
 
 
 CONSTANT_TYPES: Final = (type(None), bool, int, float, str, bytes, complex, type(...))
+_CONSTANTS: Final = (*CONSTANT_TYPES, frozenset)
+_TRUTHS: Final = (*CONSTANT_TYPES, tuple, frozenset)
+_EQUAL: Final = (*_CONSTANTS, Symbol, External, Parameter)
 
 
 def is_constant(value: object) -> bool:
     """Tell whether a value is a constant, or a tuple of constants."""
     if isinstance(value, tuple):
         return all(is_constant(item) for item in value)
-    return isinstance(value, (*CONSTANT_TYPES, frozenset))
+    return isinstance(value, _CONSTANTS)
 
 
 def options(value: object) -> tuple[object, ...]:
@@ -306,7 +309,7 @@ def same(one: object, other: object) -> bool:
         return False
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, (*CONSTANT_TYPES, frozenset, Symbol, External, Parameter)):
+    if isinstance(one, _EQUAL):
         return one == other
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.node is other.node
@@ -319,7 +322,7 @@ def same(one: object, other: object) -> bool:
 
 def truth(value: object) -> bool | None:
     """Return whether a value counts as true; None when that is not known."""
-    if isinstance(value, (*CONSTANT_TYPES, tuple, frozenset)):
+    if isinstance(value, _TRUTHS):
         return bool(value)
     if isinstance(value, (Unknown, Symbol, Tensor, Parameter)):
         return None
