@@ -36,6 +36,8 @@ def of_container(run: Run, container: Container, key: Value) -> Value:
     picked = _at(container, key)
     if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
         return picked
+    if not container.elements:
+        return Opaque()
     return _one(run, container.elements) or picked or join(list(container.elements))
 
 
