@@ -68,6 +68,7 @@ class Project:
     """Files that are parsed at once, since a body in them turned out not to parse by itself."""
     variants: dict[tuple[frozenset[int], bool], int] = field(default_factory=dict)
     """Functions met that hand on to the same others: `bncheck.source.timeline.factories`."""
+    _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
     _called: frozenset[str] | None = None
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
@@ -160,10 +161,16 @@ class Project:
         Branches and `try` may bind a name more than once. Empty: unknown (a built-in, a local
         name, or one too many re-exports away).
         """
+        known = self._resolved.get((name, module))
+        if known is not None:
+            return known
         head, _, rest = name.partition(".")
+        within = bool(self._asked)
         meanings: list[Meaning] = []
         for binding in self._bindings(head, module, _MAX_HOPS):
             meanings.extend(self._attribute(binding, rest, _MAX_HOPS))
+        if not within:
+            self._resolved[name, module] = meanings
         return meanings
 
     def _bindings(self, name: str, module: SourceModule, hops: int) -> list[Meaning]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -210,20 +210,30 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
     )
 
 
-def put_into(function: cst.FunctionDef, name: str) -> Iterator[cst.BaseExpression]:
-    """Yield what a function assigns to a dotted name, and adds to it."""
+def put_into(function: cst.FunctionDef, name: str) -> Sequence[cst.BaseExpression]:
+    """Return what a function assigns to a dotted name, and adds to it."""
+    return _all_put(function).get(name, ())
+
+
+@lru_cache(maxsize=4096)
+def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpression]]:
+    found: dict[str | None, list[cst.BaseExpression]] = {}
     for part in walk(function.body):
-        match part:
+        match part if part.__class__ in _PUTTING else None:
             case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
-                if not isinstance(given, cst.Name) and dotted(bound) == name:
-                    yield given
-            case cst.AugAssign(target=bound, value=given) if dotted(bound) == name:
-                yield given
+                if not isinstance(given, cst.Name):
+                    found.setdefault(dotted(bound), []).append(given)
+            case cst.AugAssign(target=bound, value=given):
+                found.setdefault(dotted(bound), []).append(given)
             case cst.Call(
                 func=cst.Attribute(value=bound, attr=cst.Name(value="append" | "extend")),
                 args=[argument],
-            ) if dotted(bound) == name:
-                yield argument.value
+            ):
+                found.setdefault(dotted(bound), []).append(argument.value)
+    return found
+
+
+_PUTTING = (cst.Assign, cst.AugAssign, cst.Call)
 
 
 @lru_cache(maxsize=4096)
