@@ -50,7 +50,7 @@ def foldable(model: nn.Module, example: Tensor) -> dict[str, str]:
     `model` is in eval mode, in float64, with hooks of its own nowhere; `example` has one sample.
     """
     found = _ways(model, example, None)
-    return found and _ways(_with_shifts_negated(model), example, set(found))
+    return found and _ways(_calmed(model, example), example, set(found))
 
 
 def _ways(model: nn.Module, example: Tensor, asked: set[str] | None) -> dict[str, str]:
@@ -76,19 +76,40 @@ def _ways(model: nn.Module, example: Tensor, asked: set[str] | None) -> dict[str
     return found
 
 
-def _with_shifts_negated(model: nn.Module) -> nn.Module:
-    """Return a copy whose BatchNorms have the same scales and the opposite shifts.
+def _calmed(model: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy whose BatchNorms have opposite shifts, and outputs of moderate size.
 
     What is right with one only is right by where values lie: between two rectifiers, a shift down
-    may as well come before the first, and a shift up after the second.
+    may as well come before the first, and a shift up after the second; far out a sigmoid or tanh
+    gives the same whatever it is given. Signs of scales, shifts that are zero, and which channels
+    are alike stay as they are.
     """
     changed = copy.deepcopy(model)
-    with torch.no_grad():
-        for norm in changed.modules():
-            if type(norm) in _NORMS:
-                norm.running_mean.neg_()
-                if norm.bias is not None:
-                    norm.bias.neg_()
+    done = set()
+
+    def calm(norm: nn.Module, arguments: Any) -> None:
+        if norm in done:
+            return
+        done.add(norm)
+        scale, shift = scale_and_shift(norm)
+        spread = (
+            scale.abs().max() * _moments(arguments[0], 1)[1].max() / 0.7
+        )  # 1 is its own inverse
+        size = shift.abs().max()
+        wanted = shift * (-0.5 / size if size > 0 else 0.0)
+        with torch.no_grad():
+            norm.running_var.copy_((norm.running_var + norm.eps) * spread**2 - norm.eps)
+            norm.running_mean.zero_()
+            if norm.bias is not None:
+                norm.bias.copy_(wanted)
+            else:
+                norm.running_mean.copy_(-wanted * spread / scale)
+
+    norms = [module for module in changed.modules() if type(module) in _NORMS]
+    handles = [norm.register_forward_pre_hook(calm) for norm in norms]
+    _run(changed, example)
+    for handle in handles:
+        handle.remove()
     return changed
 
 
