@@ -92,9 +92,8 @@ def _calmed(model: nn.Module, example: Tensor) -> nn.Module:
             return
         done.add(norm)
         scale, shift = scale_and_shift(norm)
-        spread = (
-            scale.abs().max() * _moments(arguments[0], 1)[1].max() / 0.7
-        )  # 1 is its own inverse
+        aim = 0.5 + 0.618 * len(done) % 1  # each another one: a scale of -1 undoes itself
+        spread = scale.abs().max() * _moments(arguments[0], 1)[1].max() / aim
         size = shift.abs().max()
         wanted = shift * (-0.5 / size if size > 0 else 0.0)
         with torch.no_grad():
