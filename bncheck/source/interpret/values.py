@@ -149,6 +149,10 @@ class Arguments:
     keywords: dict[str, object] = field(default_factory=dict)
     open: bool = False
 
+    def at(self, position: int, default: object = UNKNOWN) -> object:
+        """Return a positional argument; the default where it is not given."""
+        return self.positional[position] if len(self.positional) > position else default
+
     def values(self) -> Iterator[object]:
         """Yield every argument."""
         yield from self.positional
