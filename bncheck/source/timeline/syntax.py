@@ -88,11 +88,19 @@ def identifiers(node: cst.CSTNode) -> frozenset[str]:
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _NO_CODE = re.compile(
-    r"#[^\n]*|(?<![fF])(?<![fF][rR])(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''"
-    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')",
+    r"#[^\n]*|(?P<formatted>\b(?:[fF][rR]?|[rR][fF]))?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|"
+    r"'''(?:[^\\]|\\.)*?'''|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')",
     re.DOTALL,
 )
-"""Comments and strings, but for those with expressions in them."""
+"""Comments and strings."""
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text outside comments and strings; a string's expressions count."""
+    for found in _NO_CODE.finditer(text):
+        if found["formatted"] and found[0].count("{") != found[0].count("}"):
+            return _WORD.findall(text)  # It ends elsewhere: there are quotes in its expressions.
+    return _WORD.findall(_NO_CODE.sub(lambda m: m[0] if m["formatted"] else " ", text))
 
 
 @lru_cache(maxsize=16384)
@@ -108,7 +116,7 @@ def mentions(node: cst.CSTNode) -> frozenset[str]:
         if node.__class__ is cst.Name:
             names.add(node.value)
         elif node.__class__ is LazyBlock:
-            names.update(_WORD.findall(_NO_CODE.sub(" ", node.text)))
+            names.update(_words(node.text))
         else:
             stack += inside(node)
     return frozenset(names)
