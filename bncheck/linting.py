@@ -77,11 +77,16 @@ def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, lis
     return report, looked_at
 
 
+_MANY_OBJECTS = 500_000
+"""More than this left by one run takes the collector a noticeable time."""
+
+
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Syntax trees hold no cycles that matter, and are large to walk again and again.
 
-    What is left of them is frozen: the collector would go through all of it as soon as it is on.
+    What a large run leaves is frozen: the collector would go through all of it as soon as it is
+    on. Small runs, of which one process may make many, are left to the collector.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -89,5 +94,6 @@ def _without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            gc.freeze()
+            if gc.get_count()[0] > _MANY_OBJECTS:
+                gc.freeze()
             gc.enable()
