@@ -17,7 +17,7 @@ from bncheck.checks import all_checks
 from bncheck.convert.debias_state import MOVED, reduced_mean
 from bncheck.convert.labels import Blocked
 from bncheck.convert.outcome import Conversion, Refusal, Step
-from bncheck.graph import Kind, LayerGraph, Node, only_consumer
+from bncheck.graph import PRODUCERS, Kind, LayerGraph, Node, direct_producer, only_consumer
 from bncheck.model.trace import TracedModel, trace
 from bncheck.model.trace_fx import has_hooks
 from bncheck.verification.compare import as_arguments
@@ -59,6 +59,7 @@ def debias(
         _move(changed, layer, means)
         moved = {name.rpartition(".")[0] for name in means}
         steps += [Step(norm, layer, MOVED if norm in moved else DROPPED) for norm in norms]
+    refusals += _read_elsewhere(traced.graph)
     verification = compare(model, changed, inputs, keywords) if verify and steps else None
     notes = () if steps else ("no bias that a BatchNorm subtracts again was removed",)
     return Conversion(changed, tuple(steps), tuple(refusals), verification, notes)
@@ -68,6 +69,22 @@ def redundant_biases(graph: LayerGraph) -> Iterator[str]:
     """Yield the module path of each layer that BN101 objects to."""
     for match in all_checks()["BN101"].function(graph):
         yield str(match.site.mark)
+
+
+def _read_elsewhere(graph: LayerGraph) -> Iterator[Refusal]:
+    """Yield each BatchNorm whose input has a bias that something else reads as well."""
+    for norm in graph.of_kind(Kind.BATCH_NORM):
+        first = direct_producer(norm)
+        if (
+            norm.layer is not None
+            and first is not None
+            and first.kind in PRODUCERS
+            and first.layer is not None
+            and first.get("bias") is True
+            and only_consumer(first) is not norm
+        ):
+            reason = "what it computes is also read elsewhere"
+            yield Refusal(norm.layer.name, f"the bias of {first.layer.name} stays: {reason}")
 
 
 def _norm_name(use: Node) -> str:

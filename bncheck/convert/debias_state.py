@@ -84,6 +84,11 @@ def _tensor(state: Mapping[str, Any], owner: str, role: str) -> torch.Tensor:
         close = [n.rpartition(".")[0] for n in state if n.endswith(f"{owner}.{role}")]
         advice = f"; did you mean {close[0]}?" if close else ""
         raise BNCheckError(f"the state dict has nothing named {owner}{advice}")
+    if not value.is_floating_point():
+        raise BNCheckError(
+            f"the {role} of {owner} is {str(value.dtype).removeprefix('torch.')}; only floating "
+            "point tensors can be debiased"
+        )
     if not bool(torch.isfinite(value).all()):
         raise BNCheckError(f"the {role} of {owner} holds NaN or infinity; mend it first")
     return value

@@ -133,7 +133,7 @@ class Used(nn.Module):
     ("case", "reason"),
     [
         ("shared norm", "bn is also applied to something else"),
-        ("read twice", None),
+        ("read twice", "also read elsewhere"),
         ("activation", None),
         ("parameter", "its bias is also used by"),
         ("hook", "hook"),

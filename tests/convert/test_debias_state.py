@@ -100,6 +100,13 @@ def test_values_that_are_not_finite_are_refused(net):
         debias_state_dict(state, PAIRS)
 
 
+def test_integers_are_refused(net):
+    state = net.state_dict()
+    state["conv.bias"] = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(BNCheckError, match="bias of conv is int64"):
+        debias_state_dict(state, PAIRS)
+
+
 def test_a_layer_without_a_bias_is_refused():
     with pytest.raises(BNCheckError, match="conv has no bias"):
         debias_state_dict(Net(bias=False).state_dict(), PAIRS)
