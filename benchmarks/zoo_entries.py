@@ -71,7 +71,7 @@ _PYTORCHCV = {
         edanet:edanet_cityscapes enet:enet_cityscapes erfnet:erfnet_cityscapes
         esnet:esnet_cityscapes espcnet:espcnet_cityscapes fastscnn:fastscnn_cityscapes
         fpenet:fpenet_cityscapes lednet:lednet_cityscapes linknet:linknet_cityscapes
-        segnet:segnet_cityscapes sinet:sinet_cityscapes sqnet:sqnet_cityscapes
+        segnet:segnet_cityscapes sinet:sinet_cityscapes
         unet:unet_cityscapes
     """,
 }
