@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Fix, Match, Replace
-from bncheck.timeline import Mode, ModeNotCalled, Origin, Timeline
+from bncheck.timeline import Mode, ModeChange, ModeNotCalled, Origin, Target, Timeline
 from bncheck.usage import confidence
 
 
@@ -15,6 +15,8 @@ def mode_not_called(timeline: Timeline) -> Iterator[Match]:
     """Yield each statement that was meant to switch a model's mode and does not."""
     for _, event in timeline.of(ModeNotCalled):
         if event.assigned and (event.model.origin is Origin.SELF or event.mode is Mode.UNKNOWN):
+            continue
+        if event.assigned and _is_called_as_well(timeline, event):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
         if known is Confidence.POSSIBLE and timeline.shows_batch_norm and not event.assigned:
@@ -38,3 +40,11 @@ def mode_not_called(timeline: Timeline) -> Iterator[Match]:
                 confidence=known,
                 fix=Fix("Add the parentheses", (Replace(event.site, f"{event.text}()"),), True),
             )
+
+
+def _is_called_as_well(timeline: Timeline, event: ModeNotCalled) -> bool:
+    """Tell whether the whole model is put in the same mode by a call, beside the assignment."""
+    return any(
+        change.model is event.model and change.mode is event.mode and change.target is Target.WHOLE
+        for _, change in timeline.of(ModeChange)
+    )
