@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bncheck.graph import Layer, LayerGraph, Node, Site, Symbol
+from bncheck.source.interpret.keys import NotFrozenError, key_of, pattern_of
 from bncheck.source.interpret.values import (
     CONSTANT_TYPES,
     MISSING,
-    UNKNOWN,
     Arguments,
     Branches,
     Class,
@@ -24,26 +24,19 @@ from bncheck.source.interpret.values import (
     External,
     Function,
     GiveUpError,
-    Heap,
     Instance,
     List,
     Missing,
     Parameter,
-    Partial,
     Tensor,
     Unknown,
     births,
 )
 
 if TYPE_CHECKING:
-    from bncheck.source.interpret.machine import Frame, Machine
+    from bncheck.source.interpret.machine import Machine
 
-_DEEPEST = 6
 _MOST_LAYERS = 50_000
-
-
-class _NotFrozenError(Exception):
-    """A value has no key."""
 
 
 @dataclass(eq=False, slots=True)
@@ -114,8 +107,8 @@ def make(
     key: object = None
     if not arguments.open and machine.graph is None:
         try:
-            key = (cls, _key(arguments))
-        except _NotFrozenError:
+            key = (cls, key_of(arguments))
+        except NotFrozenError:
             key = None
     if key is None:
         return construct()
@@ -132,8 +125,8 @@ def make(
     own_guess, machine.guessed = machine.guessed, machine.guessed or guessed
     if isinstance(made, Instance) and made.recipe is None and made.is_module:
         try:
-            unchanged = (cls, _key(arguments)) == key
-        except _NotFrozenError:
+            unchanged = (cls, key_of(arguments)) == key
+        except NotFrozenError:
             unchanged = False
         if unchanged:
             recipe = recipes[key] = Recipe(made, _more(before, machine.doubts), own_guess)
@@ -277,10 +270,10 @@ def replay(
     nodes: list[Node] = []
     try:
         key = (
-            tuple(_pattern(value, nodes) for value in arguments.positional),
-            tuple((name, _pattern(value, nodes)) for name, value in arguments.keywords.items()),
+            tuple(pattern_of(value, nodes) for value in arguments.positional),
+            tuple((name, pattern_of(value, nodes)) for name, value in arguments.keywords.items()),
         )
-    except _NotFrozenError:
+    except NotFrozenError:
         return MISSING
     if key not in recipe.forwards:
         recipe.forwards[key] = None
@@ -395,75 +388,3 @@ def _replaced(value: object, nodes: dict[int, Node]) -> object:
             tuple(tuple(_replaced(inner, nodes) for inner in run) for run in value.options)
         )
     return value
-
-
-def _pattern(value: object, nodes: list[Node]) -> object:
-    """Return a key for an argument of a forward, and collect the nodes of its tensors."""
-    if isinstance(value, Tensor):
-        for place, node in enumerate(nodes):
-            if node is value.node:
-                return ("tensor", place)
-        nodes.append(value.node)
-        return ("tensor", len(nodes) - 1, value.node.kind)
-    if isinstance(value, tuple):
-        return tuple(_pattern(inner, nodes) for inner in value)
-    if isinstance(value, Either):
-        return ("either", *(_pattern(inner, nodes) for inner in value.options))
-    if isinstance(value, List) and value.state is not None:
-        return ("list", *(_pattern(inner, nodes) for inner in value.state))
-    return _freeze(value, _DEEPEST)
-
-
-def _key(arguments: Arguments) -> object:
-    return (
-        tuple(_freeze(value, _DEEPEST) for value in arguments.positional),
-        tuple((name, _freeze(value, _DEEPEST)) for name, value in arguments.keywords.items()),
-    )
-
-
-def _freeze(value: object, depth: int) -> object:
-    """Return a hashable key: values with equal keys are interchangeable as arguments."""
-    if isinstance(value, (bool, float, complex)):
-        return (type(value), value)
-    if value is None or isinstance(value, (int, str, Class, Symbol, External, Missing)):
-        return value
-    if value is UNKNOWN or isinstance(value, (*CONSTANT_TYPES, frozenset)):
-        return value
-    if not depth:
-        raise _NotFrozenError
-    if isinstance(value, tuple):
-        return tuple(_freeze(inner, depth - 1) for inner in value)
-    if isinstance(value, List) and value.state is not None:
-        return ("list", *(_freeze(inner, depth - 1) for inner in value.state))
-    if isinstance(value, Dictionary) and value.state is not None:
-        return ("dict", *((k, _freeze(v, depth - 1)) for k, v in value.state.items()))
-    if isinstance(value, Either):
-        return ("either", *(_freeze(inner, depth - 1) for inner in value.options))
-    if isinstance(value, Partial):
-        more = value.arguments
-        if more.open:
-            raise _NotFrozenError
-        return (
-            "partial",
-            _freeze(value.function, depth - 1),
-            tuple(_freeze(inner, depth - 1) for inner in more.positional),
-            tuple((name, _freeze(inner, depth - 1)) for name, inner in more.keywords.items()),
-        )
-    if isinstance(value, Function):
-        return _frozen_function(value, depth)
-    raise _NotFrozenError
-
-
-def _frozen_function(value: Function, depth: int) -> object:
-    if isinstance(value.receiver, (Heap, Tensor)):
-        raise _NotFrozenError
-    captured: list[object] = []
-    scope: Frame | None = value.outer
-    while scope is not None and scope.outer is not None:
-        captured += [(name, _freeze(v, depth - 1)) for name, v in scope.names.items()]
-        scope = scope.outer
-    if scope is not None and not scope.is_module:
-        captured += [(name, _freeze(v, depth - 1)) for name, v in scope.names.items()]
-    defaults = tuple((name, _freeze(v, depth - 1)) for name, v in value.defaults.items())
-    receiver = None if value.receiver is MISSING else _freeze(value.receiver, depth - 1)
-    return ("function", id(value.node), receiver, defaults, *captured)
