@@ -74,6 +74,32 @@ def test_a_generated_file_is_read_within_the_bound() -> None:
     assert understanding.given_up == {"too much work": 1}
 
 
+def test_parts_of_a_network_given_up_are_read_as_another_constructs_them() -> None:
+    source = """
+class Encoder(nn.Module):
+    def __init__(self, norm="batch"):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8) if norm == "batch" else nn.Sequential()
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+class Net(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.encoder = Encoder("none")
+    def forward(self, x):
+        return self.encoder(x)
+
+def endless(args=None):
+    net = Net(args)
+"""
+    source += "    x = 1\n" * 45_000 + "    return net\n"
+    found, understanding = read(source)
+    assert understanding.given_up == {"too much work": 1}
+    assert [graph.name for graph in found] == ["Net"]
+
+
 def test_import_cycles_end(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(HEAD + "from two import B\nclass A(B):\n    pass\n")
     (tmp_path / "two.py").write_text(HEAD + "from one import *\nclass B(nn.Module):\n    pass\n")

@@ -57,6 +57,8 @@ class Recipe:
     original: Instance
     doubts: dict[str, int]
     guessed: bool
+    classes: dict[Class, None] = field(default_factory=dict)
+    """The classes of the project that were constructed on the way."""
     valid: bool = True
     forwards: dict[object, Recording | None] = field(default_factory=dict)
     users: list[Recipe] = field(default_factory=list)
@@ -118,10 +120,11 @@ def make(
         for reason, count in recipe.doubts.items():
             machine.doubts[reason] = machine.doubts.get(reason, 0) + count
         machine.guessed |= recipe.guessed
+        machine.names.constructed.update(recipe.classes)
         return copy_of(recipe.original, site, {}, recipe)
     before, guessed = dict(machine.doubts), machine.guessed
     machine.guessed = False
-    made = construct()
+    made, classes = _with_classes(machine, construct)
     own_guess, machine.guessed = machine.guessed, machine.guessed or guessed
     if isinstance(made, Instance) and made.recipe is None and made.is_module:
         try:
@@ -129,10 +132,23 @@ def make(
         except NotFrozenError:
             unchanged = False
         if unchanged:
-            recipe = recipes[key] = Recipe(made, _more(before, machine.doubts), own_guess)
+            recipe = recipes[key] = Recipe(made, _more(before, machine.doubts), own_guess, classes)
             made.recipe = recipe
             recipe.seal()
     return made
+
+
+def _with_classes(
+    machine: Machine, construct: Callable[[], object]
+) -> tuple[object, dict[Class, None]]:
+    """Construct an object, and tell which classes that constructed."""
+    before, names = machine.names.constructed, machine.names
+    names.constructed = {}
+    try:
+        return construct(), names.constructed
+    finally:
+        before.update(names.constructed)
+        names.constructed = before
 
 
 def _more(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
