@@ -120,8 +120,9 @@ def _structure_matches(
     Networks whose parameters are symbols count only for sites of which no others tell. A layer
     that no forward applies counts only for checks of layers as they are constructed.
     """
-    from bncheck.source.lift import Understanding, networks
+    from bncheck.source.lift import networks
     from bncheck.source.strays import stray_norms
+    from bncheck.source.understanding import Understanding
 
     checks = enabled_checks(settings, "source", LayerGraph)
     constructed: dict[tuple[bool, Site], int] = defaultdict(int)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.depth import deep
-from bncheck.graph import Kind, Layer, LayerGraph, Site, Symbol
+from bncheck.graph import Kind, Layer, LayerGraph, Site
+from bncheck.source.entrances import (
+    MOST_VARIANTS,
+    is_given,
+    may_be_factory,
+    returned_call,
+    spread,
+    symbols,
+    symbols_of,
+)
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import make_class
@@ -34,13 +43,12 @@ from bncheck.source.interpret.values import (
     options,
     tensors_in,
 )
-from bncheck.source.module import Assigned, SourceModule, dotted, statements
+from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
 from bncheck.source.reach import Reach
+from bncheck.source.understanding import Understanding
 
-_MOST_VARIANTS = 4
-"""Factories read of those in one file that call the same function."""
 _MOST_FIRST = 6
 """Functions of one file, each of which calls another one, that are read before all classes."""
 _MOST_STEPS = 40_000
@@ -49,33 +57,6 @@ _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
 """Work for a whole run: a step is a statement or a call, and takes some microseconds."""
-
-
-@dataclass
-class Understanding:
-    """How much of the networks was read."""
-
-    fully: int = 0
-    partly: int = 0
-    given_up: dict[str, int] = field(default_factory=dict)
-    doubts: dict[str, int] = field(default_factory=dict)
-    without_norm: int = 0
-    """Classes and functions that were passed over, since nothing in their reach is a BatchNorm."""
-
-    def counts(self) -> dict[str, int]:
-        """Return what `--statistics` shows: how many networks were read how far, and why not."""
-        return {
-            "networks read fully": self.fully,
-            "networks read partly": self.partly,
-            "networks given up": sum(self.given_up.values()),
-            "passed over, no BatchNorm in reach": self.without_norm,
-            **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
-            **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},
-        }
-
-
-def _most(table: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(table.items(), key=lambda item: (-item[1], item[0]))[:15]
 
 
 def graphs(module: SourceModule, project: Project) -> list[LayerGraph]:
@@ -169,7 +150,7 @@ class _Reader:
 
     def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
         """Yield the networks of modules, those first of which most is known."""
-        for variant in range(_MOST_VARIANTS):
+        for variant in range(MOST_VARIANTS):
             for module in modules:
                 yield from self.factories(module, variant)
             if variant == 0:
@@ -205,15 +186,15 @@ class _Reader:
                 for node in bindings:
                     if (
                         isinstance(node, cst.FunctionDef)
-                        and _may_be_factory(node)
+                        and may_be_factory(node)
                         and self._is_wanted(module, name)
                     ):
-                        callee = _returned_call(node)
+                        callee = returned_call(node)
                         if callee is not None:
                             by_callee.setdefault(callee, []).append(name)
-            self._factories[module.path] = [_spread(names) for names in by_callee.values()]
+            self._factories[module.path] = [spread(names) for names in by_callee.values()]
         for number, names in enumerate(self._factories[module.path]):
-            turn = variant - min(number // _MOST_FIRST, _MOST_VARIANTS - 1)
+            turn = variant - min(number // _MOST_FIRST, MOST_VARIANTS - 1)
             if 0 <= turn < len(names):
                 yield from self._network(module, names[turn], Arguments())
 
@@ -223,12 +204,12 @@ class _Reader:
             for node in bindings:
                 if (
                     isinstance(node, cst.FunctionDef)
-                    and not _may_be_factory(node)
+                    and not may_be_factory(node)
                     and node not in self.names.run
                     and self._is_wanted(module, name)
-                    and _returned_call(node) is not None
+                    and returned_call(node) is not None
                 ):
-                    yield from self._network(module, name, _symbols_of(node))
+                    yield from self._network(module, name, symbols_of(node))
 
     def values(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that are constructed at module level and bound to a name."""
@@ -268,12 +249,12 @@ class _Reader:
                 and _is_network(value)
             ):
                 initialiser = find(value, "__init__")
-                given = _symbols(initialiser)
+                given = symbols(initialiser)
                 try:
                     made = call(machine, value, given, None)
                 except PathEndsError:
                     # Some constructors want one of a few optional arguments.
-                    given = _symbols(initialiser, optional=True)
+                    given = symbols(initialiser, optional=True)
                     made = call(machine, value, given, None)
                 symbolic = bool(given.keywords)
             else:
@@ -317,7 +298,7 @@ class _Reader:
             value = self.names.look_up(definition.name, machine, definition.module)
             initialiser = find(value, "__init__") if isinstance(value, Class) else value
             skip = 1 if isinstance(value, Class) else 0
-            made = call(machine, value, _symbols(initialiser, skip), None)
+            made = call(machine, value, symbols(initialiser, skip), None)
             if isinstance(made, Instance) and made.is_module:
                 return self._applied(machine, made, definition.name)
         except (PathEndsError, GiveUpError, RecursionError):
@@ -331,7 +312,7 @@ class _Reader:
             value = self.names.look_up(definition.name, machine, definition.module)
             initialiser = find(value, "__init__") if isinstance(value, Class) else value
             skip = 1 if isinstance(value, Class) else 0
-            made = call(machine, value, _symbols(initialiser, skip), None)
+            made = call(machine, value, symbols(initialiser, skip), None)
             if not isinstance(made, Instance) or not made.is_module:
                 return UNKNOWN
             if any(layer.kind is Kind.BATCH_NORM for layer in self._layers(made)):
@@ -403,7 +384,7 @@ class _Reader:
                 keywords={
                     parameter.name.value: machine.add(Kind.INPUT, parameter.name.value, None, [])
                     for parameter in found.node.params.params[1:]
-                    if _is_given(parameter, optional)
+                    if is_given(parameter, optional)
                 }
             )
         result = call(machine, root, given, None)
@@ -460,47 +441,6 @@ def _note_strays(graph: LayerGraph) -> None:
             graph.layers.append(layer)
 
 
-def _may_be_factory(node: cst.FunctionDef) -> bool:
-    parameters = node.params
-    every = (*parameters.posonly_params, *parameters.params, *parameters.kwonly_params)
-    return all(parameter.default is not None for parameter in every) and node.name.value not in {
-        "main",
-        "test",
-        "_test",
-    }
-
-
-def _returned_call(node: cst.FunctionDef) -> str | None:
-    """Return what a function's last `return` calls or names; None where it returns nothing."""
-    for statement in reversed(list(statements(node.body.body))):
-        match statement:
-            case cst.Return(value=cst.Call(func=function)):
-                return dotted(function) or "?"
-            case cst.Return(value=cst.Name(value=name)):
-                return _assigned_call(node, name)
-    return None
-
-
-def _assigned_call(node: cst.FunctionDef, name: str) -> str:
-    """Return what is called to give a local name its value; the function's name if nothing is."""
-    for statement in statements(node.body.body):
-        match statement:
-            case cst.Assign(
-                targets=[cst.AssignTarget(target=cst.Name(value=target))],
-                value=cst.Call(func=function),
-            ) if target == name:
-                return dotted(function) or "?"
-    return node.name.value
-
-
-def _spread(names: list[str]) -> list[str]:
-    """Return a few of many, from the first to the last: variants of one network differ little."""
-    if len(names) <= _MOST_VARIANTS:
-        return names
-    step = (len(names) - 1) / (_MOST_VARIANTS - 1)
-    return [names[round(place * step)] for place in range(_MOST_VARIANTS)]
-
-
 def _is_network(cls: Class) -> bool:
     from bncheck.source.interpret.classes import base_of
 
@@ -531,33 +471,4 @@ def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
     return False
 
 
-def _symbols(initialiser: object, skip: int = 1, *, optional: bool = False) -> Arguments:
-    """Return arguments for a call: a symbol for each parameter without a default."""
-    if not isinstance(initialiser, Function):
-        return Arguments()
-    return _symbols_of(initialiser.node, skip, optional=optional)
-
-
-def _symbols_of(
-    node: cst.FunctionDef | cst.Lambda, skip: int = 0, *, optional: bool = False
-) -> Arguments:
-    arguments = Arguments()
-    parameters = node.params
-    positional = (*parameters.posonly_params, *parameters.params)[skip:]
-    for parameter in (*positional, *parameters.kwonly_params):
-        if _is_given(parameter, optional):
-            arguments.keywords[parameter.name.value] = Symbol(parameter.name.value)
-    return arguments
-
-
-def _is_given(parameter: cst.Param, optional: bool) -> bool:
-    """Tell whether a call must, or with `optional` may well, give a parameter."""
-    match parameter.default:
-        case None:
-            return True
-        case cst.Name(value="None"):
-            return optional
-    return False
-
-
-__all__ = ["UNKNOWN", "Site", "Understanding", "graphs", "holds_batch_norm", "networks"]
+__all__ = ["UNKNOWN", "Site", "graphs", "holds_batch_norm", "networks"]
