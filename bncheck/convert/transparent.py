@@ -132,7 +132,11 @@ def drops_axes_by_size(call: TracedCall) -> bool:
 
 
 def _move(call: TracedCall, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Run an operation that only moves data on integers; some of them want real numbers."""
+    """Run an operation that only moves data on integers.
+
+    Some operations have no kernel for integers, which torch tells with one or the other error, and
+    get real numbers. These do not come first: a cast would fill out labels that are expanded views.
+    """
     if drops_axes_by_size(call):
         raise Blocked("passes squeeze() without a dim, which drops other axes at another size")
     try:

@@ -97,6 +97,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.ops.aten.view.dtype:
+            # torch's word for what a mode cannot do; the run is made in another way then.
             raise NotImplementedError("bits of a tensor are read as another dtype")
         written = {a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write}
         names = [argument.name for argument in func._schema.arguments]

@@ -39,30 +39,24 @@ class _Loop:
         frame.exits, frame.loop = [], len(machine.journal)
         machine.open_journal()
         try:
-            try:
-                status: str | None = rounds(self.round)
-            except PathEndsError:
-                if not frame.exits:
-                    raise
-                status = "raise"
-            status = self._meet(None if status == "break" else status, "break")
-            if status == "raise":
-                raise PathEndsError
-            return status
+            return self._until(lambda: rounds(self.round), "break")
         finally:
             machine.close_journal()
             frame.exits, frame.loop = around
 
     def round(self, body: Run) -> str | None:
         """Run a round; the paths that skipped the rest of it meet at its end."""
-        frame = self.frame
+        return self._until(lambda: body(self.frame), "continue")
+
+    def _until(self, part: Callable[[], str | None], kind: str) -> str | None:
+        """Run a part, at whose end the paths that left by `kind` meet those that came to it."""
         try:
-            status = body(frame)
+            status = part()
         except PathEndsError:
-            if not frame.exits:
+            if not self.frame.exits:
                 raise
             status = "raise"
-        status = self._meet(None if status == "continue" else status, "continue")
+        status = self._meet(None if status == kind else status, kind)
         if status == "raise":
             raise PathEndsError
         return status
