@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 
+from bncheck.events import ForwardCall, Loader, Mode, Model, WrapKind
 from bncheck.graph import Kind, LayerGraph, Node, Unknown
 from bncheck.paths import Moment, training_forwards
-from bncheck.timeline import ForwardCall, Loader, Loop, Mode, Model, Timeline, WrapKind
+from bncheck.timeline import Loop, Timeline
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from bncheck.graph import UNKNOWN
-from bncheck.timeline import (
+from bncheck.events import (
     Assembled,
     BackwardCall,
-    Block,
-    Branch,
-    Call,
     Copied,
     Escape,
     Event,
@@ -24,7 +20,6 @@ from bncheck.timeline import (
     Export,
     ForwardCall,
     Leave,
-    Loop,
     Made,
     Mode,
     ModeChange,
@@ -32,10 +27,10 @@ from bncheck.timeline import (
     ModelEvent,
     OptimizerStep,
     Origin,
-    Step,
     Target,
-    Timeline,
 )
+from bncheck.graph import UNKNOWN
+from bncheck.timeline import Block, Branch, Call, Loop, Step, Timeline
 
 _ROUNDS = 2
 """Times that a loop's body is run: once as it begins, once as it left itself behind."""

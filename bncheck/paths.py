@@ -14,6 +14,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from bncheck.events import (
+    Copied,
+    Escape,
+    Event,
+    Exit,
+    ForwardCall,
+    Leave,
+    Made,
+    Mode,
+    ModeChange,
+    Model,
+    Origin,
+    RequiresGrad,
+    Target,
+    Wrap,
+    WrapKind,
+)
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
@@ -21,25 +38,10 @@ from bncheck.timeline import (
     Branch,
     Call,
     Context,
-    Copied,
-    Escape,
-    Event,
-    Exit,
-    ForwardCall,
-    Leave,
     Loop,
-    Made,
-    Mode,
-    ModeChange,
-    Model,
     Occurrence,
-    Origin,
-    RequiresGrad,
     Step,
-    Target,
     Timeline,
-    Wrap,
-    WrapKind,
     occurrences,
     trains,
 )

@@ -6,21 +6,23 @@ import re
 from collections.abc import Iterator
 from typing import TypeVar
 
+from bncheck.events import (
+    BackwardCall,
+    Event,
+    LoadWeights,
+    Model,
+    ModelEvent,
+    OptimizerBuilt,
+    OptimizerStep,
+)
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
-    BackwardCall,
     Branch,
     Call,
     Context,
-    Event,
-    LoadWeights,
     Loop,
-    Model,
-    ModelEvent,
     Occurrence,
-    OptimizerBuilt,
-    OptimizerStep,
     Step,
     Timeline,
     children,

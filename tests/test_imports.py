@@ -19,6 +19,7 @@ _LIGHT = (*_READERS, *_MODELS)
 FORBIDDEN = {
     "checks/": (*_LIGHT, "bncheck.worker", "bncheck.commands"),
     "graph.py": ("bncheck", *_LIGHT),
+    "events.py": _LIGHT,
     "timeline.py": _LIGHT,
     "findings.py": _LIGHT,
     "pages.py": _LIGHT,

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from bncheck.graph import Site
-from bncheck.paths import Moment, moments
-from bncheck.timeline import (
-    Branch,
-    Call,
-    Context,
-    ContextKind,
-    Entry,
+from bncheck.events import (
     Event,
     Exit,
     ForwardCall,
     Leave,
-    Loop,
     Mode,
     ModeChange,
     Model,
     Origin,
     RequiresGrad,
-    Step,
     Target,
-    Timeline,
     Wrap,
     WrapKind,
 )
+from bncheck.graph import Site
+from bncheck.paths import Moment, moments
+from bncheck.timeline import Branch, Call, Context, ContextKind, Entry, Loop, Step, Timeline
 
 SITE = Site("script.py", "1")
 MODEL = Model("model", Origin.PROJECT, "Net", SITE)

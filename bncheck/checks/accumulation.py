@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from bncheck.batches import feedings
 from bncheck.checks import check
+from bncheck.events import OptimizerStep, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance
-from bncheck.timeline import OptimizerStep, Timeline, WrapKind, occurrences
+from bncheck.timeline import Timeline, occurrences
 
 
 @check("BN303", Timeline)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Confidence, Match
-from bncheck.graph import Site
-from bncheck.paths import Moment, assurance, moments
-from bncheck.timeline import (
+from bncheck.events import (
     AverageUpdate,
     Copied,
     Escape,
@@ -17,11 +14,14 @@ from bncheck.timeline import (
     LoadWeights,
     Mode,
     Model,
-    Timeline,
     UpdateStatistics,
     Wrap,
     WrapKind,
 )
+from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
+from bncheck.paths import Moment, assurance, moments
+from bncheck.timeline import Timeline
 
 _HINT = (
     "average or copy the buffers too, or compute the statistics anew with "

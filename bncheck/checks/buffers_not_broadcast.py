@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
-from bncheck.timeline import Timeline, Wrap, WrapKind
+from bncheck.timeline import Timeline
 
 
 @check("BN405", Timeline)

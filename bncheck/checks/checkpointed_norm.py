@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import CheckpointCall, Mode
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
-from bncheck.timeline import CheckpointCall, Mode, Timeline
+from bncheck.timeline import Timeline
 
 
 @check("BN502", Timeline)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from bncheck.batches import feedings, variance_error
 from bncheck.checks import check
+from bncheck.events import Model, Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance
-from bncheck.timeline import Model, Timeline, Wrap, WrapKind
+from bncheck.timeline import Timeline
 
 
 @check("BN401", Timeline)

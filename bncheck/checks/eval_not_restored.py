@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Escape, ForwardCall, Mode, ModeChange, Model, OptimizerBuilt, Target
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
-from bncheck.timeline import (
-    Call,
-    Escape,
-    ForwardCall,
-    Loop,
-    Mode,
-    ModeChange,
-    Model,
-    Occurrence,
-    OptimizerBuilt,
-    Target,
-    Timeline,
-)
+from bncheck.timeline import Call, Loop, Occurrence, Timeline
 from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Export, ExportKind
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow, never_in_eval
-from bncheck.timeline import Export, ExportKind, Timeline
+from bncheck.timeline import Timeline
 from bncheck.usage import confidence, has_weights, managed
 
 _HARM = {

@@ -6,20 +6,19 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Confidence, Match
-from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, training_forwards
-from bncheck.timeline import (
+from bncheck.events import (
     AverageUpdate,
     Copied,
-    Entry,
     ForwardCall,
     Mode,
     ModeChange,
     Model,
     RequiresGrad,
     Target,
-    Timeline,
 )
+from bncheck.findings import Confidence, Match
+from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, training_forwards
+from bncheck.timeline import Entry, Timeline
 
 
 @check("BN212", Timeline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import (
@@ -15,7 +16,7 @@ from bncheck.paths import (
     keeps_own_mode,
     training_forwards,
 )
-from bncheck.timeline import Mode, ModeChange, Model, Origin, Target, Timeline
+from bncheck.timeline import Timeline
 
 _HINT = (
     "freeze again after every train(), or override train() in the network so that it keeps these "

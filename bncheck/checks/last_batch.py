@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from bncheck.batches import Feeding, feedings
 from bncheck.checks import check
+from bncheck.events import Event, WrapKind
 from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
 from bncheck.graph import Site
-from bncheck.timeline import Branch, Event, Step, Timeline, WrapKind, children
+from bncheck.timeline import Branch, Step, Timeline, children
 
 
 @check("BN302", Timeline)

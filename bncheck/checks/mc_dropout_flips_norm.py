@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import ForwardCall, Mode, ModeChange, Target
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
-from bncheck.timeline import ForwardCall, Mode, ModeChange, Occurrence, Target, Timeline
+from bncheck.timeline import Occurrence, Timeline
 from bncheck.usage import confidence, in_training_step, managed
 
 _DROPOUT = re.compile(

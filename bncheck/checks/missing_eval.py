@@ -6,16 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import ForwardCall, LoadWeights, Mode, Origin
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.mode_flow import Facts, mode_flow, never_in_eval
-from bncheck.timeline import (
-    ForwardCall,
-    LoadWeights,
-    Mode,
-    Occurrence,
-    Origin,
-    Timeline,
-)
+from bncheck.timeline import Occurrence, Timeline
 from bncheck.usage import (
     confidence,
     has_weights,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Mode, ModeChange, ModeNotCalled, Origin, Target
 from bncheck.findings import Confidence, Fix, Match, Replace
-from bncheck.timeline import Mode, ModeChange, ModeNotCalled, Origin, Target, Timeline
+from bncheck.timeline import Timeline
 from bncheck.usage import confidence
 
 

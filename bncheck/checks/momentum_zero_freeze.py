@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Mode, ModeChange, SetMomentum, Target, UpdateStatistics
 from bncheck.findings import Confidence, Match
 from bncheck.paths import assurance
-from bncheck.timeline import (
-    Mode,
-    ModeChange,
-    SetMomentum,
-    Target,
-    Timeline,
-    UpdateStatistics,
-)
+from bncheck.timeline import Timeline
 
 
 @check("BN214", Timeline)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import ForwardCall, Mode
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments, training_step
-from bncheck.timeline import ForwardCall, Mode, Timeline
+from bncheck.timeline import Timeline
 
 
 @check("BN304", Timeline)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
-from bncheck.timeline import Timeline, Wrap, WrapKind
+from bncheck.timeline import Timeline
 
 
 @check("BN403", Timeline)

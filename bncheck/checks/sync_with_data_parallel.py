@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import Model, Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import Moment, moments
-from bncheck.timeline import Model, Timeline, Wrap, WrapKind
+from bncheck.timeline import Timeline
 
 _BOTH = {
     WrapKind.DATA_PARALLEL: WrapKind.SYNC_BATCH_NORM,

@@ -6,18 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.events import AverageUpdate, Copied, ForwardCall, Mode, ModeChange, Model, RequiresGrad
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import Facts, mode_flow
-from bncheck.timeline import (
-    AverageUpdate,
-    Copied,
-    ForwardCall,
-    Mode,
-    ModeChange,
-    Model,
-    RequiresGrad,
-    Timeline,
-)
+from bncheck.timeline import Timeline
 from bncheck.usage import (
     confidence,
     events_on,

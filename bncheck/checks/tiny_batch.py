@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from bncheck.batches import feedings, variance_error
 from bncheck.checks import check
+from bncheck.events import WrapKind
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
 from bncheck.paths import assurance
-from bncheck.timeline import Timeline, WrapKind
+from bncheck.timeline import Timeline
 
 _HINT = (
     "raise the batch size, freeze the statistics of a pretrained network, or use GroupNorm; "

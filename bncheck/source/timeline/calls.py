@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from bncheck.events import BackwardCall, Model, OptimizerStep, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     choices,
@@ -43,16 +44,7 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
-from bncheck.timeline import (
-    BackwardCall,
-    Call,
-    Model,
-    OptimizerStep,
-    Origin,
-    Wrap,
-    WrapKind,
-    matters,
-)
+from bncheck.timeline import Call, matters
 
 _TENSOR_METHODS = frozenset(
     """

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, statements
 from bncheck.source.project import Defined, External, Project
@@ -15,7 +16,6 @@ from bncheck.source.timeline import known
 from bncheck.source.timeline.run import Run, module_constant
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class, Function, Value
-from bncheck.timeline import Fact
 
 _MAX_BASES = 12
 

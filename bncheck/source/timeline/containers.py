@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.events import Assembled, Fact, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import ingredients, known
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
-from bncheck.timeline import Assembled, Fact, Model, Origin
 
 if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments

@@ -11,6 +11,7 @@ from functools import lru_cache
 import libcst as cst
 
 from bncheck.config import Settings
+from bncheck.events import Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
@@ -39,7 +40,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Value,
 )
-from bncheck.timeline import Entry, Model, Origin, Timeline
+from bncheck.timeline import Entry, Timeline
 
 _RELEVANT = re.compile(
     r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"

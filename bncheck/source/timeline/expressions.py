@@ -9,6 +9,7 @@ from typing import Any
 
 import libcst as cst
 
+from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.timeline import calls, choices, classes, statements
@@ -36,7 +37,7 @@ from bncheck.source.timeline.values import (
     join,
     truth,
 )
-from bncheck.timeline import Loop, Model
+from bncheck.timeline import Loop
 
 _BUILTINS = frozenset(dir(builtins))
 

@@ -7,6 +7,22 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.events import (
+    BackwardCall,
+    CheckpointCall,
+    Copied,
+    Export,
+    ExportKind,
+    Fact,
+    Model,
+    OptimizerBuilt,
+    OptimizerStep,
+    Origin,
+    ProcessGroup,
+    UpdateStatistics,
+    Wrap,
+    WrapKind,
+)
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, choices, expressions, known, networks
 from bncheck.source.timeline.containers import make_container
@@ -31,22 +47,6 @@ from bncheck.source.timeline.values import (
     Tensor,
     Value,
     truth,
-)
-from bncheck.timeline import (
-    BackwardCall,
-    CheckpointCall,
-    Copied,
-    Export,
-    ExportKind,
-    Fact,
-    Model,
-    OptimizerBuilt,
-    OptimizerStep,
-    Origin,
-    ProcessGroup,
-    UpdateStatistics,
-    Wrap,
-    WrapKind,
 )
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from bncheck.events import Fact
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import Imported, SourceModule, dotted
 from bncheck.source.project import Project
@@ -16,7 +17,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.syntax import identifiers, source, walk
 from bncheck.source.timeline.values import Class
-from bncheck.timeline import Fact, FreezeTest, ModuleClass, TrainOverride
+from bncheck.timeline import FreezeTest, ModuleClass, TrainOverride
 
 _FREEZES = re.compile(r"\.(?:eval\b|requires_grad)")
 _RESULT_USED = re.compile(r"(?:=|return)\s*[\w.]+(?:\([^()]*\))?\.(?:eval|train)\(\w*\)")

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
@@ -16,7 +17,6 @@ from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.syntax import identifiers, inside, mentions, walk
 from bncheck.source.timeline.values import Class
-from bncheck.timeline import Fact
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bncheck.events import ExportKind, Fact, WrapKind
 from bncheck.graph import UNKNOWN
-from bncheck.timeline import ContextKind, ExportKind, Fact, WrapKind
+from bncheck.timeline import ContextKind
 
 
 def _words(text: str) -> frozenset[str]:

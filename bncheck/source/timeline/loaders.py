@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline.known import LoaderClass
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers, walk
 from bncheck.source.timeline.values import Constant, Container, Data, Opaque, Value, truth
-from bncheck.timeline import Fact, Loader, Number
 
 if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments

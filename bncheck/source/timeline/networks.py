@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.events import (
+    DeviceMove,
+    ForwardCall,
+    LoadWeights,
+    Mode,
+    ModeChange,
+    Model,
+    Origin,
+    RequiresGrad,
+    Target,
+)
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, classes, containers, external
 from bncheck.source.timeline.run import Run
@@ -21,17 +32,6 @@ from bncheck.source.timeline.values import (
     Tensor,
     Value,
     truth,
-)
-from bncheck.timeline import (
-    DeviceMove,
-    ForwardCall,
-    LoadWeights,
-    Mode,
-    ModeChange,
-    Model,
-    Origin,
-    RequiresGrad,
-    Target,
 )
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ import re
 import libcst as cst
 
 from bncheck.batches import fails_on_one_sample
+from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.lift import graph_of
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Class
-from bncheck.timeline import Fact, ForwardCall, Model, Origin, occurrences
+from bncheck.timeline import occurrences
 
 _ZOO = re.compile(r"deeplabv3|DeepLabV3|inception_v3")
 """Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 import libcst as cst
 
 from bncheck.config import Settings as LintSettings
+from bncheck.events import Escape, Exit, Fact, Leave, Loader, Made, Model, Number, Origin
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
@@ -37,19 +38,7 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
-from bncheck.timeline import (
-    Branch,
-    Escape,
-    Exit,
-    Fact,
-    Leave,
-    Loader,
-    Made,
-    Model,
-    Number,
-    Origin,
-    Step,
-)
+from bncheck.timeline import Branch, Step
 
 _MODEL_NAME = re.compile(
     r"(?:^|[._])(?:model|net|network|generator|discriminator|encoder|decoder|backbone|classifier|"

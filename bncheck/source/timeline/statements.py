@@ -7,6 +7,7 @@ from functools import partial
 
 import libcst as cst
 
+from bncheck.events import Exit, Mode, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import averages, contexts, expressions, members
@@ -30,7 +31,7 @@ from bncheck.source.timeline.values import (
     join,
     truth,
 )
-from bncheck.timeline import Branch, Exit, Loop, Mode, ModeNotCalled
+from bncheck.timeline import Branch, Loop
 
 UNROLLED = 8
 """Loops over at most so many known elements are followed element by element."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from bncheck.events import Loader, Model, Number
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import SourceModule
-from bncheck.timeline import Loader, Model, Number
 
 
 @dataclass(frozen=True)
