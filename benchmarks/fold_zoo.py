@@ -4,6 +4,7 @@
     python benchmarks/fold_zoo.py transformers monai/vnet --tools bncheck fx --no-latency
     python benchmarks/fold_zoo.py --resume               # only what has no result yet
     python benchmarks/fold_zoo.py --resume --again bncheck
+    python benchmarks/fold_zoo.py --compare 48 --latencies 16 --minutes 50
 
 For each model and tool: whether the tool handles it, how many of the BatchNorms that run are
 gone, whether the result is right, and how long folding takes, without verification. Right means
@@ -13,8 +14,13 @@ compared with float64 in float32, within 100 times the original's own error. Lat
 median of interleaved runs of the float32 model given and of what the tool returns for it. All
 times are of CPU, so that a busy machine does not change them: run it on one thread
 (OMP_NUM_THREADS=1). Every tool folds one small model before the first that counts, so that what
-it imports is not timed. What bncheck leaves is listed with its reasons. Results go to
-benchmarks/results/fold_zoo.json after every model; several runs may share that file.
+it imports is not timed. What bncheck leaves is listed with its reasons.
+
+Each model has a process of its own, with a limit. Models are taken in an order shuffled with a
+fixed seed, so that a run that ends after some minutes has covered a sample that nobody chose; the
+other tools may be run on the first models of that order only, and latencies be taken on fewer
+still. Results go to benchmarks/results/fold_zoo.json after every model; several runs may share
+that file.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ import json
 import logging
 import os
 import platform
+import random
 import signal
 import statistics
 import tempfile
@@ -62,8 +69,12 @@ class Folded:
     """What making it took."""
 
 
-LONGEST = 0.5
+LONGEST = 0.25
 """Seconds of CPU that a forward pass may be expected to take for its latency to be measured."""
+
+
+LONGEST_MODEL = 400
+"""Seconds that all the tools may take together for one model; what is not done then is lost."""
 
 
 class TooLongError(Exception):
@@ -337,6 +348,27 @@ def _warm_up(tool: str) -> None:
         TOOLS[tool](model, (torch.randn(1, 3, 8, 8),))
 
 
+def _in_process(task: Callable[[], None], seconds: float) -> str:
+    """Run a task in a copy of this process; say how it failed, or nothing."""
+    child = os.fork()
+    if not child:
+        try:
+            task()
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}".splitlines()[0], flush=True)
+            os._exit(1)
+        os._exit(0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return "" if status == 0 else f"its process ended with status {status}"
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return f"longer than {seconds:.0f} s"
+
+
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {"models": {}}
 
@@ -370,31 +402,55 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the results that are there")
     parser.add_argument("--again", nargs="*", default=[], help="tools to run again with --resume")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--compare", type=int, help="run the other tools on so many models only")
+    parser.add_argument("--latencies", type=int, help="time so many models only")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start none after")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     if not arguments.resume:
         arguments.output.unlink(missing_ok=True)
+    end = time.monotonic() + 60 * arguments.minutes
     for tool in arguments.tools:
         _warm_up(tool)
-    for entry in models(arguments.names or None):
+    chosen = list(models(arguments.names or None))
+    random.Random(0).shuffle(chosen)
+    for place, entry in enumerate(chosen):
+        if time.monotonic() > end:
+            break
         known = _read(arguments.output)["models"].get(entry.name, {})
         done = set(known.get("tools", {})) - set(arguments.again)
-        tools = [tool for tool in arguments.tools if tool not in done]
+        compared = arguments.compare is None or place < arguments.compare
+        tools = [t for t in arguments.tools if t not in done and (compared or t == "bncheck")]
         if not tools:
             continue
-        record = measure(entry, tools, not arguments.no_latency, known)
-        _write(arguments.output, entry.name, record)
-        shown = {
-            tool: f"{run['removed']}{' WRONG' if run['wrong'] else ''} {run['seconds']:.1f}s"
-            if run["handled"]
-            else "-"
-            for tool, run in record["tools"].items()
-        }
-        print(f"{entry.name}: {record['batch_norms']} {shown}", flush=True)
+        timed = arguments.latencies is None or place < arguments.latencies
+
+        def task(
+            entry: ZooModel = entry,
+            tools: list[str] = tools,
+            timed: bool = timed and not arguments.no_latency,
+            known: dict[str, Any] = known,
+        ) -> None:
+            _write(arguments.output, entry.name, measure(entry, tools, timed, known))
+
+        problem = _in_process(task, LONGEST_MODEL)
+        record = _read(arguments.output)["models"].get(entry.name)
+        print(f"{entry.name}: {problem or _line(record)}", flush=True)
     results = _read(arguments.output)
     print(left(results))
+    print(f"{len(results['models'])} of {len(chosen)} models")
     print(tables(results))
+
+
+def _line(record: dict[str, Any]) -> str:
+    shown = {
+        tool: f"{run['removed']}{' WRONG' if run['wrong'] else ''} {run['seconds']:.1f}s"
+        if run["handled"]
+        else "-"
+        for tool, run in record["tools"].items()
+    }
+    return f"{record['batch_norms']} {shown}"
 
 
 if __name__ == "__main__":

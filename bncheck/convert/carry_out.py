@@ -12,7 +12,12 @@ from typing import TypeVar
 from torch import nn
 from torch.export import ExportedProgram
 
-from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answers_with
+from bncheck.convert.elsewhere import (
+    Arguments,
+    answers_alike_elsewhere,
+    answers_alike_on_other_values,
+    answers_with,
+)
 from bncheck.convert.plan import Plan
 from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import SurgeryFails
@@ -21,6 +26,7 @@ from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
 from bncheck.convert.sizes import steps_that_rest_on_size
 from bncheck.errors import BNCheckError
+from bncheck.model.trace import UntraceableError
 
 RESTS_ON_SIZE = "is in code that depends on the input's size"
 TRIES = 24
@@ -31,12 +37,18 @@ are taken back that may be."""
 def carry_out(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
     """Return the folded model, and the plan without what could not be carried out.
 
-    Raises BNCheckError where the class is to be kept and cannot be.
+    Raises BNCheckError where the class is to be kept and cannot be, UntraceableError where a
+    recorded run did not show what the model's code uses.
     """
 
     def right_elsewhere(plan: Plan, folded: nn.Module) -> bool:
         fixed = plan.traced.how != "fx" and type(folded) is not type(plan.traced.model)
-        return answers_alike_elsewhere(plan.traced.model, folded, arguments, fixed)
+        model = plan.traced.model
+        if plan.traced.how == "record" and not answers_alike_on_other_values(
+            model, folded, arguments
+        ):
+            return False
+        return answers_alike_elsewhere(model, folded, arguments, fixed)
 
     return _held(plan, lambda smaller: _rewritten(smaller, arguments), right_elsewhere)
 
@@ -112,11 +124,14 @@ def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
         options = plan.options
         if not options.keep_class:
             return plan, rewrite_graph(plan)
+        if problem.batch_norm is None and plan.traced.how == "record":
+            raise UntraceableError(str(problem))
         if problem.batch_norm is None and not (options.duplicate_shared or plan.baked):
             raise BNCheckError(f"the class cannot be kept: {problem}")
         refused = dict(plan.refused)
         if problem.batch_norm is None:
             options = replace(options, duplicate_shared=False, bake_parametrizations=False)
         else:
-            refused[problem.batch_norm] = f"{problem}, which keep_class does not allow"
+            what = "keep_class" if plan.traced.how != "record" else "code that no tracer can read"
+            refused[problem.batch_norm] = f"{problem}, which {what} does not allow"
         plan = make_plan(plan.traced, options, refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,27 @@ def answers_alike_elsewhere(
 
     `fixed` lets the folded model refuse other sizes, as a graph of fixed shapes does.
     """
-    for other in other_sizes(arguments):
+    return _answers_alike(model, folded, other_sizes(arguments), fixed)
+
+
+def answers_alike_on_other_values(
+    model: nn.Module, folded: nn.Module, arguments: Arguments
+) -> bool:
+    """Tell whether both models compute the same on inputs that may take code another way."""
+    factors = (-1.0, 8.0, -8.0, 0.125)
+    others = (map_tensors(arguments, partial(_times, factor)) for factor in factors)
+    return _answers_alike(model, folded, others, False)
+
+
+def _times(factor: float, value: Any) -> Any:
+    real = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value * factor if real else value
+
+
+def _answers_alike(
+    model: nn.Module, folded: nn.Module, others: Iterable[Arguments], fixed: bool
+) -> bool:
+    for other in others:
         wanted = _answer(model, other)
         if wanted is None:  # this model does not take inputs of such a size
             continue

@@ -114,7 +114,10 @@ def _fold_parts(
     steps: list[Step] = []
     refusals: list[Refusal] = []
     for part in traceable_parts(model, inputs, keywords):
-        plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
+        try:
+            plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
+        except UntraceableError:
+            continue
         memo[id(model.get_submodule(part.path))] = folded
         plans.append(plan)
         at = f"{part.path}."

@@ -33,6 +33,8 @@ def make_plan(
     `refused` names BatchNorms that must stay, each with the reason. Where a BatchNorm can go into
     others or they into it, both orders are tried: all of them where they are few.
     """
+    if traced.how == "record":  # the graph shows what is run, and cannot take the code's place
+        options = FoldOptions(keep_class=True)
     plan = _planned(traced, options, refused, frozenset())
     late: frozenset[str] = frozenset()
     for group in _contested(plan):

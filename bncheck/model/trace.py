@@ -23,6 +23,7 @@ from bncheck.model.normalise import (
     normalise,
 )
 from bncheck.model.observe import observe
+from bncheck.model.record import record
 from bncheck.model.trace_export import nodes_seen_by_hooks, trace_export
 from bncheck.model.trace_fx import bind, trace_fx
 
@@ -97,7 +98,7 @@ def trace(
     inputs, keywords = tuple(example_inputs), dict(example_kwargs or {})
     wanted = _run(model, inputs, keywords)
     notes: list[str] = []
-    for how in ("fx", "export"):
+    for how in ("fx", "export", "record"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -113,7 +114,13 @@ def _trace_with(
     how: str, model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], wanted: Any
 ) -> tuple[LayerGraph, fx.GraphModule, dict[Node, TracedCall]]:
     observed: list[fx.Node] = []
-    if how == "fx":
+    answers: int | None = None
+    if how == "record":
+        recording = record(model, inputs, keywords)
+        graph_module, flat = recording.graph_module, recording.flat_inputs
+        answers = recording.answers
+        observed = [*recording.observed, *nodes_seen_by_hooks(graph_module, model)]
+    elif how == "fx":
         arguments = bind(model, inputs, keywords)
         graph_module, observed = trace_fx(model, arguments)
         flat = [
@@ -126,7 +133,7 @@ def _trace_with(
         observed = nodes_seen_by_hooks(graph_module, model)
         flat = pytree.tree_leaves((inputs, keywords))
     seen = observe(graph_module, flat)
-    if not same_results(wanted, seen.output):
+    if not same_results(wanted, seen.output if answers is None else seen.output[:answers]):
         raise ValueError("the traced graph computes something else than the model")
     graph, calls = normalise(graph_module, model, seen, observed)
     merge_affine_chains(graph, calls, model)
