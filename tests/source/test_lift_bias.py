@@ -9,6 +9,7 @@ from bncheck.worker import lint_source
 
 HEAD = """
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from functools import partial
 import torch
 import torch.nn as nn
@@ -196,6 +197,50 @@ class Net(nn.Module):
         self.b, self.bn_b = pointwise(8, 8), getattr(nn, "BatchNorm2d")(8)  # yes
     def forward(self, x):
         return self.bn_b(self.b(self.bn_a(self.a(x))))
+""",
+    "a set of classes and a class's name": """
+class NormAct(nn.BatchNorm2d):
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+class GroupAct(nn.GroupNorm):
+    pass
+
+FUSED = {kind for _, kind in dict(batchnorm2d=NormAct, groupnorm=GroupAct).items()}
+CHANNELS_FIRST = {NormAct, GroupAct}
+BY_NAME = dict(batchnorm2d=NormAct, groupnorm=GroupAct)
+
+def fused(norm_layer):
+    if norm_layer in FUSED:
+        return norm_layer
+    found = BY_NAME[norm_layer.__name__.lower()]
+    return partial(found, eps=1e-4) if found in CHANNELS_FIRST else nn.Identity
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn_a = nn.Conv2d(3, 8, 1), fused(nn.BatchNorm2d)(8)  # yes
+        self.b, self.bn_b = nn.Conv2d(8, 8, 1), fused(NormAct)(8)  # yes
+    def forward(self, x):
+        return self.bn_b(self.b(self.bn_a(self.a(x))))
+""",
+    "a configuration that is replaced in part": """
+@dataclass(frozen=True)
+class Config:
+    bias: bool = False
+    norm: bool = True
+
+class Net(nn.Module):
+    def __init__(self, config, **changes):
+        super().__init__()
+        config = replace(config, **changes)
+        self.conv = nn.Conv2d(3, 8, 1, bias=config.bias)  # yes
+        self.bn = nn.BatchNorm2d(8) if config.norm else nn.Identity()
+    def forward(self, x):
+        return self.bn(self.conv(x))
+
+def net():
+    return Net(Config(norm=True), bias=True)
 """,
     "conditional biases": """
 class Block(nn.Module):

@@ -37,6 +37,8 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
     if isinstance(value, Instance):
         return instance_attribute(machine, value, name, site)
     if isinstance(value, External):
+        if name == "__name__" and value.name.startswith("torch.nn."):
+            return value.name.rpartition(".")[2]
         return External(f"{value.name}.{name}")
     if isinstance(value, Tensor):
         return tensor_attribute(machine, value, name, site)

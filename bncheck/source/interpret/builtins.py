@@ -165,6 +165,12 @@ def _deep_copy(machine: Machine, arguments: Arguments, site: Site | None) -> obj
     return deep_copy(arguments.at(0))
 
 
+def _replace(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    from bncheck.source.interpret.copying import changed_copy
+
+    return changed_copy(arguments)
+
+
 def _checkpoint(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     from bncheck.source.interpret.calls import call
 
@@ -285,6 +291,7 @@ _CALLS: Final[dict[str, Call]] = {
     "collections.namedtuple": named_tuple,
     "inspect.signature": signature_of,
     "copy.deepcopy": _deep_copy,
+    "dataclasses.replace": _replace,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.utils.checkpoint.checkpoint_sequential": _checkpoint_sequential,
     "itertools.chain": chained,

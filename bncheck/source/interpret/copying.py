@@ -1,4 +1,4 @@
-"""Copies of objects: `copy.deepcopy`, and instances that were constructed the same way before."""
+"""Copies of objects: `copy.deepcopy` and `dataclasses.replace`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from bncheck.graph import Layer
 from bncheck.source.interpret.values import (
+    UNKNOWN,
+    Arguments,
     Branches,
     Dictionary,
     Either,
@@ -59,3 +61,13 @@ def copy_layer(layer: Layer, known: dict[int, object]) -> Layer:
     copied = replace(layer, attributes=dict(layer.attributes))
     known[id(layer)] = copied
     return copied
+
+
+def changed_copy(arguments: Arguments) -> object:
+    """Return `dataclasses.replace(object, **changes)`."""
+    original = arguments.at(0)
+    if not isinstance(original, Instance) or original.is_module or arguments.open:
+        return UNKNOWN
+    made = Instance(original.cls, original.base, original.site)
+    made.state = {**original.state, **arguments.keywords}
+    return made

@@ -133,7 +133,9 @@ def _set(node: cst.Set) -> Evaluate:
 
     def evaluate(frame: Frame) -> object:
         values = elements(frame)
-        return frozenset(values) if values is not None and is_constant(tuple(values)) else UNKNOWN
+        if values is None or not is_constant(tuple(values)):
+            return List(values)  # of classes, say
+        return frozenset(values)
 
     return evaluate
 

@@ -7,6 +7,7 @@ from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.symbols import binary, compare
 from bncheck.source.interpret.values import (
     UNKNOWN,
+    Class,
     Dictionary,
     Either,
     External,
@@ -183,6 +184,21 @@ def _contains(container: object, value: object) -> bool | None:
             map(may_be_missing, (container.state or {}).values())
         )
         return None if maybe else True
-    if all(is_constant(item) or isinstance(item, (External, Heap)) for item in items):
-        return False if is_constant(value) or isinstance(value, External) else None
+    if all(_surely_differ(item, value) for item in items):
+        return False
     return None
+
+
+def _surely_differ(one: object, other: object) -> bool:
+    """Tell whether two values, not the same as far as known, are surely not equal."""
+    if isinstance(other, External) and not isinstance(one, Class):
+        return is_constant(one) or isinstance(one, (External, Heap))
+    if isinstance(one, Class) and isinstance(other, Class):
+        return True
+    if isinstance(other, Class):
+        one, other = other, one
+    if isinstance(one, Class):
+        # What is not found under the name of an import may be the project's own after all.
+        short = other.name.rpartition(".")[2] if isinstance(other, External) else None
+        return short != one.name and (is_constant(other) or isinstance(other, (External, Heap)))
+    return is_constant(other) and (is_constant(one) or isinstance(one, (External, Heap)))
