@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from bncheck.findings import Confidence, Finding, Match
 from bncheck.graph import LayerGraph, Site
 from bncheck.pages import all_pages
 from bncheck.syntax import unreadable
+from bncheck.tally import Tally
 from bncheck.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -115,51 +116,25 @@ def _structure_matches(
     settings: Settings,
     statistics: dict[str, int],
 ) -> list[tuple[str, Match]]:
-    """Check every network of the modules; a site that is wrong only at times is only possible.
-
-    Networks whose parameters are symbols count only for sites of which no others tell. A layer
-    that no forward applies counts only for checks of layers as they are constructed.
-    """
+    """Check every network of the modules, and the norms that no network was seen to hold."""
     from bncheck.source.lift import networks
     from bncheck.source.strays import stray_norms
     from bncheck.source.understanding import Understanding
 
-    checks = enabled_checks(settings, "source", LayerGraph)
-    constructed: dict[tuple[bool, Site], int] = defaultdict(int)
-    applied: dict[tuple[bool, Site], int] = defaultdict(int)
-    wrong: dict[tuple[Check, bool, Site], list[Match]] = defaultdict(list)
+    tally = Tally(enabled_checks(settings, "source", LayerGraph))
     understanding = Understanding()
-    suspects: set[str] = set()
-    for graph in networks(modules, project, understanding, suspects) if checks else ():
-        symbolic = graph.symbolic
-        for layer in {id(layer): layer for layer in graph.layers}.values():
-            if layer.site is not None:
-                constructed[symbolic, layer.site] += 1
-                applied[symbolic, layer.site] += bool(graph.uses(layer))
-        for check in checks:
-            for match in check.function(graph):
-                wrong[check, symbolic, match.site].append(match)
-                suspects.add(match.site.path)
+    if tally.checks:
+        for graph in networks(modules, project, understanding, tally.suspects):
+            tally.add(graph)
     statistics.update(understanding.counts())
-    known = {site for _, site in constructed}
-    constants = [check for check in checks if check.unapplied]
+    known = {site for _, site in tally.constructed}
+    constants = [check for check in tally.checks if check.unapplied]
     for module in modules if constants else ():
         if (strays := stray_norms(module, known)) is not None:
             for check in constants:
                 for match in check.function(strays):
-                    wrong[check, False, match.site].append(match)
-    judged: list[tuple[str, Match]] = []
-    for (check, symbolic, site), found in wrong.items():
-        instances = constructed if check.unapplied else applied
-        if symbolic and instances.get((False, site)):
-            # Calls with known arguments construct this layer, and they tell more.
-            continue
-        everywhere = len(found) >= instances[symbolic, site]
-        match = found[0]
-        judged.append(
-            (check.code, match if everywhere else replace(match, confidence=Confidence.POSSIBLE))
-        )
-    return judged
+                    tally.note(check, False, match)
+    return tally.matches()
 
 
 def _timeline_matches(

@@ -15,7 +15,6 @@ from bncheck.source.entrances import (
     is_given,
     may_be_factory,
     returned_call,
-    spread,
     symbols,
     symbols_of,
 )
@@ -48,9 +47,8 @@ from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
 from bncheck.source.reach import Reach
 from bncheck.source.understanding import Understanding
+from bncheck.source.variants import Variants
 
-_MOST_FIRST = 6
-"""Functions of one file, each of which calls another one, that are read before all classes."""
 _MOST_STEPS = 40_000
 """Work for one network; less where others of the same file were too much."""
 _MOST_GIVEN_UP = 6
@@ -68,7 +66,7 @@ def networks(
     modules: Iterable[SourceModule],
     project: Project,
     understanding: Understanding | None = None,
-    suspects: Collection[str] | None = None,
+    suspects: Collection[Site] | None = None,
 ) -> Iterator[LayerGraph]:
     """Yield a graph for each network of the modules.
 
@@ -76,13 +74,14 @@ def networks(
     known, as do calls at module level. A class that nothing constructed is read with symbols
     for its parameters.
 
-    With `suspects` a network that can't come to a BatchNorm is read only after all others, and
-    only if it may construct layers in one of the files named there: those in which the graphs
-    before had something to report, and a layer may be right in one network and wrong in another.
+    `suspects` are the sites at which the graphs before had something to report, and a layer may
+    be right in one network and wrong in another. With them, a variant of a network is read only
+    if it may tell more (`bncheck.source.variants`), and a network that can't come to a BatchNorm
+    only after all others, and only if it may construct layers in the files of such sites.
     """
     modules = list(modules)
     lines = sum(module.text.count("\n") for module in modules)
-    reader = _Reader(project, understanding or Understanding())
+    reader = _Reader(project, understanding or Understanding(), suspects)
     reader.budget = _STEPS + _STEPS_PER_LINE * lines
     with deep():
         if suspects is None:
@@ -92,7 +91,7 @@ def networks(
         reader.wanted = reach.norms
         yield from reader.networks(modules)
         if suspects:
-            others = reach.leading_into(suspects)
+            others = reach.leading_into({site.path for site in suspects})
             reader.read_others(
                 lambda module, name: not reach.norms(module, name) and (module.path, name) in others
             )
@@ -126,18 +125,19 @@ def graph_of(definition: Defined, project: Project) -> LayerGraph | None:
 class _Reader:
     project: Project
     understanding: Understanding
+    suspects: Collection[Site] | None = None
     budget: int = 10_000_000
     """Steps that all networks together may still take."""
     wanted: Callable[[SourceModule, str], bool] | None = None
     """Which definitions to read; None: all."""
     _reads_others: bool = False
-    _factories: dict[str, list[list[str]]] = field(default_factory=dict)
     _mentions: dict[tuple[Class, str], bool] = field(default_factory=dict)
     """Whether any code reads an attribute of a class."""
     _given_up: dict[str, int] = field(default_factory=dict)
     """How many networks of each file were too much work."""
 
     def __post_init__(self) -> None:
+        self.variants = Variants(self.suspects, self._is_wanted)
         self.names = Names(
             self.project,
             lambda frame, node: function_maker(node)(frame),
@@ -150,10 +150,10 @@ class _Reader:
 
     def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
         """Yield the networks of modules, those first of which most is known."""
-        for variant in range(MOST_VARIANTS):
+        for turn in range(MOST_VARIANTS):
             for module in modules:
-                yield from self.factories(module, variant)
-            if variant == 0:
+                yield from self.factories(module, turn)
+            if turn == 0:
                 for module in modules:
                     yield from self.values(module)
                 for module in reversed(modules):
@@ -166,7 +166,7 @@ class _Reader:
         self.wanted = wanted
         self._reads_others = True
         self.budget = max(self.budget, _STEPS)
-        self._factories.clear()
+        self.variants.forget()
         self._given_up.clear()
 
     def _is_wanted(self, module: SourceModule, name: str) -> bool:
@@ -175,28 +175,14 @@ class _Reader:
             self.understanding.without_norm += -1 if wanted else 1
         return wanted
 
-    def factories(self, module: SourceModule, variant: int) -> Iterator[LayerGraph]:
-        """Yield networks of functions without required parameters, one for each function called.
-
-        Factories that call the same function make variants of one network: `variant` chooses.
-        """
-        if module.path not in self._factories:
-            by_callee: dict[str, list[str]] = {}
-            for name, bindings in module.bindings.items():
-                for node in bindings:
-                    if (
-                        isinstance(node, cst.FunctionDef)
-                        and may_be_factory(node)
-                        and self._is_wanted(module, name)
-                    ):
-                        callee = returned_call(node)
-                        if callee is not None:
-                            by_callee.setdefault(callee, []).append(name)
-            self._factories[module.path] = [spread(names) for names in by_callee.values()]
-        for number, names in enumerate(self._factories[module.path]):
-            turn = variant - min(number // _MOST_FIRST, MOST_VARIANTS - 1)
-            if 0 <= turn < len(names):
-                yield from self._network(module, names[turn], Arguments())
+    def factories(self, module: SourceModule, turn: int) -> Iterator[LayerGraph]:
+        """Yield networks of functions without required parameters, one for each function called."""
+        names = list(self.variants.of(module, turn))
+        if turn and names and not self.variants.tells_more(module):
+            self.understanding.alike += len(names)
+            return
+        for name in names:
+            yield from self._network(module, name, Arguments())
 
     def helpers(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield what functions give that take parameters and that nothing has called yet."""
@@ -206,6 +192,7 @@ class _Reader:
                     isinstance(node, cst.FunctionDef)
                     and not may_be_factory(node)
                     and node not in self.names.run
+                    and not self.variants.is_told(module, name)
                     and self._is_wanted(module, name)
                     and returned_call(node) is not None
                 ):
@@ -268,6 +255,7 @@ class _Reader:
                     was_read = True
                     for graph in self._with_parts(machine, option, name):
                         graph.symbolic = symbolic
+                        self.variants.note(module, graph)
                         yield graph
         except PathEndsError:
             self._count(self.understanding.given_up, "raises in every path")
@@ -284,8 +272,11 @@ class _Reader:
                 raise
             self._count(self.understanding.given_up, f"internal {type(problem).__name__}")
         finally:
-            if not was_read:
-                for cls in list(self.names.constructed)[constructed:]:
+            classes = list(self.names.constructed)[constructed:]
+            if was_read:
+                self.variants.note_classes(module, classes)
+            else:
+                for cls in classes:
                     del self.names.constructed[cls]
             self.budget -= machine.steps
             for doubt, count in machine.doubts.items():

@@ -13,6 +13,8 @@ class Understanding:
     partly: int = 0
     given_up: dict[str, int] = field(default_factory=dict)
     doubts: dict[str, int] = field(default_factory=dict)
+    alike: int = 0
+    """Factories that were passed over, since they vary what was read and nothing is open in it."""
     without_norm: int = 0
     """Classes and functions that were passed over, since nothing in their reach is a BatchNorm."""
 
@@ -22,6 +24,7 @@ class Understanding:
             "networks read fully": self.fully,
             "networks read partly": self.partly,
             "networks given up": sum(self.given_up.values()),
+            "passed over, variants of what was read": self.alike,
             "passed over, no BatchNorm in reach": self.without_norm,
             **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
             **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},

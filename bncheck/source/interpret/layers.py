@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from typing import Final
+
+import libcst as cst
 
 from bncheck.graph import UNKNOWN, Kind, Layer, Site
 from bncheck.source.interpret.facts import boolean, plain
@@ -93,9 +96,23 @@ _NAMED: Final[dict[Kind, str]] = {
 }
 _KINDS: Final = {name: kind for kind, names in _NAMED.items() for name in names.split()}
 
+LAYER_CALL: Final = re.compile(
+    r"(?<!class )\b(?:Lazy)?(?:Conv(?:Transpose)?[123]d|(?:Batch|Instance)Norm[123]d"
+    r"|SyncBatchNorm)\s*\("
+)
+"""Code that constructs a convolution, or a norm that may use batch statistics."""
+
 CONTAINERS: Final = frozenset(
     {"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
 )
+
+
+def is_layer_call(node: object) -> bool:
+    """Tell whether a node is a call that `LAYER_CALL` finds in its text."""
+    if not isinstance(node, cst.Call):
+        return False
+    called = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
+    return isinstance(called, cst.Name) and LAYER_CALL.match(f"{called.value}(") is not None
 
 
 def layer_kind(name: str) -> Kind | None:

@@ -1,0 +1,105 @@
+"""Which of a file's factories are read: those that may tell something which others did not.
+
+Factories that call the same function make variants of one network. The first of them is read in
+any case. Another one is, where a layer of those before it was reported, since it may be right
+elsewhere, or where a class that they constructed has layers in branches which none of them took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from bncheck.graph import LayerGraph, Site
+from bncheck.source.entrances import MOST_VARIANTS, may_be_factory, returned_call, spread
+from bncheck.source.interpret.layers import LAYER_CALL
+from bncheck.source.interpret.values import Class
+from bncheck.source.module import SourceModule
+
+_MOST_FIRST = 6
+"""Functions of one file, each of which calls another one, that are read before all classes."""
+
+
+@dataclass(eq=False)
+class _Told:
+    """What the networks of one file have told so far."""
+
+    sites: set[Site] = field(default_factory=set)
+    before: int = 0
+    """How many sites there were when the last round began."""
+    classes: list[Class] = field(default_factory=list)
+    """Those that they were the first to construct."""
+
+
+@dataclass(eq=False)
+class Variants:
+    """The factories of all files of a run, by the function that they call."""
+
+    suspects: Collection[Site] | None
+    """Where something was reported so far; None: all variants are read."""
+    wanted: Callable[[SourceModule, str], bool]
+    _groups: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _told: dict[str, _Told] = field(default_factory=dict)
+
+    def of(self, module: SourceModule, turn: int) -> Iterator[str]:
+        """Yield the factories whose turn it is, one for each function that is called."""
+        for number, names in enumerate(self._by_callee(module).values()):
+            own = turn - min(number // _MOST_FIRST, MOST_VARIANTS - 1)
+            if 0 <= own < len(names):
+                yield names[own]
+
+    def tells_more(self, module: SourceModule) -> bool:
+        """Tell whether another round of the file's factories is worth it."""
+        told = self._told.get(module.path)
+        if told is None or self.suspects is None:
+            return True
+        news, told.before = len(told.sites) > told.before, len(told.sites)
+        return not told.sites.isdisjoint(self.suspects) or (
+            news and any(map(_has_layers_left, told.classes))
+        )
+
+    def is_told(self, module: SourceModule, name: str) -> bool:
+        """Tell whether a function is one that factories call which were, or need not be, read."""
+        return (
+            self.suspects is not None
+            and module.path in self._told
+            and name in self._by_callee(module)
+        )
+
+    def note(self, module: SourceModule, graph: LayerGraph) -> None:
+        """Take note of a network that was read."""
+        told = self._told.setdefault(module.path, _Told())
+        told.sites.update(layer.site for layer in graph.layers if layer.site is not None)
+
+    def note_classes(self, module: SourceModule, classes: Iterable[Class]) -> None:
+        """Take note of the classes that a network was the first to construct."""
+        if module.path in self._told:
+            self._told[module.path].classes += classes
+
+    def forget(self) -> None:
+        """Begin anew, with other definitions wanted."""
+        self._groups.clear()
+        self._told.clear()
+
+    def _by_callee(self, module: SourceModule) -> dict[str, list[str]]:
+        if module.path not in self._groups:
+            found: dict[str, list[str]] = {}
+            for name, bindings in module.bindings.items():
+                for node in bindings:
+                    if (
+                        isinstance(node, cst.FunctionDef)
+                        and may_be_factory(node)
+                        and self.wanted(module, name)
+                    ):
+                        callee = returned_call(node)
+                        if callee is not None:
+                            found.setdefault(callee, []).append(name)
+            self._groups[module.path] = {callee: spread(names) for callee, names in found.items()}
+        return self._groups[module.path]
+
+
+def _has_layers_left(cls: Class) -> bool:
+    """Tell whether a class's text calls more layers than were constructed at its sites."""
+    return cls.layer_calls < len(LAYER_CALL.findall(cls.module.text_of(cls.name)))

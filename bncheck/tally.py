@@ -1,0 +1,75 @@
+"""What the checks say of each construction site, counted over all networks of a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from bncheck.checks import Check
+from bncheck.findings import Confidence, Match
+from bncheck.graph import LayerGraph, Site
+
+_Counts = dict[tuple[bool, Site], int]
+
+
+def _counts() -> _Counts:
+    return defaultdict(int)
+
+
+@dataclass(eq=False)
+class Tally:
+    """Which layers were constructed where, and what is wrong with how many of them.
+
+    Networks whose parameters are symbols count only for sites of which no others tell. A layer
+    that no forward applies counts only for checks of layers as they are constructed.
+    """
+
+    checks: Sequence[Check]
+    suspects: set[Site] = field(default_factory=set)
+    """Sites of which something is wrong in every network so far."""
+    constructed: _Counts = field(default_factory=_counts)
+    """How many layers each site constructed, in networks with symbols or without."""
+    _applied: _Counts = field(default_factory=_counts)
+    _wrong: dict[Site, dict[tuple[Check, bool], list[Match]]] = field(default_factory=dict)
+
+    def add(self, graph: LayerGraph) -> None:
+        """Run the checks on a network."""
+        symbolic = graph.symbolic
+        sites: set[Site] = set()
+        for layer in {id(layer): layer for layer in graph.layers}.values():
+            if layer.site is not None:
+                self.constructed[symbolic, layer.site] += 1
+                self._applied[symbolic, layer.site] += bool(graph.uses(layer))
+                if layer.site in self._wrong:
+                    sites.add(layer.site)
+        for check in self.checks:
+            for match in check.function(graph):
+                self.note(check, symbolic, match)
+                sites.add(match.site)
+        for site in sites:
+            judged = self._judged(site)
+            if any(match.confidence is not Confidence.POSSIBLE for _, match in judged):
+                self.suspects.add(site)
+            else:
+                self.suspects.discard(site)
+
+    def note(self, check: Check, symbolic: bool, match: Match) -> None:
+        """Add one match, of a check that was run elsewhere."""
+        found = self._wrong.setdefault(match.site, {})
+        found.setdefault((check, symbolic), []).append(match)
+
+    def matches(self) -> list[tuple[str, Match]]:
+        """Return what is wrong; where only with some layers of a site, it is only possible."""
+        return [judged for site in self._wrong for judged in self._judged(site)]
+
+    def _judged(self, site: Site) -> Iterator[tuple[str, Match]]:
+        for (check, symbolic), found in self._wrong[site].items():
+            instances = self.constructed if check.unapplied else self._applied
+            if symbolic and instances.get((False, site)):
+                # Calls with known arguments construct this layer, and they tell more.
+                continue
+            match = found[0]
+            if len(found) < instances[symbolic, site]:
+                match = replace(match, confidence=Confidence.POSSIBLE)
+            yield check.code, match
