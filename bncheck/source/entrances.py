@@ -47,11 +47,15 @@ def _assigned_call(node: cst.FunctionDef, name: str) -> str:
 
 
 def spread(names: list[str]) -> list[str]:
-    """Return a few of many, from the first to the last: variants of one network differ little."""
-    if len(names) <= MOST_VARIANTS:
-        return names
+    """Return a few of many, the first and the last before those between them.
+
+    Variants of one network that stand next to one another differ little.
+    """
+    if not names:
+        return []
     step = (len(names) - 1) / (MOST_VARIANTS - 1)
-    return [names[round(place * step)] for place in range(MOST_VARIANTS)]
+    places = [0, MOST_VARIANTS - 1, *range(1, MOST_VARIANTS - 1)]
+    return [names[place] for place in dict.fromkeys(round(place * step) for place in places)]
 
 
 def symbols(initialiser: object, skip: int = 1, *, optional: bool = False) -> Arguments:
