@@ -141,7 +141,9 @@ class Node:
     - `training` and `training_given`: the argument, and whether it was given at all (BN108).
 
     A reshape and an input have `rank`, the number of dimensions of the output, where it is known.
-    A concatenation has `dimension`.
+    A concatenation has `dimension`, if all that it joins is known. Of an operation readers of
+    source say `elementwise` (True), or `rank_change`, by how much the rank of its output differs
+    from that of its one input; a parameter that it reads besides is taken not to widen it.
     """
 
     kind: Kind

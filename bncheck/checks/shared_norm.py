@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Match
-from bncheck.graph import Kind, Layer, LayerGraph, Node
+from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 
 _PASSES_ON = frozenset({Kind.IDENTITY, Kind.ACTIVATION, Kind.DROPOUT, Kind.POOLING, Kind.RESHAPE})
 
@@ -34,24 +34,44 @@ def shared_norm(graph: LayerGraph) -> Iterator[Match]:
 
 def _fed_by_others(graph: LayerGraph, first: Node, second: Node) -> bool:
     one, other = _source(first), _source(second)
-    return (
-        one is not None
-        and other is not None
-        and one is not other
-        and _both_run(graph, first, second)
-    )
+    if one is None or other is None or one == other:
+        return False
+    if isinstance(one, Layer) and isinstance(other, Layer):
+        return _both_run(graph, first, second)
+    # An operation, or the input, may stand where a shared sub-network begins.
+    if isinstance(one, Node) and isinstance(other, Node):
+        return False
+    return id(second) in _behind(graph, first) and not (_readers(first) & _readers(second))
 
 
-def _source(norm: Node) -> Layer | None:
-    """Return the layer whose output the norm is given."""
+def _source(norm: Node) -> Layer | Site | Node | None:
+    """Return what computes a norm's input: a layer, where an operation stands, or an input."""
     node = norm
     while len(node.inputs) == 1:
         node = node.inputs[0]
         if node.layer is not None and node.kind not in _PASSES_ON:
             return node.layer
         if node.kind not in _PASSES_ON:
-            return None
+            break
+    match node.kind:
+        case Kind.INPUT:
+            return node
+        case Kind.ADD | Kind.CONCAT | Kind.OPERATION:
+            return node.site
     return None
+
+
+def _readers(norm: Node) -> set[int]:
+    """Return the ids of the layers that are the next to read what a norm computes."""
+    found: set[int] = set()
+    pending = list(norm.consumers)
+    while pending:
+        node = pending.pop()
+        if node.layer is not None and node.kind not in _PASSES_ON:
+            found.add(id(node.layer))
+        elif node.kind in _PASSES_ON or node.kind is Kind.JOIN:
+            pending += node.consumers
+    return found
 
 
 def _both_run(graph: LayerGraph, first: Node, second: Node) -> bool:

@@ -51,6 +51,7 @@ from bncheck.source.interpret.reflection import (
 from bncheck.source.interpret.sequences import (
     items_of,
 )
+from bncheck.source.interpret.symbols import whole
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -251,8 +252,7 @@ def _constant(name: str, arguments: Arguments) -> object:
         except (TypeError, ValueError, ArithmeticError):
             return UNKNOWN
     if name == "builtins.int" and len(given) == 1 and isinstance(given[0], Symbol):
-        inner = given[0].expression
-        return given[0] if "/" not in inner else Symbol(f"int({inner})")
+        return whole(given[0])
     return UNKNOWN
 
 

@@ -83,7 +83,7 @@ _NAMED: Final[dict[Kind, str]] = {
     Kind.ACTIVATION: (
         "ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU SiLU Mish Sigmoid Tanh Hardswish "
         "Hardsigmoid Hardtanh Hardshrink Softshrink Tanhshrink Softplus Softsign Softmax Softmin "
-        "Softmax2d LogSoftmax LogSigmoid Threshold GLU"
+        "Softmax2d LogSoftmax LogSigmoid Threshold"
     ),
     Kind.UPSAMPLING: "Upsample UpsamplingNearest2d UpsamplingBilinear2d",
     Kind.RESHAPE: "Unflatten Fold Unfold PixelShuffle PixelUnshuffle ChannelShuffle",
@@ -92,7 +92,7 @@ _NAMED: Final[dict[Kind, str]] = {
         "MultiheadAttention Transformer TransformerEncoder TransformerEncoderLayer "
         "TransformerDecoder TransformerDecoderLayer"
     ),
-    Kind.OPERATION: "Embedding EmbeddingBag Bilinear CosineSimilarity PairwiseDistance",
+    Kind.OPERATION: "GLU Embedding EmbeddingBag Bilinear CosineSimilarity PairwiseDistance",
 }
 _KINDS: Final = {name: kind for kind, names in _NAMED.items() for name in names.split()}
 

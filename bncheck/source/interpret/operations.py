@@ -54,7 +54,8 @@ def binary_operation(
             if operand is None and isinstance(value, Unknown):
                 tensors.append(machine.add(Kind.OPAQUE, "unknown value", site, []))
         kind = Kind.ADD if symbol in {"+", "-"} else Kind.OPERATION
-        return machine.add(kind, symbol, site, tensors)
+        facts: dict[str, object] = {} if symbol == "@" else {"elementwise": True}
+        return machine.add(kind, symbol, site, tensors, facts)
     if isinstance(one, Parameter) or isinstance(other, Parameter):
         return one if isinstance(one, Parameter) else other
     if isinstance(one, Either) or isinstance(other, Either):
@@ -102,7 +103,7 @@ def unary_operation(machine: Machine, symbol: str, value: object, site: Site | N
         return UNKNOWN if known is None else not known
     tensor = tensor_of(machine, value, site)
     if tensor is not None:
-        return machine.add(Kind.OPERATION, symbol, site, [tensor])
+        return machine.add(Kind.OPERATION, symbol, site, [tensor], {"elementwise": True})
     if isinstance(value, Parameter):
         return value
     if symbol == "-":

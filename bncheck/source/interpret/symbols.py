@@ -7,6 +7,7 @@ both `4*channels`. What is no polynomial, such as a division with a remainder, i
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
@@ -68,6 +69,10 @@ def _product(one: _Terms, other: _Terms) -> object:
 
 
 def _symbolic(symbol: str, one: object, other: object) -> object:
+    if symbol == "*" and isinstance(one, float):
+        return _symbolic(symbol, other, one)
+    if symbol in {"*", "/"} and isinstance(other, float):
+        return Symbol(f"({_text(one)} {symbol} {other!r})")
     left, right = _polynomial(one), _polynomial(other)
     if left is None or right is None:
         return UNKNOWN
@@ -87,7 +92,18 @@ def _symbolic(symbol: str, one: object, other: object) -> object:
 
 
 def _text(value: object) -> str:
-    return value.expression if isinstance(value, Symbol) else repr(value)
+    if not isinstance(value, Symbol):
+        return repr(value)
+    return f"({value.expression})" if value.expression in _terms else value.expression
+
+
+_FRACTION: Final = re.compile(r"/|(?<![\w.])\d+(?:\.|e-)\d")
+
+
+def whole(symbol: Symbol) -> Symbol:
+    """Return what `int(...)` of a symbol gives: the same where nothing in it makes a fraction."""
+    inner = symbol.expression
+    return Symbol(f"int({inner})") if _FRACTION.search(inner) else symbol
 
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {

@@ -9,8 +9,11 @@ from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Arguments,
+    Branches,
+    Either,
     List,
     Native,
+    Symbol,
     Tensor,
     Unknown,
     tensors_in,
@@ -29,7 +32,7 @@ RESHAPES: Final = _words(
 ACTIVATIONS: Final = _words(
     "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid tanh hardswish "
     "hardsigmoid hardtanh hardshrink softshrink tanhshrink softplus softsign softmax "
-    "log_softmax logsigmoid threshold glu clamp"
+    "log_softmax logsigmoid threshold clamp"
 )
 _IDENTITIES: Final = _words(
     "contiguous clone requires_grad_ float half to cuda cpu type_as type double bfloat16"
@@ -41,6 +44,11 @@ _SIZES: Final = _words(
     "get_device item tolist numpy is_sparse is_quantized storage grad_fn names is_nested "
     "data_ptr"
 )
+_ELEMENTWISE: Final = _words(
+    "add sub subtract iadd mul multiply div divide true_divide pow square sqrt rsqrt exp log "
+    "log1p abs neg maximum minimum clip nan_to_num where masked_fill"
+)
+_REDUCING: Final = _words("mean sum amax amin logsumexp std var prod")
 _SEVERAL: Final = _words("chunk split unbind tensor_split split_with_sizes topk sort")
 
 
@@ -81,33 +89,86 @@ def operate(
         inputs = inputs[:1]
     if name in _SEVERAL:
         count = _count(name, arguments)
-        parts = machine.add(Kind.OPERATION, name, site, inputs)
+        change: dict[str, object] = {"rank_change": -1 if name == "unbind" else 0}
+        parts = machine.add(Kind.OPERATION, name, site, inputs, change)
         return (
             List(
                 None
                 if count is None
-                else [machine.add(Kind.OPERATION, "part", site, [parts]) for _ in range(count)]
+                else [
+                    machine.add(Kind.OPERATION, "part", site, [parts], {"rank_change": 0})
+                    for _ in range(count)
+                ]
             )
             if count is not None
             else parts
         )
-    return machine.add(kind, name, site, inputs, _shape_facts(kind, name, arguments))
+    complete = kind is not Kind.CONCAT or not any(map(_holds_unknown, values))
+    facts = _shape_facts(kind, name, arguments, complete=complete)
+    return machine.add(kind, name, site, inputs, facts)
 
 
-def _shape_facts(kind: Kind, name: str, arguments: Arguments) -> dict[str, object]:
-    """Return the dimension of a concatenation, and the rank that a reshape surely gives."""
-    given = arguments.positional
+def _holds_unknown(value: object) -> bool:
+    """Tell whether a list of tensors may hold others than are known, or more."""
+    if isinstance(value, List):
+        return value.state is None or any(map(_holds_unknown, value.state))
+    if isinstance(value, tuple):
+        return any(map(_holds_unknown, value))
+    return isinstance(value, (Unknown, Branches, Either, Symbol))
+
+
+def _shape_facts(
+    kind: Kind, name: str, arguments: Arguments, *, complete: bool
+) -> dict[str, object]:
+    """Return what an operation surely makes of the shape of its input; `Node` says how."""
     if arguments.open:
         return {}
     if kind is Kind.CONCAT:
-        dimension = arguments.keywords.get("dim", given[0] if given else 0)
-        return {"dimension": dimension} if type(dimension) is int else {}
-    if name == "flatten" and not {*arguments.keywords} - {"start_dim"} and len(given) <= 1:
-        start = arguments.keywords.get("start_dim", given[0] if given else 0)
-        return {"rank": start + 1} if type(start) is int and start >= 0 else {}
-    if name in {"view", "reshape"} and len(given) > 1:
-        return {"rank": len(given)}
-    return {}
+        dimension = _argument(arguments, 0, "dim", 0)
+        return {"dimension": dimension} if type(dimension) is int and complete else {}
+    if kind is Kind.POOLING and name[-2:] in {"1d", "2d", "3d"}:
+        return {"dimensions": int(name[-2])}
+    if name in _ELEMENTWISE:
+        return {"elementwise": True}
+    if name == "flatten" and not {*arguments.keywords} - {"start_dim"}:
+        start = _argument(arguments, 0, "start_dim", 0)
+        known = type(start) is int and start >= 0 and len(arguments.positional) <= 1
+        return {"rank": start + 1} if known and isinstance(start, int) else {}
+    if name in {"view", "reshape", "permute"}:
+        return _sizes_given(arguments)
+    if name in _REDUCING:
+        return _reduced(arguments)
+    change = {"transpose": 0, "swapaxes": 0, "swapdims": 0, "unsqueeze": 1, "glu": 0}.get(name)
+    return {} if change is None else {"rank_change": change}
+
+
+def _argument(arguments: Arguments, place: int, name: str, default: object) -> object:
+    return arguments.keywords.get(name, arguments.at(place, default))
+
+
+def _sizes_given(arguments: Arguments) -> dict[str, object]:
+    """Return the rank of what is given one number for each of its dimensions."""
+    given = arguments.positional
+    if len(given) == 1 and isinstance(given[0], (tuple, List)):
+        sizes = given[0].state if isinstance(given[0], List) else given[0]
+        known = sizes is not None and not any(isinstance(size, Branches) for size in sizes)
+        return {"rank": len(sizes)} if sizes and known else {}
+    return {"rank": len(given)} if len(given) > 1 and not arguments.keywords else {}
+
+
+def _reduced(arguments: Arguments) -> dict[str, object]:
+    """Return by how many dimensions a mean or a sum over some of them lowers the rank."""
+    dimensions = _argument(arguments, 0, "dim", arguments.keywords.get("axis", None))
+    kept = _argument(arguments, 1, "keepdim", arguments.keywords.get("keepdims", False))
+    if isinstance(dimensions, List):
+        dimensions = tuple(dimensions.state) if dimensions.state is not None else None
+    if type(dimensions) is int:
+        dimensions = (dimensions,)
+    if not isinstance(dimensions, tuple) or not all(type(d) is int for d in dimensions):
+        return {}
+    if not dimensions or type(kept) is not bool:
+        return {}
+    return {"rank_change": 0 if kept else -len(dimensions)}
 
 
 def operation_kind(name: str) -> Kind:
