@@ -23,7 +23,7 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
     copying = (False, True) if plan.options.duplicate_shared else (False,)
     for copies in copying:
         for shift_to in (0, -1):
-            demands = _Demands(plan, shift_to, copies)
+            demands = Demands(plan, shift_to, copies)
             try:
                 demands.satisfy(batch_norm)
             except Blocked as reason:
@@ -39,7 +39,9 @@ _Task = tuple[Node, Node | None]
 """A tensor of which something is wanted, and a reader of it; None stands for what writes it."""
 
 
-class _Demands:
+class Demands:
+    """What is wanted of tensors for a BatchNorm to go, and what that asks of others."""
+
     def __init__(self, plan: Plan, shift_to: int, copies: bool) -> None:
         self.plan = plan
         self.shift_to = shift_to
@@ -54,7 +56,17 @@ class _Demands:
         self.slow: dict[_Task, None] = {}
 
     def satisfy(self, batch_norm: BatchNorm) -> None:
+        """Plan the removal of a BatchNorm with all that it asks for; Blocked if impossible."""
         self._remove(batch_norm)
+        self._spread()
+        changes, maps = self._changes()
+        if not self.copies:
+            changes = one_per_layer(self.plan, changes)
+        own = frozenset(n for n in changes if self.copies and self._is_shared(n))
+        self.plan.take(changes, maps, self.gone, "backward", frozenset(self.wanted), own)
+
+    def _spread(self) -> None:
+        """Follow all demands until they rest on layers and BatchNorms."""
         while self.quick or self.slow:
             tasks = self.quick or self.slow
             node, reader = next(iter(tasks))
@@ -63,6 +75,9 @@ class _Demands:
                 self._write(node)
             else:
                 self._read(node, reader)
+
+    def _changes(self) -> tuple[dict[Node, Absorption], dict[str, Map]]:
+        """Return what layers take up on their outputs, and the new maps of other BatchNorms."""
         changes: dict[Node, Absorption] = {}
         maps: dict[str, Map] = {}
         table = self.plan.table
@@ -76,10 +91,7 @@ class _Demands:
             else:
                 assert below.map is not None
                 maps[below.name] = compose((scale, shift), below.map)
-        if not self.copies:
-            changes = _one_per_layer(self.plan, changes)
-        own = frozenset(n for n in changes if self.copies and self._is_shared(n))
-        self.plan.take(changes, maps, self.gone, "backward", frozenset(self.wanted), own)
+        return changes, maps
 
     def _is_shared(self, node: Node) -> bool:
         return next(self.plan.producers.other_users(node), None) is not None
@@ -210,7 +222,7 @@ class _Demands:
         return f"follows {describe_node(node)}, which {describe_node(reader)} also reads"
 
 
-def _one_per_layer(plan: Plan, changes: dict[Node, Absorption]) -> dict[Node, Absorption]:
+def one_per_layer(plan: Plan, changes: dict[Node, Absorption]) -> dict[Node, Absorption]:
     """Keep one node for each layer that several nodes use; all of them want the same."""
     kept: dict[Node, Absorption] = {}
     covered: set[Node] = set()

@@ -16,7 +16,7 @@ from bncheck.graph import Kind, Node
 from bncheck.model.trace import TracedModel
 
 Map = tuple[torch.Tensor, torch.Tensor]
-How = Literal["backward", "forward", "sideways", "partly"]
+How = Literal["backward", "forward", "sideways", "around", "partly"]
 
 
 @dataclass

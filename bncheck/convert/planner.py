@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from types import MappingProxyType
 
+from bncheck.convert.around import push_around
 from bncheck.convert.backward import push_backward
 from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.forward import push_forward
@@ -20,7 +21,12 @@ from bncheck.model.trace import TracedModel
 FEW = 4
 """How many contested BatchNorms are tried in every combination."""
 
-_WAYS = {"backward": push_backward, "forward": push_forward, "sideways": merge_sideways}
+_WAYS = {
+    "backward": push_backward,
+    "forward": push_forward,
+    "sideways": merge_sideways,
+    "around": push_around,
+}
 
 
 def make_plan(

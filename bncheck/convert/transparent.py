@@ -398,6 +398,10 @@ def _push_padding(
     padding, value = constant
     present = distinct(labels)
     kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
+    if not kept and _pads_channels_alone(padding, len(_shape(node))):
+        sizes = [labels.shape[1] if axis == 1 else -1 for axis in range(labels.dim())]
+        padded = functional.pad(squeezed(labels).expand(sizes), padding, value=IDENTITY)
+        return padded.expand(_shape(node))
     if not kept and any(amount > 0 for amount in padding):
         raise Blocked("meets constant padding, whose border has no shift")
     spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
@@ -405,3 +409,11 @@ def _push_padding(
         return uniform(labels, spatial).expand(_shape(node))
     except (Blocked, RuntimeError):
         return functional.pad(labels, padding, value=UNDETERMINED)
+
+
+def _pads_channels_alone(padding: list[int], rank: int) -> bool:
+    """Tell whether channels are added and nothing else is, so that each has still one map."""
+    return all(
+        amount == 0 or (rank - 1 - place // 2 == 1 and amount > 0)
+        for place, amount in enumerate(padding)
+    )
