@@ -73,7 +73,7 @@ LONGEST = 0.25
 """Seconds of CPU that a forward pass may be expected to take for its latency to be measured."""
 
 
-LONGEST_MODEL = 400
+LONGEST_MODEL = 240
 """Seconds that all the tools may take together for one model; what is not done then is lost."""
 
 

@@ -18,6 +18,7 @@ from bncheck.convert.elsewhere import (
     answers_alike_on_other_values,
     answers_with,
 )
+from bncheck.convert.exact import exact_parameters
 from bncheck.convert.plan import Plan
 from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import SurgeryFails
@@ -48,7 +49,8 @@ def carry_out(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
             model, folded, arguments
         ):
             return False
-        return answers_alike_elsewhere(model, folded, arguments, fixed)
+        exact = exact_parameters([plan], folded)
+        return answers_alike_elsewhere(model, folded, arguments, fixed, exact)
 
     return _held(plan, lambda smaller: _rewritten(smaller, arguments), right_elsewhere)
 
