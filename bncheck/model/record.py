@@ -128,6 +128,8 @@ class _Recorder:
                 return run.path  # the model refuses what leads here
         if run.problem is not None:  # the model's code may have caught what it was told with
             raise UnrecordableError(run.problem)
+        if run.raised is not None:
+            raise UnrecordableError(f"its code goes on after an error, {run.raised}")
         self.outputs += [run.node_of(t) for t in leaves(result) if isinstance(t, torch.Tensor)]
         del result, leaf, args, kwargs
         self.observed += run.still_held()

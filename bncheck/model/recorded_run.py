@@ -19,7 +19,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bncheck.model.operations import METADATA, describe
+from bncheck.model.operations import ALIASES, METADATA, describe
 from bncheck.model.recorded_calls import as_node_call, harmless
 
 DECISIONS = 32
@@ -88,6 +88,8 @@ class Run:
         """Tensors that the call that is running was given, or has made."""
         self.inside = False
         self.reads_values = False
+        self.raised: str | None = None
+        """The last error of a call of torch."""
         self.running: list[nn.Module] = []
 
     def fail(self, problem: str) -> UnrecordableError:
@@ -150,9 +152,9 @@ class Run:
         }
         if any(t._version != old for t, old in zip(given, versions, strict=True)):
             first = positional[0] if positional else None
-            written = isinstance(first, torch.Tensor) and describe(node, {}).in_place
-            if not written:
+            if not isinstance(first, torch.Tensor) or not describe(node, {}).in_place:
                 raise self.fail(f"{name} writes over a tensor that is not its first")
+            self._require_known_aliases(first)
         if target is setattr and positional[1] not in {"requires_grad", "grad"}:
             raise self.fail(f"it assigns to {positional[1]} of a tensor")
         if isinstance(result, str | torch.dtype | torch.device | torch.layout | torch.Size):
@@ -173,8 +175,22 @@ class Run:
         self.inner = {id(tensor) for tensor in given}
         try:
             return function(*args, **kwargs)
+        except Exception as problem:
+            self.raised = f"{type(problem).__name__} in {getattr(function, '__name__', function)}"
+            raise
         finally:
             self.inside = False
+
+    def _require_known_aliases(self, written: torch.Tensor) -> None:
+        """Fail where a tensor shares memory with another and its node does not tell."""
+        memory = _memory(written)
+        for tensor, node in self.kept:
+            if node.op == "placeholder" or _memory(tensor) != memory:
+                continue
+            call = describe(node, {})
+            name = node.args[1] if call.name == "getattr" else call.name
+            if not call.in_place and name not in ALIASES and tensor is not written:
+                raise self.fail(f"it writes over memory that {name} shares")
 
     def _know_all(self, result: Any, node: fx.Node) -> None:
         if isinstance(result, torch.Tensor):
@@ -271,6 +287,13 @@ class Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run.kernel(func, tuple(args), dict(kwargs or {}))
+
+
+def _memory(tensor: torch.Tensor) -> int | None:
+    """Return what tensors in one memory have in common; None where there is nothing to share."""
+    if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() == 0:
+        return None
+    return tensor.untyped_storage().data_ptr()
 
 
 def _is_written(argument: Any) -> bool:
