@@ -20,7 +20,7 @@ def python_tree(source: bytes | str) -> ast.Module | None:
     text comes to it that did not come here first.
     """
     try:
-        return _parse(source)
+        return _bounded(source)
     except (RecursionError, MemoryError):
         raise RecursionError("nested too deeply") from None
     except (SyntaxError, ValueError) as problem:
@@ -36,7 +36,7 @@ def syntax_finding(path: str, source: bytes | str) -> Finding | None:
     version only; libcst has the last word.
     """
     try:
-        _parse(source)
+        _bounded(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         from bncheck.source.module import UnparsableError, parse
 
@@ -51,7 +51,7 @@ def unreadable(path: str, source: bytes | str) -> Finding:
     """Return the finding about a text that libcst does not parse."""
     line, column, reason = 1, 1, "its encoding is not the one it declares, or its syntax is unknown"
     try:
-        _parse(source)
+        _bounded(source)
     except SyntaxError as problem:
         line, column = max(1, problem.lineno or 1), max(1, problem.offset or 1)
         reason = problem.msg
@@ -75,9 +75,15 @@ def unreadable(path: str, source: bytes | str) -> Finding:
     )
 
 
-def _parse(source: bytes | str) -> ast.Module:
-    with warnings.catch_warnings(), shallow():
+def parsed(source: bytes | str) -> ast.Module:
+    """Return Python's own tree; raise SyntaxError, ValueError, RecursionError or MemoryError."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
         assert isinstance(tree, ast.Module)
         return tree
+
+
+def _bounded(source: bytes | str) -> ast.Module:
+    with shallow():
+        return parsed(source)

@@ -161,20 +161,35 @@ def _findings(
 ) -> list[Finding]:
     """Turn the matches that stand in a module into findings, unless a comment silences them."""
     from bncheck.source.edit import resolve, targets
+    from bncheck.source.exact import exact
     from bncheck.source.positions import locate, split_lines
 
-    shown = [
-        (code, match, targets(match.fix, module) if match.fix is not None else None)
+    matches = [
+        (code, match)
         for code, match in matches
         if settings.pedantic or match.confidence is not Confidence.POSSIBLE
     ]
-    marks: list[object] = [match.site.mark for _, match, _ in shown]
-    marks += [target.node for _, _, planned in shown for target in planned or ()]
-    ranges = locate(module.tree, marks)
+    if not matches:
+        return []
+    wanted: list[object] = [match.site.mark for _, match in matches]
+    wanted += [c.site.mark for _, match in matches if match.fix for c in match.fix.changes]
+    written = exact(module, wanted)
+    shown = [
+        (
+            code,
+            match,
+            written.nodes.get(id(match.site.mark)),
+            targets(match.fix, written) if match.fix is not None else None,
+        )
+        for code, match in matches
+    ]
+    marks: list[object] = [node for _, _, node, _ in shown]
+    marks += [target.node for *_, planned in shown for target in planned or ()]
+    ranges = locate(written.tree, marks)
     lines = split_lines(module.text)
     findings = []
-    for code, match, planned in shown:
-        where = ranges.get(id(match.site.mark))
+    for code, match, node, planned in shown:
+        where = ranges.get(id(node))
         if where is None or silenced(code, (lines[where.line - 1], lines[where.end_line - 1])):
             continue
         page = all_pages()[code]
@@ -192,7 +207,7 @@ def _findings(
                 hint=match.hint,
                 severity=match.severity or page.severity,
                 confidence=match.confidence,
-                fix=resolve(fix, planned, ranges, module) if fix and planned else None,
+                fix=resolve(fix, planned, ranges, written) if fix and planned else None,
                 source_line=lines[where.line - 1].rstrip("\r\n"),
             )
         )

@@ -14,9 +14,9 @@ from enum import Enum
 import libcst as cst
 
 from bncheck.findings import Change, Edit, Fix, InsertLine, Replace, ResolvedFix, SetKeyword
-from bncheck.source.ancestry import ancestors, descendants
-from bncheck.source.module import SourceModule
+from bncheck.source.exact import Exact
 from bncheck.source.positions import Range, split_lines
+from bncheck.source.walk import ancestors, walk
 
 _INDENTATION = re.compile(r"[ \t\f]*")
 _BLANK_OR_COMMENT = re.compile(r"\s*(#.*)?\s*")
@@ -42,7 +42,7 @@ class Target:
     text: str
 
 
-def targets(fix: Fix, module: SourceModule) -> tuple[Target, ...] | None:
+def targets(fix: Fix, module: Exact) -> tuple[Target, ...] | None:
     """Return where the fix changes the module; None if it can't be made in it."""
     found = [_target(change, module) for change in fix.changes]
     planned = tuple(target for target in found if target is not None)
@@ -50,7 +50,7 @@ def targets(fix: Fix, module: SourceModule) -> tuple[Target, ...] | None:
 
 
 def resolve(
-    fix: Fix, planned: Sequence[Target], ranges: dict[int, Range], module: SourceModule
+    fix: Fix, planned: Sequence[Target], ranges: dict[int, Range], module: Exact
 ) -> ResolvedFix | None:
     """Return the fix as edits, given where the target nodes are; None if one can't be made."""
     lines = split_lines(module.text)
@@ -99,9 +99,9 @@ def select(fixes: Iterable[ResolvedFix]) -> list[ResolvedFix]:
     return chosen
 
 
-def _target(change: Change, module: SourceModule) -> Target | None:
-    node = change.site.mark
-    if change.site.path != module.path or not isinstance(node, cst.CSTNode):
+def _target(change: Change, module: Exact) -> Target | None:
+    node = module.nodes.get(id(change.site.mark))
+    if change.site.path != module.path or node is None:
         return None
     match change:
         case SetKeyword():
@@ -113,7 +113,7 @@ def _target(change: Change, module: SourceModule) -> Target | None:
             return Target(node, place, change.text)
 
 
-def _keyword_target(change: SetKeyword, call: cst.Call, module: SourceModule) -> Target | None:
+def _keyword_target(change: SetKeyword, call: cst.Call, module: Exact) -> Target | None:
     for argument in call.args:
         if argument.keyword is not None and argument.keyword.value == change.keyword:
             return _value_target(argument.value, call, change.value, module)
@@ -132,10 +132,10 @@ def _keyword_target(change: SetKeyword, call: cst.Call, module: SourceModule) ->
 
 
 def _value_target(
-    value: cst.BaseExpression, call: cst.Call, text: str, module: SourceModule
+    value: cst.BaseExpression, call: cst.Call, text: str, module: Exact
 ) -> Target | None:
     """Change the value where it comes from: a parameter's default, if it is a parameter."""
-    names = {n.value for n in descendants(value) if isinstance(n, cst.Name)}
+    names = {n.value for n in walk(value) if isinstance(n, cst.Name)}
     if names <= {"True", "False", "None"}:
         return Target(value, Place.OVER, text)
     parameters = {p.name.value: p for p in _enclosing_parameters(call, module.tree)}

@@ -12,7 +12,7 @@ from tokenize import detect_encoding
 import libcst as cst
 
 from bncheck.graph import Site
-from bncheck.source.outline import has_plain_lines, parse_lazily, spans, unvalidated
+from bncheck.source.outline import has_plain_lines, outline, spans, unvalidated
 from bncheck.syntax import python_tree
 
 
@@ -49,6 +49,9 @@ class SourceModule:
     is_package: bool
     text: str
     tree: cst.Module
+    """Of libcst's nodes, which may lack all that only says how they are written."""
+    is_exact: bool = False
+    """Whether it is libcst's own tree."""
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
     """Every module-level binding of a name, in order: branches and `try` give more than one."""
     star_imports: list[str] = field(default_factory=list)
@@ -86,20 +89,21 @@ def dotted(expression: cst.BaseExpression | None) -> str | None:
 def parse(path: str, name: str, source: bytes | str, *, whole: bool = False) -> SourceModule:
     """Parse one file; raise UnparsableError where it is not Python, or nested too deeply.
 
-    Bodies of functions and classes are parsed when they are first read, which may raise
-    `UnparsableBodyError`; not so with `whole`.
+    Bodies of functions are looked into when they are first read, which may raise
+    `UnparsableBodyError`; with `whole` libcst parses the file.
     """
     try:
         known = python_tree(source)
         text = None if whole or known is None else _plain(source)
-        tree = parse_lazily(path, text, known) if text is not None and known is not None else None
+        tree = outline(path, text, known) if text is not None and known is not None else None
+        is_exact = tree is None
         if tree is None:
             with unvalidated():
                 tree = cst.parse_module(source)
             text = source if isinstance(source, str) else source.decode(tree.encoding)
     except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError) as problem:
         raise UnparsableError(str(problem)) from None
-    module = SourceModule(path, name, Path(path).stem == "__init__", text or "", tree)
+    module = SourceModule(path, name, Path(path).stem == "__init__", text or "", tree, is_exact)
     if known is not None and has_plain_lines(module.text):
         module.spans = spans(known)
     for statement in statements(tree.body):

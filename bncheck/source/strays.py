@@ -19,7 +19,7 @@ from bncheck.source.interpret.names import canonical
 from bncheck.source.interpret.values import Arguments
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, Binding, Imported, SourceModule, dotted
-from bncheck.source.timeline.syntax import walk
+from bncheck.source.walk import walk
 
 _CALL = re.compile(r"BatchNorm\w*\(((?:[^()]|\([^()]*\))*)\)")
 _VALUE = re.compile(r",\s*(?:(\w+)\s*=\s*)?([\w.]+)\s*(?=,|$)")

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import libcst as cst
 import pytest
 
 from bncheck.findings import Change, Edit, Fix, InsertLine, Replace, ResolvedFix, SetKeyword
 from bncheck.graph import Site
 from bncheck.source.edit import apply, resolve, select, targets
+from bncheck.source.exact import Exact, exact
 from bncheck.source.module import parse
 from bncheck.source.positions import locate
+from bncheck.source.walk import walk
 
 
-def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    yield node
-    for child in node.children:
-        yield from walk(child)
+def code(written: Exact, node: cst.CSTNode) -> str:
+    return written.tree.code_for_node(written.nodes[id(node)])
 
 
 def changed(text: str, change: type[Change], *arguments: object, at: str) -> str | None:
     """Return the text with the change made at the node whose code is, or begins with, `at`."""
     module = parse("m.py", "m", text)
+    written = exact(module, walk(module.tree))
     calls = [node for node in walk(module.tree) if isinstance(node, cst.Call)]
-    node = next(c for c in calls if cst.Module([]).code_for_node(c).lstrip("(").startswith(at))
+    node = next(c for c in calls if code(written, c).lstrip("(").startswith(at))
     fix = Fix("", (change(Site("m.py", node), *arguments),), safe=True)
-    planned = targets(fix, module)
+    planned = targets(fix, written)
     if planned is None:
         return None
-    ranges = locate(module.tree, [target.node for target in planned])
-    resolved = resolve(fix, planned, ranges, module)
+    ranges = locate(written.tree, [target.node for target in planned])
+    resolved = resolve(fix, planned, ranges, written)
     return None if resolved is None else apply(text, resolved.edits)
 
 
@@ -90,7 +89,8 @@ def test_replace() -> None:
 def test_edits_in_another_file_are_not_made() -> None:
     module = parse("m.py", "m", "f()")
     elsewhere = Site("other.py", module.tree)
-    assert targets(Fix("", (Replace(elsewhere, ""),), safe=True), module) is None
+    written = exact(module, [module.tree])
+    assert targets(Fix("", (Replace(elsewhere, ""),), safe=True), written) is None
 
 
 def test_only_fixes_that_do_not_touch_are_selected_and_equal_ones_once() -> None:

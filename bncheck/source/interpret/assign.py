@@ -8,7 +8,6 @@ from typing import Any
 import libcst as cst
 
 from bncheck.graph import Kind
-from bncheck.source.ancestry import descendants
 from bncheck.source.interpret.containers import add_child
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
@@ -25,6 +24,7 @@ from bncheck.source.interpret.values import (
     Tensor,
     is_constant,
 )
+from bncheck.source.walk import walk
 
 Bind = Callable[[Frame, object], None]
 _MULTIPLE = {Kind.OPAQUE, Kind.RECURRENT, Kind.ATTENTION, Kind.INPUT, Kind.JOIN}
@@ -113,7 +113,7 @@ def _runs_at_each_call(machine: Machine, call: object) -> bool:
     for node, running in machine.active.items():
         if running and isinstance(node, cst.FunctionDef) and node.name.value == "forward":
             for statement in node.body.body:
-                below = descendants(statement)
+                below = walk(statement)
                 if not isinstance(statement, cst.SimpleStatementLine):
                     if any(isinstance(inner, cst.Return) for inner in below):
                         break

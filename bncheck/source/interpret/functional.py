@@ -5,7 +5,6 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.graph import Kind, Layer, Site
-from bncheck.source.ancestry import ancestors, descendants
 from bncheck.source.interpret.facts import boolean, given_tensor, plain
 from bncheck.source.interpret.layers import bind_arguments
 from bncheck.source.interpret.machine import Machine
@@ -20,6 +19,7 @@ from bncheck.source.interpret.values import (
     tensors_in,
 )
 from bncheck.source.module import dotted
+from bncheck.source.walk import ancestors, walk
 
 
 def _parameters(text: str) -> tuple[tuple[str, object], ...]:
@@ -149,9 +149,9 @@ def _looks_at_mode(machine: Machine, site: Site | None) -> bool:
     return any(
         isinstance(name, cst.Name) and name.value == "training"
         for function in around[-1:]
-        for node in descendants(function)
+        for node in walk(function)
         if isinstance(node, cst.If | cst.IfExp)
-        for name in descendants(node.test)
+        for name in walk(node.test)
     )
 
 

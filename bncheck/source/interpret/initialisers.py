@@ -13,7 +13,7 @@ import libcst as cst
 
 from bncheck.source.interpret.expressions import Evaluate, expression
 from bncheck.source.interpret.values import Function
-from bncheck.source.outline import unread
+from bncheck.source.outline import body_text
 
 _NAME = re.compile(
     r"init\w*_(?:weight|param|bias)|(?:weight|param)s?_init|reset_param|initiali[sz]e|^named_apply$",
@@ -46,5 +46,5 @@ def builds_nothing(function: object) -> bool:
 def _builds_nothing(node: cst.FunctionDef | cst.Lambda) -> bool:
     if isinstance(node, cst.Lambda):
         return False
-    text = unread(node)
-    return not _BUILDS.search(cst.Module([]).code_for_node(node.body) if text is None else text)
+    text = body_text(node)
+    return text is not None and not _BUILDS.search(text)

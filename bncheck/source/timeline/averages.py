@@ -12,8 +12,9 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.timeline import expressions
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Members, Value
+from bncheck.source.walk import walk
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
 _AVERAGING = frozenset({"mul_", "mul", "lerp_", "lerp"})

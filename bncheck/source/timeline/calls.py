@@ -23,7 +23,6 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.relevance import makes_models, relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
-from bncheck.source.timeline.syntax import walk
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -44,6 +43,7 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
+from bncheck.source.walk import walk
 from bncheck.timeline import Call, matters
 
 _TENSOR_METHODS = frozenset(

@@ -7,7 +7,8 @@ import libcst as cst
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline.relevance import WORDS, relevant
-from bncheck.source.timeline.syntax import assigned, identifiers, walk
+from bncheck.source.timeline.syntax import assigned, identifiers
+from bncheck.source.walk import walk
 
 _MOST_VARIANTS = 4
 """A library of networks has a hundred factories that call one builder."""

@@ -15,8 +15,9 @@ from bncheck.source.timeline import (
     classes,
     ingredients,
 )
-from bncheck.source.timeline.syntax import identifiers, source, walk
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class
+from bncheck.source.walk import inside, walk
 from bncheck.timeline import FreezeTest, ModuleClass, TrainOverride
 
 _FREEZES = re.compile(r"\.(?:eval\b|requires_grad)")
@@ -122,9 +123,9 @@ def _forces_training(method: cst.FunctionDef) -> bool:
                 func=cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=attr),
                 args=arguments,
             ) if attr.value == "train":
-                values = [source(argument.value) for argument in arguments]
-                if not values or values == ["True"]:
-                    return True
+                match arguments:
+                    case [] | [cst.Arg(value=cst.Name(value="True"))]:
+                        return True
     return False
 
 
@@ -142,7 +143,7 @@ def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
             function = node
         if isinstance(node, cst.If):
             yield from _freeze_test(module, node, function, owner)
-        for child in node.children:
+        for child in inside(node):
             if isinstance(child, cst.BaseCompoundStatement | cst.BaseSuite | cst.Else):
                 stack.append((child, function, owner))
 
@@ -166,7 +167,7 @@ def _freeze_test(
                 yield FreezeTest(
                     Site(module.path, second.value),
                     tuple(_qualified(module, second.value)),
-                    source(second.value),
+                    dotted(second.value) or "",
                     bool(evals),
                     stops,
                     function.name.value if function is not None else "",

@@ -15,8 +15,9 @@ from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, ModuleObject, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
-from bncheck.source.timeline.syntax import identifiers, inside, mentions, walk
+from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
+from bncheck.source.walk import inside, walk
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""

@@ -10,8 +10,9 @@ from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline.known import LoaderClass
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Data, Opaque, Value, truth
+from bncheck.source.walk import walk
 
 if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments

@@ -10,8 +10,9 @@ from bncheck.events import Mode, ModeChange, RequiresGrad, SetMomentum, Target
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Members, Opaque, Outside, Value, truth
+from bncheck.source.walk import walk
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients
 from bncheck.source.timeline.known import OPTIMIZER_WORDS
-from bncheck.source.timeline.syntax import assigned, mentions, walk
+from bncheck.source.timeline.syntax import assigned, mentions
 from bncheck.source.timeline.values import Class
+from bncheck.source.walk import walk
 
 SWITCHES = frozenset(
     """

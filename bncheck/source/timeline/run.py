@@ -19,7 +19,7 @@ from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
-from bncheck.source.timeline.syntax import identifiers, walk
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -38,6 +38,7 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
+from bncheck.source.walk import walk
 from bncheck.timeline import Branch, Step
 
 _MODEL_NAME = re.compile(

@@ -12,7 +12,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import averages, contexts, expressions, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
-from bncheck.source.timeline.syntax import assigned, names_in_order, walk
+from bncheck.source.timeline.syntax import assigned, names_in_order
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -31,6 +31,7 @@ from bncheck.source.timeline.values import (
     join,
     truth,
 )
+from bncheck.source.walk import walk
 from bncheck.timeline import Branch, Loop
 
 UNROLLED = 8

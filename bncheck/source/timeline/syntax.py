@@ -4,72 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import libcst as cst
 
 from bncheck.source.outline import LazyBlock
-
-_QUIET = (
-    cst.BaseParenthesizableWhitespace,
-    cst.EmptyLine,
-    cst.TrailingWhitespace,
-    cst.Comma,
-    cst.Dot,
-    cst.AssignEqual,
-    cst.Semicolon,
-    cst.LeftParen,
-    cst.RightParen,
-)
-
-
-def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Yield a node and everything below it but whitespace and punctuation, in no order."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        yield node
-        if node.__class__ is not cst.Name:
-            stack += inside(node)
-
-
-def inside(node: cst.CSTNode) -> list[cst.CSTNode]:
-    """Return a node's children but whitespace and punctuation."""
-    found: list[cst.CSTNode] = []
-    for name in _fields(node.__class__):
-        value = getattr(node, name)
-        kind = value.__class__
-        if kind is list or kind is tuple:
-            for item in value:
-                if _is_walked(item.__class__):
-                    found.append(item)
-        elif _is_walked(kind):
-            found.append(value)
-    return found
-
-
-@cache
-def _is_walked(value_type: type) -> bool:
-    return issubclass(value_type, cst.CSTNode) and not issubclass(value_type, _QUIET)
-
-
-@cache
-def _fields(node_type: type[cst.CSTNode]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, field in node_type.__dataclass_fields__.items()
-        if not name.startswith(("whitespace", "leading_", "lpar", "rpar", "header", "footer"))
-        and name not in _NOT_WALKED
-        and field.type is not str
-    )
-
-
-_NOT_WALKED = frozenset(
-    """
-    trailing_whitespace semicolon comma equal annotation dot colon indent lbracket rbracket lbrace
-    rbrace asynchronous lines_after_decorators star conversion __slots__
-    """.split()  # noqa: SIM905
-)
+from bncheck.source.walk import inside, walk
 
 
 @lru_cache(maxsize=8192)
@@ -142,11 +82,6 @@ def _targets(target: cst.BaseExpression) -> Iterator[str]:
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
             for element in elements:
                 yield from _targets(element.value)
-
-
-def source(node: cst.CSTNode) -> str:
-    """Return a node's source."""
-    return cst.Module([]).code_for_node(node)
 
 
 @lru_cache(maxsize=8192)
