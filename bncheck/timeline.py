@@ -203,6 +203,8 @@ class TrainOverride:
     """Whether it calls `super().train()` with no mode, or with True."""
     trains_a_model: bool
     """Whether it is a training procedure: backward passes, optimizer steps, loops over data."""
+    speaks_of_batch_norm: bool
+    """Whether it, or a method of its class that it calls, names a BatchNorm class."""
 
 
 @dataclass(frozen=True, eq=False)

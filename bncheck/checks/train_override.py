@@ -14,14 +14,25 @@ def train_override(timeline: Timeline) -> Iterator[Match]:
     """Yield each `train` method that ignores its mode, lacks it, or does not return self."""
     for network in timeline.classes:
         override = network.train
-        if override is None or override.trains_a_model or network.holds_batch_norm is False:
+        if override is None or override.trains_a_model:
             continue
-        known = Confidence.PROVEN if network.holds_batch_norm is True else Confidence.POSSIBLE
-        yield from _match(network, override, known)
+        known = _confidence(network, override)
+        if known is not None:
+            yield from _match(network, override, known)
+
+
+def _confidence(network: ModuleClass, override: TrainOverride) -> Confidence | None:
+    if network.holds_batch_norm is True:
+        return Confidence.PROVEN
+    if override.speaks_of_batch_norm:
+        # What is put in eval mode there comes from outside the class.
+        return Confidence.LIKELY
+    return None if network.holds_batch_norm is False else Confidence.POSSIBLE
 
 
 def _match(network: ModuleClass, override: TrainOverride, known: Confidence) -> Iterator[Match]:
     name = f"`{network.name}.train`"
+    surely = network.holds_batch_norm is True
     if not override.takes_mode:
         yield Match(
             override.site,
@@ -41,6 +52,6 @@ def _match(network: ModuleClass, override: TrainOverride, known: Confidence) -> 
             override.site,
             f"{name} does not return self: `model = model.eval()` makes model None",
             "end with `return self`, as Module.train does",
-            confidence=known if override.result_used else Confidence.POSSIBLE,
+            confidence=known if surely and override.result_used else Confidence.POSSIBLE,
             severity=Severity.NOTE,
         )

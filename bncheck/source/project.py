@@ -119,6 +119,8 @@ class Project:
         if folder not in self._roots:
             self._roots[folder] = _import_roots(Path(seen_from.path))
         roots = self._roots[folder]
+        if "." in dotted_name:
+            roots = [*roots, *_folders_of_packages(folder)]
         for root in [*roots, *(root / more for more in added for root in roots)]:
             if root.name in _INSTALLED and not own_package:
                 continue
@@ -265,6 +267,13 @@ def _added_to_the_path(text: str) -> tuple[Path, ...]:
         Path(string).name for line in _PATH_LINES.findall(text) for string in _STRINGS.findall(line)
     ]
     return tuple(Path(name) for name in dict.fromkeys(found) if name not in {"", ".", ".."})
+
+
+def _folders_of_packages(folder: Path) -> Iterator[Path]:
+    """Yield the packages around a folder: one of them may be on the path of a run script."""
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        yield folder
+        folder = folder.parent
 
 
 def module_name(path: Path) -> str:

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from bncheck.events import BackwardCall, Model, OptimizerStep, Origin, Wrap, WrapKind
-from bncheck.graph import UNKNOWN
+from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
     choices,
     classes,
+    construction,
     contexts,
     expressions,
     external,
-    ingredients,
-    known,
     members,
     networks,
     statements,
@@ -139,7 +137,7 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
         case Function():
             return follow(run, node, callee, arguments)
         case Class():
-            return construct(run, node, callee, arguments)
+            return construction.construct(run, node, callee, arguments)
         case Outside(name=name):
             return external.call(run, node, name, arguments)
         case Method(value=value, name=name):
@@ -251,84 +249,6 @@ def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Valu
         if "property" in names or "cached_property" in names:
             return follow(run, node, function, Arguments())
     return function
-
-
-def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
-    """Follow the construction of an object of a project class."""
-    network = classes.is_network(run.project, cls)
-    name = cls.node.name.value
-    qualified = f"{cls.module.name}.{name}"
-    wrapped = _wrapped(run, node, cls, arguments)
-    if wrapped is not None:
-        return wrapped
-    if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
-        made = Instance(cls)
-        _initialise(run, node, cls, made, arguments)
-        return made
-    holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
-    declared = run.declared(qualified, name)
-    if declared is not None:
-        holds, kinds = declared, kinds if declared else frozenset()
-    model = Model(
-        name,
-        Origin.PROJECT,
-        qualified,
-        run.site(node),
-        holds_batch_norm=holds,
-        norm_kinds=kinds,
-        overrides_train=classes.own_train(run.project, cls),
-        driven_by=classes.framework(run.project, cls),
-        pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
-    )
-    run.classes[model] = cls
-    value = run.make(model)
-    _initialise(run, node, cls, value, arguments)
-    return value
-
-
-def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Models | None:
-    """Return the network that a project's own DataParallel is put around; None: it is no such.
-
-    One of its own threads may well synchronise BatchNorm, so it is none of torch's.
-    """
-    given = arguments.get(0, "module")
-    if not isinstance(given, Models):
-        return None
-    for base in classes.ancestry(run.project, cls).external:
-        kind = known.WRAPPERS.get(base)
-        if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
-            kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER
-            keywords = external.constant_keywords(arguments)
-            for model in given.models:
-                run.emit(Wrap(run.site(node), model, kind, keywords))
-            return given
-    return None
-
-
-def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
-    """Return the switches of a constructor that are constants: given so, or left at default."""
-    init = classes.members(cls.node).get("__init__")
-    found: dict[str, object] = {}
-    if isinstance(init, cst.FunctionDef) and arguments.complete:
-        for position, parameter in enumerate(init.params.params[1:]):
-            name = parameter.name.value
-            value = arguments.get(position, name)
-            if value is None and parameter.default is not None:
-                value = _default(parameter.default)
-            if isinstance(value, Constant) and value.fixed and isinstance(value.value, bool | None):
-                found[name] = value.value
-    return frozenset(found.items())
-
-
-def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:
-    init = classes.find(run, cls, "__init__")
-    if isinstance(made, Models) and not classes.changes_modes(run.project, cls):
-        return
-    if isinstance(init, Function):
-        follow(run, node, classes.bound(init, made), arguments)
-    elif isinstance(made, Instance):
-        for keyword, value in arguments.keywords.items():
-            run.heap.set(made, keyword, value)
 
 
 def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
@@ -443,7 +363,7 @@ def _bind_parameters(
         elif name in arguments.keywords:
             frame.names[name] = arguments.keywords[name]
         elif parameter.default is not None and arguments.complete:
-            frame.names[name] = _default(parameter.default)
+            frame.names[name] = default_of(parameter.default)
         else:
             frame.names[name] = Opaque(name)
     star = code.params.star_arg
@@ -453,7 +373,8 @@ def _bind_parameters(
         frame.names[code.params.star_kwarg.name.value] = Opaque(code.params.star_kwarg.name.value)
 
 
-def _default(node: cst.BaseExpression) -> Value:
+def default_of(node: cst.BaseExpression) -> Value:
+    """Return what a parameter is when nothing is given for it."""
     match node:
         case cst.Name(value="True" | "False" as text):
             return Constant(text == "True")

@@ -161,6 +161,19 @@ def own_train(project: Project, cls: Class) -> bool:
     return any(_defines(ancestor, "train") for ancestor in ancestry(project, cls).project)
 
 
+@lru_cache(maxsize=4096)
+def kept(function: cst.FunctionDef) -> tuple[tuple[str, cst.BaseExpression], ...]:
+    """Return what a constructor assigns to which attributes of its own."""
+    found: list[tuple[str, cst.BaseExpression]] = []
+    for statement in statements(function.body.body):
+        match statement:
+            case cst.Assign(targets=[cst.AssignTarget(target=target)], value=value):
+                owner, _, name = (dotted(target) or "").partition(".")
+                if owner == "self" and name.isidentifier():
+                    found.append((name, value))
+    return tuple(found)
+
+
 _LOADS = re.compile(r"pretrain|^weights|load|checkpoint|ckpt")
 
 

@@ -305,8 +305,8 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     return made
 
 
-_TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|testing|benchmarks?)/")
-_TEST_NAME = re.compile(r"(?:^|/)test/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
+_TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|benchmarks?)/")
+_TEST_NAME = re.compile(r"(?:^|/)test(?:ing)?/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
 _UNIT_TEST = re.compile(
     r"\b(?:pytest|unittest|TestCase)\b|^ *(?:async )?def test\w*\([^)]*\)[\s\S]*?^ +assert\b",
     re.MULTILINE,

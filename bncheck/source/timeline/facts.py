@@ -14,6 +14,7 @@ from bncheck.source.project import Project
 from bncheck.source.timeline import (
     classes,
     ingredients,
+    known,
 )
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class
@@ -74,7 +75,15 @@ def _train_override(
         result_used=bool(_RESULT_USED.search(module.text)),
         forces_training=_forces_training(method),
         trains_a_model=trains,
+        speaks_of_batch_norm=_speaks_of_batch_norm(owner, names),
     )
+
+
+def _speaks_of_batch_norm(owner: cst.ClassDef, names: frozenset[str]) -> bool:
+    """Tell whether names, or the methods of the class among them, name a BatchNorm class."""
+    methods = classes.members(owner)
+    called = (methods[name] for name in names & methods.keys() - {"train"})
+    return any(part & known.BATCH_NORMS for part in (names, *map(identifiers, called)))
 
 
 def _uses(method: cst.FunctionDef, mode: str, star: bool) -> Fact:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from bncheck.source.module import SourceModule
+from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline.known import ZOOS
 from bncheck.source.timeline.syntax import mentions
@@ -73,8 +73,13 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
             match meaning:
                 case External(name=outside) if outside.startswith(ZOOS):
                     return True
+                case External(name="torchvision") if "models" in names:
+                    return True
                 case Defined(binding=cst.ClassDef(bases=bases)) if bases:
                     return True
+                case Defined(module=origin, binding=Assigned(value=cst.Dict() as table)) if hops:
+                    if _makes_models(project, origin, table, hops - 1):
+                        return True
                 case Defined(module=origin, binding=cst.FunctionDef() as found) if hops:
                     if found is not node and _makes_models(project, origin, found, hops - 1):
                         return True

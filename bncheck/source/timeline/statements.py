@@ -7,7 +7,7 @@ from functools import partial
 
 import libcst as cst
 
-from bncheck.events import Exit, Mode, ModeNotCalled
+from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import averages, contexts, expressions, members
@@ -216,28 +216,37 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
                     )
                 return
             for model in models:
-                run.heap.set(model, name, value)
-                if isinstance(value, Models):
-                    for part in value.models:
-                        if part.parent is None and not model.within(part):
-                            part.parent = model
-                            cls = run.classes.get(model)
-                            if (
-                                part.holds_batch_norm is UNKNOWN
-                                and cls is not None
-                                and run.part_holds(cls, name) is True
-                            ):
-                                part.holds_batch_norm = True
-                elif isinstance(value, Opaque):
-                    value.owner = model
-                    if value.model is not None and not model.within(value.model):
-                        value.model.parent = value.model.parent or model
+                take_in(run, model, name, value)
         case Members():
             members.assign(run, target, owner, name, value)
         case Instance() | Opaque():
             if isinstance(value, Constant):
                 value = Constant(value.value, fixed=False)
             run.heap.set(owner, name, value)
+
+
+def take_in(run: Run, model: Model, name: str, value: Value) -> None:
+    """Make a value an attribute of a network: another network becomes a part of it."""
+    run.heap.set(model, name, value)
+    if isinstance(value, Models):
+        for part in value.models:
+            cls = run.classes.get(model)
+            if part.holds_batch_norm is True:
+                model.holds_batch_norm = True
+                model.norm_kinds |= part.norm_kinds
+            if part.parent is not None or model.within(part):
+                continue
+            part.parent = model
+            if (
+                part.holds_batch_norm is UNKNOWN
+                and cls is not None
+                and run.part_holds(cls, name) is True
+            ):
+                part.holds_batch_norm = True
+    elif isinstance(value, Opaque):
+        value.owner = model
+        if value.model is not None and not model.within(value.model):
+            value.model.parent = value.model.parent or model
 
 
 def _name_it(name: str, value: Value) -> None:

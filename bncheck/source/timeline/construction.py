@@ -1,0 +1,126 @@
+"""Follows constructors: which network an object is, and what other networks it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.events import Model, Origin, Wrap, WrapKind
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import calls, classes, external, ingredients, known, statements
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import Class, Constant, Function, Instance, Models, Value
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+
+def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
+    """Follow the construction of an object of a project class."""
+    network = classes.is_network(run.project, cls)
+    name = cls.node.name.value
+    qualified = f"{cls.module.name}.{name}"
+    wrapped = _wrapped(run, node, cls, arguments)
+    if wrapped is not None:
+        return wrapped
+    if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
+        made = Instance(cls)
+        _initialise(run, node, cls, made, arguments)
+        return made
+    holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
+    declared = run.declared(qualified, name)
+    if declared is not None:
+        holds, kinds = declared, kinds if declared else frozenset()
+    model = Model(
+        name,
+        Origin.PROJECT,
+        qualified,
+        run.site(node),
+        holds_batch_norm=holds,
+        norm_kinds=kinds,
+        overrides_train=classes.own_train(run.project, cls),
+        driven_by=classes.framework(run.project, cls),
+        pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
+    )
+    run.classes[model] = cls
+    value = run.make(model)
+    _initialise(run, node, cls, value, arguments)
+    return value
+
+
+def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Models | None:
+    """Return the network that a project's own DataParallel is put around; None: it is no such.
+
+    One of its own threads may well synchronise BatchNorm, so it is none of torch's.
+    """
+    given = arguments.get(0, "module")
+    if not isinstance(given, Models):
+        return None
+    for base in classes.ancestry(run.project, cls).external:
+        kind = known.WRAPPERS.get(base)
+        if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
+            kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER
+            keywords = external.constant_keywords(arguments)
+            for model in given.models:
+                run.emit(Wrap(run.site(node), model, kind, keywords))
+            return given
+    return None
+
+
+def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
+    """Return the switches of a constructor that are constants: given so, or left at default."""
+    init = classes.members(cls.node).get("__init__")
+    found: dict[str, object] = {}
+    if isinstance(init, cst.FunctionDef) and arguments.complete:
+        for position, parameter in enumerate(init.params.params[1:]):
+            name = parameter.name.value
+            value = arguments.get(position, name)
+            if value is None and parameter.default is not None:
+                value = calls.default_of(parameter.default)
+            if isinstance(value, Constant) and value.fixed and isinstance(value.value, bool | None):
+                found[name] = value.value
+    return frozenset(found.items())
+
+
+def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:
+    init = classes.find(run, cls, "__init__")
+    if isinstance(made, Models) and not classes.changes_modes(run.project, cls):
+        if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
+            _take_in(run, init.node, made.models[0], arguments)
+        return
+    if isinstance(init, Function):
+        calls.follow(run, node, classes.bound(init, made), arguments)
+    elif isinstance(made, Instance):
+        for keyword, value in arguments.keywords.items():
+            run.heap.set(made, keyword, value)
+
+
+def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments) -> None:
+    """Note the networks that a constructor is given and keeps, whole or in parts."""
+    given: dict[str, Models] = {}
+    for position, parameter in enumerate(init.params.params[1:]):
+        value = arguments.get(position, parameter.name.value)
+        if isinstance(value, Models):
+            given[parameter.name.value] = value
+    for attribute, expression in classes.kept(init) if given else ():
+        match expression:
+            case cst.Name(value=name) if name in given:
+                statements.take_in(run, made, attribute, given[name])
+            case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:
+                parts = tuple(run.part(model, part.value) for model in given[name].models)
+                _inherit(made, parts)
+            case cst.Call():
+                # nn.Sequential(*list(network.children())[:-1])
+                called = identifiers(expression)
+                for name in given.keys() & called if "children" in called else ():
+                    _inherit(made, given[name].models)
+
+
+def _inherit(made: Model, parts: Sequence[Model]) -> None:
+    for part in parts:
+        if part.holds_batch_norm is True:
+            made.holds_batch_norm = True
+            made.norm_kinds |= part.norm_kinds
