@@ -29,6 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+if __package__ in (None, ""):
+    from reach import Effect, Recorded, measure_reach
+else:
+    from benchmarks.reach import Effect, Recorded, measure_reach
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONSUMERS = (
     *_CONVOLUTIONS,
@@ -39,6 +44,8 @@ _CONSUMERS = (
 )
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
+Atom = tuple[str, int]
+"""One output channel of a layer."""
 Outputs = list[Tensor]
 Hook = Callable[[nn.Module, int, Tensor, Tensor], Tensor]
 """From a layer, the number of the call, its input and its output to the output to use."""
@@ -137,46 +144,39 @@ class _Probe:
         ]
         with self._hooked(self._record):
             _run(model, example)
-        # One row of a batch for each channel of each layer, with that channel moved by one.
-        self.atoms = [
-            (name, channel)
-            for name in self.outputs
-            for channel in range(_channels(self.layers[name], self.outputs[name][0]))
-        ]
-        self.moved = self._move_each()
+        self.reach = measure_reach(
+            Recorded(layers, self.inputs, self.outputs, _dim, self._run_copies)
+        )
 
     def backward(self, norm: nn.Module) -> bool:
         """Whether layers before it can take it in."""
         name = self.names[norm]
         scale, shift = scale_and_shift(norm)
-        columns, targets = [], []
-        for base, moved in zip(self.inputs[name], self.moved[name], strict=True):
-            effect = moved[1:] - base  # atom x the input's own shape
-            columns.append(effect)
-            targets.append(_along(shift, effect[0], 0).expand(effect.shape[1:]))
-        totals = [_total(column) for column in columns]
-        if any(((total > 0) & (total <= 1e-9)).any() for total in totals):
-            return False  # what cancels, as x - x does but for rounding, shows no way that leads in
-        reached = sum((total > 1e-9).to(torch.int) for total in totals)
-        atoms = torch.nonzero(reached.sum(1)).flatten().tolist()
+        effects = self.reach.into[name]
         gains: dict[str, Tensor] = {}
-        for atom in atoms:
-            scales = scale[reached[atom] > 0]
+        reached: dict[Atom, set[int]] = {}
+        for atom, effect in _all_of(effects):
+            totals = _total(effect.values[None])[0]
+            if (totals <= 1e-9).any():
+                return False  # what cancels, as x - x does but for rounding, leads in no way
+            reached.setdefault(atom, set()).update(effect.channels.tolist())
+        for (layer, channel), channels in reached.items():
+            scales = scale[sorted(channels)]
             if not torch.allclose(scales, scales[:1], rtol=1e-12, atol=0):
                 return False
-            layer, channel = self.atoms[atom]
             gains.setdefault(layer, self._ones(layer))[channel] = scales[0]
-        if not atoms:
-            return False
-        matrix = torch.cat([column[atoms].flatten(1) for column in columns], 1).T
-        target = torch.cat([target.flatten() for target in targets])
-        solution = torch.linalg.lstsq(matrix, target[:, None], driver="gelsd").solution[:, 0]
-        if not torch.allclose(matrix @ solution, target, rtol=1e-8, atol=1e-8):
+        if not gains:
             return False
         offsets = {layer: torch.zeros_like(gain) for layer, gain in gains.items()}
-        for atom, value in zip(atoms, solution, strict=True):
-            layer, channel = self.atoms[atom]
-            offsets[layer][channel] = value
+        given = set().union(*reached.values())
+        if any(abs(float(shift[c])) > 1e-8 for c in range(len(shift)) if c not in given):
+            return False
+        for atoms, channels in _components(reached):
+            solution = _solved(effects, atoms, channels, shift, self.inputs[name])
+            if solution is None:
+                return False
+            for (layer, channel), value in zip(atoms, solution, strict=True):
+                offsets[layer][channel] = value
 
         def fold(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
             if layer is norm:
@@ -194,15 +194,15 @@ class _Probe:
         name = self.names[norm]
         scale, _ = scale_and_shift(norm)
         gains: dict[nn.Module, Tensor] = {}
-        first = self.atoms.index((name, 0))
-        own = range(first + 1, first + 1 + len(scale))
         for reader, module in self.layers.items():
             if type(module) not in _CONSUMERS or reader not in self.inputs:
                 continue
-            for base, moved in zip(self.inputs[reader], self.moved[reader], strict=True):
-                effect = (moved[own.start : own.stop] - base).abs()
-                dim = _dim(module, base)
-                effect = _total(effect.movedim(dim, 1)) > 1e-9  # norm's channels x reader's
+            for call, base in zip(self.reach.into[reader], self.inputs[reader], strict=True):
+                # the norm's channels x the reader's
+                effect = torch.zeros(len(scale), base.shape[_dim(module, base)], dtype=torch.bool)
+                for (layer, channel), one in call.items():
+                    if layer == name:
+                        effect[channel, one.channels[_total(one.values[None])[0] > 1e-9]] = True
                 if (effect.sum(0) > 1).any():
                     return False
                 if effect.any():
@@ -338,27 +338,8 @@ class _Probe:
         self.outputs.setdefault(self.names[layer], []).append(out.clone())
         return out
 
-    def _move_each(self) -> dict[str, list[Tensor]]:
-        """Return what each layer is given: row 0 as recorded, row i + 1 with atom i moved."""
-        rows = len(self.atoms) + 1
-        moved: dict[str, list[Tensor]] = {}
-        place = {name: self.atoms.index((name, 0)) + 1 for name in self.outputs}
-
-        def move(layer: nn.Module, call: int, x: Tensor, out: Tensor) -> Tensor:
-            name = self.names[layer]
-            moved.setdefault(name, []).append(x.clone())
-            base = self.outputs[name][call]
-            result = base.repeat(rows, *[1] * (base.dim() - 1))
-            dim = _dim(layer, result)
-            for channel in range(base.shape[dim]):
-                result[place[name] + channel].select(dim - 1, channel).add_(1.0)
-            return result
-
-        if any(_channels(self.layers[name], outs[0]) == 0 for name, outs in self.outputs.items()):
-            raise ValueError("a layer without output channels cannot be probed")
-        with self._hooked(move):
-            _run(self.model, self.example.repeat(rows, *[1] * (self.example.dim() - 1)))
-        return moved
+    def _run_copies(self, count: int) -> Outputs:
+        return _run(self.model, self.example.repeat(count, *[1] * (self.example.dim() - 1)))
 
     def _ones(self, name: str) -> Tensor:
         out = self.outputs[name][0]
@@ -457,6 +438,51 @@ def _dim(layer: nn.Module, value: Tensor) -> int:
 
 def _channels(layer: nn.Module, out: Tensor) -> int:
     return out.shape[_dim(layer, out)]
+
+
+def _all_of(effects: list[dict[Atom, Effect]]) -> Iterator[tuple[Atom, Effect]]:
+    for call in effects:
+        yield from call.items()
+
+
+def _components(reached: dict[Atom, set[int]]) -> list[tuple[list[Atom], set[int]]]:
+    """Return atoms that reach channels in common, together with those channels."""
+    found: list[tuple[list[Atom], set[int]]] = []
+    for atom, channels in reached.items():
+        atoms, together = [atom], set(channels)
+        rest = []
+        for other in found:
+            if other[1] & together:
+                atoms, together = other[0] + atoms, together | other[1]
+            else:
+                rest.append(other)
+        found = [*rest, (atoms, together)]
+    return found
+
+
+def _solved(
+    effects: list[dict[Atom, Effect]],
+    atoms: list[Atom],
+    channels: set[int],
+    shift: Tensor,
+    inputs: list[Tensor],
+) -> Tensor | None:
+    """Return by how much to move each atom for these channels to be shifted, if that is exact."""
+    place = {channel: i for i, channel in enumerate(sorted(channels))}
+    matrices, targets = [], []
+    for call, base in zip(effects, inputs, strict=True):
+        size = base[0, 0].numel()
+        matrix = torch.zeros(len(place), size, len(atoms), dtype=shift.dtype)
+        for column, atom in enumerate(atoms):
+            if atom in call:
+                rows = [place[channel] for channel in call[atom].channels.tolist()]
+                matrix[rows, :, column] = call[atom].values.reshape(len(rows), size)
+        matrices.append(matrix.flatten(0, 1))
+        targets.append(shift[sorted(channels)].repeat_interleave(size))
+    matrix, target = torch.cat(matrices), torch.cat(targets)
+    solution = torch.linalg.lstsq(matrix, target[:, None], driver="gelsd").solution[:, 0]
+    exact = torch.allclose(matrix @ solution, target, rtol=1e-8, atol=1e-8)
+    return solution if exact else None
 
 
 def _total(values: Tensor) -> Tensor:
