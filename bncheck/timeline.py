@@ -184,6 +184,20 @@ class FreezeTest:
 
 
 @dataclass(frozen=True, eq=False)
+class GradientStop:
+    """A part with BatchNorm whose gradients a network's constructor stops, and no more.
+
+    The class neither calls `eval()` nor has a `train` method, and other parts of it train on.
+    """
+
+    site: Site
+    """The statement that stops them."""
+    class_name: str
+    part: str
+    """The attribute that holds it."""
+
+
+@dataclass(frozen=True, eq=False)
 class TrainOverride:
     """A `train` method of a network class."""
 
@@ -261,6 +275,8 @@ class Timeline:
     """For MODULE: the network classes of the file."""
     freeze_tests: tuple[FreezeTest, ...] = ()
     """For MODULE: the freezing `isinstance` tests of the file."""
+    gradient_stops: tuple[GradientStop, ...] = ()
+    """For MODULE: what the constructors of the file's networks freeze by halves."""
 
     @cached_property
     def _occurrences(self) -> list[Occurrence]:

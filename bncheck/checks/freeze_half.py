@@ -20,6 +20,11 @@ from bncheck.findings import Confidence, Match
 from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, training_forwards
 from bncheck.timeline import Entry, Timeline
 
+_HINT = (
+    "put these layers in eval mode as well, after every train(); `bncheck freeze` makes them "
+    "constants"
+)
+
 
 @check("BN212", Timeline)
 def freeze_half(timeline: Timeline) -> Iterator[Match]:
@@ -54,6 +59,23 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                     "set requires_grad = False on them as well if all of the layer shall stay",
                     Confidence.POSSIBLE,
                 )
+    told = {event.site for event in seen}
+    yield from (match for match in _while_made(timeline) if match.site not in told)
+
+
+def _while_made(timeline: Timeline) -> Iterator[Match]:
+    """Yield what a network's constructor stops, where the project calls `train()` on networks."""
+    trained = "train" in timeline.called_on_others
+    for stop in timeline.gradient_stops:
+        if not _FOLLOWS_ANOTHER.search(stop.part):
+            yield Match(
+                stop.site,
+                f"`{stop.class_name}.{stop.part}` takes no gradient from here on, but nothing "
+                "keeps its BatchNorm layers out of train mode: their running statistics still "
+                "move and the batch still normalises",
+                _HINT,
+                Confidence.LIKELY if trained else Confidence.POSSIBLE,
+            )
 
 
 _FOLLOWS_ANOTHER = re.compile(r"momentum|teacher|target|ema|key|_k\b|disc", re.IGNORECASE)
@@ -101,8 +123,7 @@ def _half(stopped: RequiresGrad, part: Model, sure: Confidence) -> Match:
         f"`{part.name}` takes no gradient from here on, but its BatchNorm layers are in train "
         "mode at the next training step: their running statistics still move and the batch "
         "still normalises",
-        "put these layers in eval mode as well, after every train(); `bncheck freeze` makes "
-        "them constants",
+        _HINT,
         sure,
     )
 

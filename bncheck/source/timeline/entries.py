@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
     facts,
     ingredients,
     known,
+    stops,
 )
 from bncheck.source.timeline.factories import is_one_of_many
 from bncheck.source.timeline.methods import SWITCHES, method_matters
@@ -78,6 +79,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)) if looks_at_classes else (),
             freeze_tests=freeze_tests,
+            gradient_stops=tuple(stops.gradient_stops(module, project)),
         )
     ]
     candidates = [

@@ -16,6 +16,7 @@ from bncheck.source.timeline import (
     ingredients,
     known,
 )
+from bncheck.source.timeline.stops import stops_gradients
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import inside, walk
@@ -167,7 +168,7 @@ def _freeze_test(
         and isinstance(part.func, cst.Attribute)
         and part.func.attr.value == "eval"
     ]
-    stops = any(_stops_gradients(part) for part in walk(node.body))
+    stops = any(stops_gradients(part) for part in walk(node.body))
     if (not evals and not stops) or isinstance(node.test, cst.UnaryOperation):
         return
     for part in walk(node.test):
@@ -193,21 +194,6 @@ def _sets_requires_grad(function: cst.FunctionDef) -> bool:
                 return True
             case cst.Call(func=cst.Attribute(attr=cst.Name(value="requires_grad_"))):
                 return True
-    return False
-
-
-def _stops_gradients(node: cst.CSTNode) -> bool:
-    match node:
-        case cst.Assign(
-            targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="requires_grad")))],
-            value=cst.Name(value="False"),
-        ):
-            return True
-        case cst.Call(
-            func=cst.Attribute(attr=cst.Name(value="requires_grad_")),
-            args=[cst.Arg(value=cst.Name(value="False"))],
-        ):
-            return True
     return False
 
 

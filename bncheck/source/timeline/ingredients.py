@@ -37,7 +37,7 @@ class _Ingredient:
     fact: Fact
     kind: str = ""
     """The BatchNorm class that it is."""
-    definition: cst.ClassDef | cst.FunctionDef | None = None
+    definition: cst.ClassDef | cst.FunctionDef | cst.BaseExpression | None = None
     module: SourceModule | None = None
 
 
@@ -183,6 +183,12 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
     return UNKNOWN
 
 
+def parts(node: cst.ClassDef) -> frozenset[str]:
+    """Return the names that `__init__` gives to what it calls: layers, mostly."""
+    made = _assigned_in_init(node).items()
+    return frozenset(name for name, value in made if isinstance(value, cst.Call))
+
+
 def _is_container(value: cst.Call) -> bool:
     last = (dotted(value.func) or "").rpartition(".")[2]
     return last in {"ModuleList", "ModuleDict", "Sequential"}
@@ -279,6 +285,10 @@ def _ingredients(
     return tuple(_look_up(project, _mentioned(node, dead), module))
 
 
+_TABLES = (cst.Dict, cst.List, cst.Tuple)
+"""What a choice of networks by name is written as."""
+
+
 def _look_up(
     project: Project, mentioned: _Mentioned, module: SourceModule
 ) -> Iterator[_Ingredient]:
@@ -292,9 +302,12 @@ def _look_up(
             match meaning:
                 case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
                     yield _Ingredient(False, "", found, origin)
-                case Defined(binding=Assigned(value=value)):
-                    for kind in sorted(identifiers(value) & known.BATCH_NORMS)[:1]:
+                case Defined(module=origin, binding=Assigned(value=value)):
+                    kinds = sorted(identifiers(value) & known.BATCH_NORMS)[:1]
+                    for kind in kinds:
                         yield _Ingredient(True, kind)
+                    if not kinds and isinstance(value, _TABLES):
+                        yield _Ingredient(False, "", value, origin)
                 case External(name=outside):
                     made = known.zoo_model(outside, mentioned.first_strings.get(name))
                     if made is True:
