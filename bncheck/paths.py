@@ -359,13 +359,18 @@ def _renewed_freezes(flow: _Flow) -> _Flow:
 
 
 def training_forwards(timeline: Timeline) -> list[tuple[Moment, ForwardCall]]:
-    """Return the forward calls whose result is trained on, at each moment that reaches one."""
+    """Return the forward calls whose result is trained on, at each moment that reaches one.
+
+    A call on made-up input outside of any loop is a look at shapes.
+    """
     if not trains(timeline.steps):
         return []
     return [
         (moment, moment.event)
         for moment in moments(timeline)
-        if isinstance(moment.event, ForwardCall) and training_step(moment.occurrence, timeline)
+        if isinstance(moment.event, ForwardCall)
+        and (moment.occurrence.loops or not moment.event.made_up_input)
+        and training_step(moment.occurrence, timeline)
     ]
 
 
