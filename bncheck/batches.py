@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from math import sqrt
 
 from bncheck.events import ForwardCall, Loader, Mode, Model, WrapKind
+from bncheck.findings import Confidence
 from bncheck.graph import Kind, LayerGraph, Node, Unknown
-from bncheck.paths import Moment, training_forwards
+from bncheck.paths import Moment, assurance, training_forwards
 from bncheck.timeline import Loop, Timeline
 
 
 @dataclass(frozen=True)
 class Feeding:
-    """A training loop over a loader whose batches go into a model with BatchNorm."""
+    """A training loop whose batches, from a loader, go into a model with BatchNorm."""
 
     loader: Loader
     loop: Loop
@@ -50,13 +51,39 @@ class Feeding:
 
 
 def feedings(timeline: Timeline) -> Iterator[Feeding]:
-    """Yield each training forward call in a loop over a known loader, nothing managing it."""
+    """Yield each training forward call in a loop on a known loader's batches.
+
+    That is a loop over the loader, or one that asks it for the next batch. What a framework
+    manages is left out.
+    """
     if timeline.driven_by:
         return
     for moment, forward in training_forwards(timeline):
-        loop = moment.occurrence.loader_loop
-        if loop is not None and loop.loader is not None and not forward.model.driven_by:
-            yield Feeding(loop.loader, loop, forward, moment)
+        loop, loader = moment.occurrence.loader_loop, forward.loader
+        if loop is not None:
+            loader = loop.loader
+        elif moment.occurrence.loops:
+            loop = moment.occurrence.loops[-1]
+        if loop is not None and loader is not None and not forward.model.driven_by:
+            yield Feeding(loader, loop, forward, moment)
+
+
+def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence]]:
+    """Yield each feeding of BatchNorm in train mode with tiny batches of a known size.
+
+    What synchronises its statistics over all processes is left out. The size comes along, and how
+    sure it is that the model holds BatchNorm.
+    """
+    for feeding in feedings(timeline):
+        sure, size = assurance(feeding.model), feeding.batch_size
+        if (
+            sure is not None
+            and isinstance(size, int)
+            and feeding.tiny(timeline.minimum_batch_size)
+            and feeding.normalises_by_batch
+            and not feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
+        ):
+            yield feeding, size, sure
 
 
 def variance_error(samples: int) -> float:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import feedings
+from bncheck.batches import tiny_feedings
 from bncheck.checks import check
-from bncheck.events import OptimizerStep, WrapKind
+from bncheck.events import OptimizerStep
 from bncheck.findings import Match
 from bncheck.graph import Site
-from bncheck.paths import assurance
 from bncheck.timeline import Timeline, occurrences
 
 
@@ -17,15 +16,7 @@ from bncheck.timeline import Timeline, occurrences
 def accumulation(timeline: Timeline) -> Iterator[Match]:
     """Yield each accumulated optimizer step over tiny batches through BatchNorm."""
     seen: set[Site] = set()
-    for feeding in feedings(timeline):
-        sure = assurance(feeding.model)
-        if (
-            sure is None
-            or not feeding.tiny(timeline.minimum_batch_size)
-            or not feeding.normalises_by_batch
-            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
-        ):
-            continue
+    for feeding, _, sure in tiny_feedings(timeline):
         for occurrence in occurrences(feeding.loop.steps):
             step = occurrence.event
             if not isinstance(step, OptimizerStep) or step.every == 1 or step.site in seen:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import feedings, variance_error
+from bncheck.batches import tiny_feedings, variance_error
 from bncheck.checks import check
 from bncheck.events import Model, Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
-from bncheck.paths import assurance
 from bncheck.timeline import Timeline
 
 
@@ -17,17 +16,7 @@ from bncheck.timeline import Timeline
 def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
     """Yield each DistributedDataParallel whose processes train BatchNorm on tiny batches."""
     seen: set[Site] = set()
-    for feeding in feedings(timeline):
-        size = feeding.batch_size
-        sure = assurance(feeding.model)
-        if (
-            sure is None
-            or not isinstance(size, int)
-            or not feeding.tiny(timeline.minimum_batch_size)
-            or not feeding.normalises_by_batch
-            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
-        ):
-            continue
+    for feeding, size, sure in tiny_feedings(timeline):
         for wrap in _distributed(timeline, feeding.model):
             if wrap.site in seen:
                 continue

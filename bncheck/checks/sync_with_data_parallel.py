@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Model, Wrap, WrapKind
+from bncheck.events import Escape, Model, ProcessGroup, Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import Moment, moments
@@ -26,6 +26,9 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
         if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
             continue
         sure = _together(moment, wrap.model, _BOTH[wrap.kind])
+        if sure is Confidence.POSSIBLE and not _distributes(timeline, wrap.model):
+            # Nothing chooses between one process and several: both conditions can hold.
+            sure = Confidence.LIKELY
         if sure is None:
             continue
         seen.add(wrap.site)
@@ -37,6 +40,15 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
             "use DistributedDataParallel, or keep BatchNorm",
             sure,
         )
+
+
+def _distributes(timeline: Timeline, model: Model) -> bool:
+    """Tell whether processes share the model, or code that is not seen may have it."""
+    wrapped = [e.model for _, e in timeline.of(Wrap) if e.kind is WrapKind.DISTRIBUTED]
+    handed = [event.model for _, event in timeline.of(Escape)]
+    return bool(timeline.of(ProcessGroup)) or any(
+        model.within(other) or other.within(model) for other in wrapped + handed
+    )
 
 
 def _together(moment: Moment, model: Model, other: WrapKind) -> Confidence | None:

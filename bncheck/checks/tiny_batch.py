@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import feedings, variance_error
+from bncheck.batches import tiny_feedings, variance_error
 from bncheck.checks import check
 from bncheck.events import WrapKind
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
-from bncheck.paths import assurance
 from bncheck.timeline import Timeline
 
 _HINT = (
@@ -22,19 +21,9 @@ _HINT = (
 def tiny_batch(timeline: Timeline) -> Iterator[Match]:
     """Yield each loader with a tiny constant batch that trains BatchNorm in train mode."""
     seen: set[Site] = set()
-    for feeding in feedings(timeline):
-        size = feeding.batch_size
-        sure = assurance(feeding.model)
-        if (
-            sure is None
-            or not isinstance(size, int)
-            or not feeding.tiny(timeline.minimum_batch_size)
-            or not feeding.normalises_by_batch
-            or feeding.loader.site in seen
-            # Statistics over all processes, or BN401's case.
-            or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
-            or feeding.wrapped(WrapKind.DISTRIBUTED)
-        ):
+    for feeding, size, sure in tiny_feedings(timeline):
+        # In several processes it is BN401's case.
+        if feeding.loader.site in seen or feeding.wrapped(WrapKind.DISTRIBUTED):
             continue
         seen.add(feeding.loader.site)
         if size == 1 and feeding.model.one_value_norm is True:
