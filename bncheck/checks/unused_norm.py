@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.graph import Kind, LayerGraph
+from bncheck.graph import Kind, LayerGraph, Site
 
 
 @check("BN105", LayerGraph, unapplied=True)
 def unused_norm(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm that is an attribute which no forward and no other code uses."""
     applied = {id(node.layer) for node in graph.nodes if node.layer is not None}
-    containers: set[str] = set()
+    containers: dict[str, Site] = {}
     held = [(layer.name, layer) for layer in graph.layers] + list(graph.apart.items())
     for name, layer in held:
         if (
@@ -24,10 +24,8 @@ def unused_norm(graph: LayerGraph) -> Iterator[Match]:
             and layer.get("mentioned") is False
         ):
             container = _container(name)
-            if container in containers:
+            if container and containers.setdefault(container, layer.site) != layer.site:
                 continue  # One finding for all that it holds.
-            if container:
-                containers.add(container)
             yield Match(
                 layer.site,
                 f"{container or name} is constructed, but the forward pass never applies it",

@@ -114,6 +114,9 @@ def _target(change: Change, module: Exact) -> Target | None:
 
 
 def _keyword_target(change: SetKeyword, call: cst.Call, module: Exact) -> Target | None:
+    name = _name_in(change.value)
+    if name and name not in {p.name.value for p in _enclosing_parameters(call, module.tree)}:
+        return None  # the call stands where that name means nothing
     for argument in call.args:
         if argument.keyword is not None and argument.keyword.value == change.keyword:
             return _value_target(argument.value, call, change.value, module)
@@ -141,12 +144,20 @@ def _value_target(
     parameters = {p.name.value: p for p in _enclosing_parameters(call, module.tree)}
     if isinstance(value, cst.Name) and value.value in parameters:
         default = parameters[value.value].default
+        if _name_in(text):
+            return None  # a default is evaluated before there is any object
         if isinstance(default, cst.Name | cst.BaseNumber) and _text(default) != text:
             return Target(default, Place.OVER, text)
         return None
     if names & set(parameters):
         return None  # a condition that the author wrote: theirs to change
     return Target(value, Place.OVER, text)
+
+
+def _name_in(text: str) -> str:
+    """Return the name that an expression such as `self.training` starts with; empty without one."""
+    first = text.partition(".")[0]
+    return first if first.isidentifier() and first not in {"True", "False", "None"} else ""
 
 
 def _enclosing_parameters(wanted: cst.CSTNode, tree: cst.Module) -> Iterator[cst.Param]:

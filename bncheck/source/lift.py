@@ -39,6 +39,7 @@ from bncheck.source.interpret.values import (
     PathEndsError,
     Tensor,
     Unknown,
+    births,
     options,
     tensors_in,
 )
@@ -365,6 +366,7 @@ class _Reader:
     ) -> LayerGraph:
         graph = LayerGraph(name, guessed=machine.guessed)
         machine.graph = graph
+        machine.forward_from = next(births)
         if machine.doubts:
             graph.complete = False
         found = _forward(root)

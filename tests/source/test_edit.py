@@ -66,6 +66,26 @@ def test_set_keyword(before: str, after: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "def f(self, x):\n  C(x, training=True)",
+            "def f(self, x):\n  C(x, training=self.training)",
+        ),
+        ("def f(self, x):\n  C(x)", "def f(self, x):\n  C(x, training=self.training)"),
+        ("def f(x):\n  C(x, training=True)", None),
+        ("C(x)", None),
+        ("def f(x, mode=True):\n  C(x, training=mode)", None),
+        ("def f(self, x, mode=True):\n  C(x, training=mode)", None),
+    ],
+)
+def test_a_value_that_names_something_stands_where_that_is_known(
+    before: str, after: str | None
+) -> None:
+    assert changed(before, SetKeyword, "training", "self.training", 2, at="C(") == after
+
+
+@pytest.mark.parametrize(
     ("before", "at", "is_after", "result"),
     [
         ("if x:\n    f()\n", "f()", False, "if x:\n    g()\n    f()\n"),

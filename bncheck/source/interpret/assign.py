@@ -11,6 +11,7 @@ from bncheck.graph import Kind
 from bncheck.source.interpret.containers import add_child
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.sequences import known_items
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -20,9 +21,11 @@ from bncheck.source.interpret.values import (
     External,
     Instance,
     List,
+    Parameter,
     Symbol,
     Tensor,
     is_constant,
+    options,
 )
 from bncheck.source.walk import walk
 
@@ -93,9 +96,13 @@ def _attribute(node: cst.Attribute) -> Bind:
     def bind(frame: Frame, value: object) -> None:
         owner = owner_of(frame)
         if isinstance(owner, Instance):
-            if frame.machine.graph is not None and isinstance(value, Instance):
-                _keep(frame.machine, value)
-            frame.machine.change(owner)
+            machine = frame.machine
+            if machine.graph is not None:
+                if isinstance(value, Instance) and owner.born < machine.forward_from:
+                    _keep(machine, value)
+            elif value == Parameter():
+                value = Parameter(role="kept")
+            machine.change(owner)
             owner.state[name] = value
 
     return bind
@@ -106,6 +113,15 @@ def _keep(machine: Machine, value: Instance) -> None:
     if value.layer is not None and value.layer.get("constructed_in") == "forward":
         replaced = value.site is not None and _runs_at_each_call(machine, value.site.mark)
         note(value.layer, "constructed_in", "forward, replaced" if replaced else "forward, kept")
+
+
+def keep_in(machine: Machine, owner: List | Dictionary, value: object) -> None:
+    """Note that the layers of a module stay in what was there before the forward began."""
+    if machine.graph is None or owner.born >= machine.forward_from:
+        return
+    for option in options(value):
+        for _, layer in layers_of(option) if isinstance(option, Instance) else ():
+            note(layer, "constructed_in", "forward, kept")
 
 
 def _runs_at_each_call(machine: Machine, call: object) -> bool:
@@ -135,12 +151,14 @@ def _subscript(node: cst.Subscript) -> Bind:
         if isinstance(owner, Instance):
             _set_child(frame, owner, place, value, node)
         elif isinstance(owner, Dictionary):
+            keep_in(machine, owner, value)
             machine.change(owner)
             if owner.state is not None and (is_constant(place) or isinstance(place, External)):
                 owner.state[place] = value
             else:
                 owner.state = None
         elif isinstance(owner, List):
+            keep_in(machine, owner, value)
             machine.change(owner)
             owner.state = _replaced(owner.state, place, value)
         elif isinstance(owner, Tensor):

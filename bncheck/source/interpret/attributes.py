@@ -31,6 +31,9 @@ from bncheck.source.interpret.values import (
 
 _TENSORS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 
+_ALIASES = frozenset({"detach", "view", "view_as", "contiguous", "requires_grad_", "to"})
+"""Methods whose result shares the memory of a buffer, at least where nothing need be changed."""
+
 
 def attribute(machine: Machine, value: object, name: str, site: Site | None) -> object:
     """Return `value.name`; UNKNOWN where it is not known."""
@@ -55,7 +58,9 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
     if isinstance(value, Parameter):
         if name in {"shape", "ndim", "dtype", "device", "size", "dim"}:
             return UNKNOWN
-        return Native(name, lambda m, a, s: value) if name not in {"data", "T"} else value
+        if name in {"data", "T"}:
+            return value
+        return Native(name, lambda m, a, s: value if name in _ALIASES else value.computed)
     if isinstance(value, Either):
         found = [
             attribute(machine, option, name, site)

@@ -132,7 +132,7 @@ def _register_tensor(machine: Machine, value: Instance, arguments: Arguments) ->
         tensor = arguments.keywords["param"]
     if isinstance(name, str):
         machine.change(value)
-        value.state[name] = None if tensor is None else Parameter()
+        value.state[name] = None if tensor is None else Parameter(role="kept")
     return None
 
 

@@ -53,6 +53,10 @@ _NORMS = {
     "layer_norm": (Kind.LAYER_NORM, _parameters("input normalized_shape weight=None bias=None")),
     "group_norm": (Kind.GROUP_NORM, _parameters("input num_groups weight=None bias=None")),
 }
+_TORCH_BATCH_NORM = _parameters(
+    "input weight bias running_mean running_var training momentum eps cudnn_enabled"
+)
+"""`torch.batch_norm`, which takes the same in another order, and has no defaults."""
 _NUMBERS = {"momentum": 0.1, "eps": 1e-5}
 
 
@@ -64,7 +68,7 @@ def torch_function(machine: Machine, name: str, arguments: Arguments, site: Site
     if short in _PRODUCING:
         return _produce(machine, short, arguments, site)
     if short in _NORMS and _reads(machine, arguments, "input", site):
-        return _normalise(machine, short, arguments, site)
+        return _normalise(machine, name, arguments, site)
     values = list(arguments.values())
     if not any(True for value in values for _ in tensors_in(value)):
         return _from_parameters(arguments)
@@ -83,7 +87,7 @@ def _method_like(arguments: Arguments) -> Arguments:
 def _from_parameters(arguments: Arguments) -> object:
     for value in arguments.values():
         if isinstance(value, Parameter):
-            return value
+            return value.computed
     return Parameter()
 
 
@@ -109,7 +113,9 @@ def _produce(machine: Machine, name: str, arguments: Arguments, site: Site | Non
 
 
 def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | None) -> object:
-    kind, parameters = _NORMS[name]
+    kind, parameters = _NORMS[name.rpartition(".")[2]]
+    if name == "torch.batch_norm":
+        parameters = _TORCH_BATCH_NORM
     bound = bind_arguments(parameters, arguments)
     tensor = _reads(machine, arguments, "input", site)
     assert tensor is not None
@@ -121,8 +127,10 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
     if "training" in bound:
         attributes["training"] = boolean(bound["training"])
         kept = attributes.get("running_statistics") is True
-        if kept and attributes["training"] is True and _looks_at_mode(machine, site):
-            attributes["training"] = UNKNOWN
+        if kept and attributes["training"] is True:
+            by_attribute = isinstance(_given_at(site, 5, "training"), cst.Attribute)
+            if by_attribute or _looks_at_mode(machine, site):
+                attributes["training"] = UNKNOWN
         attributes["training_given"] = (
             UNKNOWN
             if arguments.open
@@ -134,7 +142,7 @@ def _normalise(machine: Machine, name: str, arguments: Arguments, site: Site | N
         place = {"momentum": 6, "eps": 7}[key]
         given = arguments.positional[place] if len(arguments.positional) > place else default
         attributes[key] = plain(arguments.keywords.get(key, given))
-    return machine.add(kind, name, site, [tensor], attributes, _owner(bound))
+    return machine.add(kind, name.rpartition(".")[2], site, [tensor], attributes, _owner(bound))
 
 
 def _looks_at_mode(machine: Machine, site: Site | None) -> bool:
@@ -159,16 +167,21 @@ def _kept(running_mean: object, site: Site | None) -> object:
     """Return whether a functional norm's running mean is one that the module keeps."""
     if running_mean is None:
         return False
-    if isinstance(running_mean, Parameter) and running_mean.layer is not None:
-        return True
+    if isinstance(running_mean, Parameter):
+        return True if running_mean.role != "tensor" else UNKNOWN
+    given = _given_at(site, 1, "running_mean")
+    named = dotted(given) if given is not None else None
+    return True if (named or "").startswith("self.") else UNKNOWN
+
+
+def _given_at(site: Site | None, place: int, name: str) -> cst.BaseExpression | None:
+    """Return the expression that a call gives for an argument."""
     call = site.mark if site is not None else None
-    if not isinstance(call, cst.Call):
-        return UNKNOWN
-    for place, argument in enumerate(call.args):
-        name = argument.keyword.value if argument.keyword is not None else None
-        if name == "running_mean" or (name is None and place == 1):
-            return True if (dotted(argument.value) or "").startswith("self.") else UNKNOWN
-    return UNKNOWN
+    for number, argument in enumerate(call.args if isinstance(call, cst.Call) else ()):
+        keyword = argument.keyword.value if argument.keyword is not None else None
+        if keyword == name or (keyword is None and number == place):
+            return argument.value
+    return None
 
 
 def _owner(bound: dict[str, object]) -> Layer | None:

@@ -89,6 +89,8 @@ class Machine:
     limit: int = 40_000
     steps: int = 0
     depth: int = 0
+    forward_from: int = 0
+    """What was born later was made by the forward that is being run."""
     uncertain: int = 0
     """How many branches of unknown conditions are being run."""
     graph: LayerGraph | None = None

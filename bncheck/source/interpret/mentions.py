@@ -16,6 +16,14 @@ from bncheck.source.project import Project
 
 _DYNAMIC = re.compile(r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(")
 """Ways to reach an attribute without writing its name."""
+_OF_NO_LIBRARY = r"(?<!\btorch)(?<!\bnp)(?<!\bF)(?<!\bnn)"
+"""`torch.norm` is no attribute of a network."""
+_FILLS = r"\.(?:append|extend|insert|add_module|update)\(|\s*\+=|\[[^\]\n]*\]\s*=[^=]"
+_STRING_OR_COMMENT = re.compile(
+    r"\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}"
+    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|#[^\n]*",
+    re.DOTALL,
+)
 _CLASS = re.compile(r"^([ \t]*)class\s+(\w+)\s*(?:\(([^)]*)\))?\s*:", re.MULTILINE)
 
 
@@ -23,7 +31,7 @@ def holder_of(root: Instance, name: str) -> tuple[Class, str] | None:
     """Return the class and attribute that hold the layer `name`, dotted, of a network.
 
     A child of a Sequential or a list is held by the attribute that holds the container. None
-    where no class of the project holds it.
+    where no class of the project holds it, or under a name that is not known.
     """
     path = name.split(".")
     holders = [root]
@@ -35,12 +43,12 @@ def holder_of(root: Instance, name: str) -> tuple[Class, str] | None:
     owner, attribute = holders.pop(), path.pop()
     while owner.cls is None and holders:
         owner, attribute = holders.pop(), path.pop()
-    return None if owner.cls is None or attribute.isdigit() else (owner.cls, attribute)
+    return (owner.cls, attribute) if owner.cls is not None and attribute.isidentifier() else None
 
 
 def mentioned(owner: Class, attribute: str, project: Project) -> bool:
     """Tell whether any code of the run reads an attribute of a class."""
-    own = {cls.module.text for cls in _ancestors(owner)}
+    own = {_without_comments(cls.module.text) for cls in _ancestors(owner)}
     names = {cls.name for cls in _ancestors(owner)}
     if any(_reads(text, attribute, frozenset(names)) for text in own):
         return True
@@ -87,7 +95,13 @@ def _texts(project: Project, names: set[str]) -> Iterable[str]:
         source = project.source(Path(path))
         text = source if isinstance(source, str) else source.decode("utf-8", "replace")
         if any(name in text for name in names):
-            yield text
+            yield _without_comments(text)
+
+
+@lru_cache(maxsize=64)
+def _without_comments(text: str) -> str:
+    """Return a text without what stands behind a `#`; what a string holds is kept."""
+    return _STRING_OR_COMMENT.sub(lambda found: "" if found[0][0] == "#" else found[0], text)
 
 
 def _relatives(names: set[str], texts: set[str]) -> frozenset[str]:
@@ -125,9 +139,12 @@ def _reads(text: str, attribute: str, related: frozenset[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _reads_in(text: str, attribute: str, *, of_self: bool = True) -> bool:
-    """Tell whether a text reads an attribute, other than storing it, or quotes its name."""
-    owner = "" if of_self else r"(?<!\bself)"
-    read = rf"{owner}\.{attribute}\b(?!\s*(?::[^=\n]+)?=[^=])"
+    """Tell whether a text reads an attribute, or quotes its name.
+
+    To store it, or to put something into it, is not to read it.
+    """
+    owner = _OF_NO_LIBRARY if of_self else _OF_NO_LIBRARY + r"(?<!\bself)"
+    read = rf"{owner}\.{attribute}\b(?!\s*(?::[^=\n]+)?=[^=])(?!{_FILLS})"
     return re.search(rf"{read}|['\"]{attribute}\b", text) is not None
 
 

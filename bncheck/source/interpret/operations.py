@@ -57,7 +57,9 @@ def binary_operation(
         facts: dict[str, object] = {} if symbol == "@" else {"elementwise": True}
         return machine.add(kind, symbol, site, tensors, facts)
     if isinstance(one, Parameter) or isinstance(other, Parameter):
-        return one if isinstance(one, Parameter) else other
+        parameter = one if isinstance(one, Parameter) else other
+        assert isinstance(parameter, Parameter)
+        return parameter.computed
     if isinstance(one, Either) or isinstance(other, Either):
         results = [
             binary_operation(machine, symbol, left, right, site)

@@ -64,10 +64,19 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A tensor that does not depend on the network's input: a weight, a buffer, a constant."""
+    """A tensor that does not depend on the network's input: a weight, a buffer, a constant.
+
+    `role` is a name such as `running_mean` of one that is `layer`'s own, and `kept` of one that a
+    module keeps otherwise; `tensor` of what was computed, from a tensor of the layer or from none.
+    """
 
     layer: Layer | None = None
     role: str = "tensor"
+
+    @property
+    def computed(self) -> Parameter:
+        """Another tensor, computed from this one."""
+        return Parameter(self.layer) if self.role != "tensor" else self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
