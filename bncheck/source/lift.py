@@ -138,7 +138,6 @@ class _Reader:
     """How many networks of each file were too much work."""
 
     def __post_init__(self) -> None:
-        self.variants = Variants(self.suspects, self._is_wanted)
         self.names = Names(
             self.project,
             lambda frame, node: function_maker(node)(frame),
@@ -148,6 +147,7 @@ class _Reader:
             lambda frame, node: sequence([node])(frame),
             lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
+        self.variants = Variants(self.names, self.suspects, self._is_wanted)
 
     def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
         """Yield the networks of modules, those first of which most is known."""
@@ -222,7 +222,7 @@ class _Reader:
             return
         machine = Machine(self.names, limit=_MOST_STEPS // (1 + self._given_up.get(module.path, 0)))
         symbolic = False
-        constructed = len(self.names.constructed)
+        constructed, run = len(self.names.constructed), len(self.names.run)
         was_read = False
         try:
             value = self.names.look_up(name, machine, module)
@@ -273,11 +273,10 @@ class _Reader:
                 raise
             self._count(self.understanding.given_up, f"internal {type(problem).__name__}")
         finally:
-            classes = list(self.names.constructed)[constructed:]
             if was_read:
-                self.variants.note_classes(module, classes)
+                self.variants.note_run(module, list(self.names.run.values())[run:])
             else:
-                for cls in classes:
+                for cls in list(self.names.constructed)[constructed:]:
                     del self.names.constructed[cls]
             self.budget -= machine.steps
             for doubt, count in machine.doubts.items():

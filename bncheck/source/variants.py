@@ -2,7 +2,8 @@
 
 Factories that call the same function make variants of one network. The first of them is read in
 any case. Another one is, where a layer of those before it was reported, since it may be right
-elsewhere, or where a class that they constructed has layers in branches which none of them took.
+elsewhere, or where a function that they ran has branches which none of them took: with layers in
+them, or in how a class that is a layer itself is applied.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import libcst as cst
 
 from bncheck.graph import LayerGraph, Site
 from bncheck.source.entrances import MOST_VARIANTS, may_be_factory, returned_call, spread
-from bncheck.source.interpret.layers import LAYER_CALL
-from bncheck.source.interpret.values import Class
+from bncheck.source.interpret.classes import base_of
+from bncheck.source.interpret.layers import LAYER_CALL, is_layer_call, layer_kind
+from bncheck.source.interpret.names import Names
+from bncheck.source.interpret.values import Function
 from bncheck.source.module import SourceModule
+from bncheck.source.outline import LazyBlock
+from bncheck.source.walk import walk
 
 _MOST_FIRST = 6
 """Functions of one file, each of which calls another one, that are read before all classes."""
@@ -29,14 +34,15 @@ class _Told:
     sites: set[Site] = field(default_factory=set)
     before: int = 0
     """How many sites there were when the last round began."""
-    classes: list[Class] = field(default_factory=list)
-    """Those that they were the first to construct."""
+    functions: list[Function] = field(default_factory=list)
+    """Those that they were the first to run."""
 
 
 @dataclass(eq=False)
 class Variants:
     """The factories of all files of a run, by the function that they call."""
 
+    names: Names
     suspects: Collection[Site] | None
     """Where something was reported so far; None: all variants are read."""
     wanted: Callable[[SourceModule, str], bool]
@@ -57,7 +63,11 @@ class Variants:
             return True
         news, told.before = len(told.sites) > told.before, len(told.sites)
         return not told.sites.isdisjoint(self.suspects) or (
-            news and any(map(_has_layers_left, told.classes))
+            news
+            and any(
+                _has_layers_left(function) or _has_branches_left(function, self.names)
+                for function in told.functions
+            )
         )
 
     def is_told(self, module: SourceModule, name: str) -> bool:
@@ -73,10 +83,10 @@ class Variants:
         told = self._told.setdefault(module.path, _Told())
         told.sites.update(layer.site for layer in graph.layers if layer.site is not None)
 
-    def note_classes(self, module: SourceModule, classes: Iterable[Class]) -> None:
-        """Take note of the classes that a network was the first to construct."""
+    def note_run(self, module: SourceModule, functions: Iterable[Function]) -> None:
+        """Take note of the functions that a network was the first to run."""
         if module.path in self._told:
-            self._told[module.path].classes += classes
+            self._told[module.path].functions += functions
 
     def forget(self) -> None:
         """Begin anew, with other definitions wanted."""
@@ -100,6 +110,34 @@ class Variants:
         return self._groups[module.path]
 
 
-def _has_layers_left(cls: Class) -> bool:
-    """Tell whether a class's text calls more layers than were constructed at its sites."""
-    return cls.layer_calls < len(LAYER_CALL.findall(cls.module.text_of(cls.name)))
+def _has_layers_left(function: Function) -> bool:
+    """Tell whether a function has a call of a layer that was not evaluated yet."""
+    body: cst.CSTNode = function.node.body
+    if isinstance(body, LazyBlock) and not LAYER_CALL.search(body.text):
+        return False
+    sites = function.module.sites
+    return any(is_layer_call(node) and id(node) not in sites for node in walk(body))
+
+
+def _has_branches_left(function: Function, names: Names) -> bool:
+    """Tell whether the forward of a class that is a layer has a branch that was not taken."""
+    owner = function.owner
+    if owner is None or function.name != "forward" or layer_kind(base_of(owner) or "") is None:
+        return False
+    return any(
+        ((id(branch), True) in names.taken) is not ((id(branch), False) in names.taken)
+        for branch in _conditions(function.node.body)
+    )
+
+
+def _conditions(node: cst.CSTNode | None) -> Iterator[cst.If]:
+    """Yield the `if` statements of a function's body that are in no loop."""
+    if isinstance(node, cst.If):
+        yield node
+        yield from _conditions(node.body)
+        yield from _conditions(node.orelse)
+    elif isinstance(node, cst.Else):
+        yield from _conditions(node.body)
+    elif isinstance(node, cst.IndentedBlock):
+        for statement in node.body:
+            yield from _conditions(statement)

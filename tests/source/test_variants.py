@@ -31,6 +31,26 @@ def _net(width, **arguments):
 
 """
 
+FUNCTION = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+    def forward(self, x):
+        return self.body(x)
+
+def layers(width, norm):
+    if norm:
+        return nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.BatchNorm2d(width))
+    return nn.Sequential(nn.Conv2d(3, width, 3))
+
+def _net(width, norm=False):
+    return Net(layers(width, norm))
+
+"""
+
 CASES = {
     "nothing is reported, but a branch is left": (["8", "16", "24, deep=True"], [10]),
     "a layer that is wrong in the first is right in another": (
@@ -41,10 +61,37 @@ CASES = {
 }
 
 
-def _lint(calls: list[str]) -> tuple[list[int], dict[str, int]]:
+LAYER = """
+from torch import nn
+import torch.nn.functional as F
+
+class Conv(nn.Conv2d):
+    def __init__(self, *shape, plain):
+        super().__init__(*shape)
+        self.plain = plain
+    def forward(self, x):
+        if self.plain:
+            return super().forward(x)
+        return F.conv2d(x, self.weight.sign(), self.bias) * 0.5
+
+class Net(nn.Module):
+    def __init__(self, width, plain=False):
+        super().__init__()
+        self.conv = Conv(3, width, 3, plain=plain)
+        self.bn = nn.BatchNorm2d(width)
+    def forward(self, x):
+        return self.bn(self.conv(x))
+
+def _net(width, **arguments):
+    return Net(width, **arguments)
+
+"""
+
+
+def _lint(calls: list[str], source: str = NET) -> tuple[list[int], dict[str, int]]:
     factories = [f"def net{n}():\n    return _net({call})\n" for n, call in enumerate(calls)]
     path = Path("nets.py")
-    project = Project(texts={path: NET + "\n".join(factories)})
+    project = Project(texts={path: source + "\n".join(factories)})
     report = lint_files([str(path)], project, Settings(select=("BN101",)))
     return [finding.line for finding in report.findings], report.statistics
 
@@ -53,6 +100,21 @@ def _lint(calls: list[str]) -> tuple[list[int], dict[str, int]]:
 def test_findings_count_over_the_variants_that_may_tell_more(name: str) -> None:
     calls, expected = CASES[name]
     assert _lint(calls)[0] == expected
+
+
+def test_how_a_layer_is_applied_may_differ_between_variants() -> None:
+    with_both, with_one = (
+        _lint(calls, LAYER)[1]["passed over, variants of what was read"]
+        for calls in (["8", "16", "24, plain=True"], ["8"])
+    )
+    assert (with_both, with_one) == (1, 0)  # the last is read, and after it nothing is open
+    assert _lint(["8", "24, plain=True"], LAYER)[1]["networks read fully"] == 2
+
+
+def test_layers_left_in_a_function_count_as_well() -> None:
+    _, statistics = _lint(["8", "16", "24, norm=True"], FUNCTION)
+    assert statistics["networks read fully"] == 2
+    assert statistics["passed over, variants of what was read"] == 1
 
 
 def test_variants_of_what_was_read_are_passed_over() -> None:

@@ -135,7 +135,7 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     frame.names = bind_parameters(machine, function, arguments)
     if isinstance(function.node, cst.Lambda):
         return _lambda_body(function.node)(frame)
-    machine.names.run.add(function.node)
+    machine.names.run.setdefault(function.node, function)
     frame.entry = len(machine.journal)
     machine.open_journal()
     try:

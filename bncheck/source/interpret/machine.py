@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bncheck.graph import Kind, LayerGraph, Node, Site
-from bncheck.source.interpret.layers import is_layer_call
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -76,8 +75,6 @@ class Frame:
         found = sites.get(id(node))
         if found is None:
             found = sites[id(node)] = Site(self.module.path, node)
-            if self.owner is not None and is_layer_call(node):
-                self.owner.layer_calls += 1
         return found
 
 

@@ -21,7 +21,7 @@ from bncheck.source.project import Defined, Meaning, ModuleObject, Project
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
     from bncheck.source.interpret.memory import Recipe
-    from bncheck.source.interpret.values import Class
+    from bncheck.source.interpret.values import Class, Function
     from bncheck.source.module import SourceModule
 
 _ALIASES = {
@@ -56,8 +56,10 @@ class Names:
     """How objects were constructed, by class and arguments."""
     constructed: dict[Class, None] = field(default_factory=dict)
     """Classes of which an object was made, in that order."""
-    run: set[cst.CSTNode] = field(default_factory=set)
-    """Functions of which the body was run."""
+    run: dict[cst.CSTNode, Function] = field(default_factory=dict)
+    """Functions of which the body was run, in the order of their first run."""
+    taken: set[tuple[int, bool]] = field(default_factory=set)
+    """Which branches were taken of conditions that were known, by the identity of the `if`."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)

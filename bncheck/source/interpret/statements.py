@@ -180,11 +180,12 @@ def _if(node: cst.If) -> Run:
         orelse = _if(node.orelse)
     elif node.orelse is not None:
         orelse = block(node.orelse.body)
-    narrow = _narrowing(node.test)
+    narrow, place = _narrowing(node.test), id(node)
 
     def run(frame: Frame) -> str | None:
         known = truth(test(frame))
         if known is not None:
+            frame.machine.names.taken.add((place, known))
             return body(frame) if known else orelse(frame)
 
         def on_true(frame: Frame) -> str | None:

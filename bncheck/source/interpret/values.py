@@ -112,8 +112,6 @@ class Class:
     decorators: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     """Annotated names of the body, in order (a dataclass's fields)."""
-    layer_calls: int = 0
-    """At how many places of its own methods a convolution or norm of torch was constructed."""
 
     @property
     def name(self) -> str:
