@@ -228,3 +228,23 @@ def only_consumer(node: Node) -> Node | None:
             return consumer
         node = consumer
     return None
+
+
+def readers(node: Node) -> list[Node]:
+    """Return what reads a node's output on any path, seen through identities and joins.
+
+    An identity or join that nothing reads stands for itself: where it goes was not seen.
+    """
+    found: dict[Node, None] = {}
+    waiting = node.consumers[::-1]
+    seen: set[Node] = set()
+    while waiting:
+        consumer = waiting.pop()
+        if consumer in seen:
+            continue
+        seen.add(consumer)
+        if consumer.kind in (Kind.IDENTITY, Kind.JOIN) and consumer.consumers:
+            waiting += consumer.consumers[::-1]
+        else:
+            found[consumer] = None
+    return list(found)

@@ -39,6 +39,8 @@ OWN = (
 STUBBORN = (
     "class Conv(nn.Conv2d):\n    def __init__(self, a, b):\n        super().__init__(a, b, 3)"
 )
+BUILDER = "from mmcv.cnn import build_conv_layer\nfrom mmengine.registry import MODELS"
+BUILT = "build_conv_layer(None, 3, n, 3, bias=False)"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,19 @@ STUBBORN = (
         (OWN, "Conv(3, n, True)", OWN, "Conv(3, n, False)"),
         (OWN, "Conv(3, n)", OWN, "Conv(3, n, bias=False)"),
         (STUBBORN, "Conv(3, n)", None, None),
+        (BUILDER, "build_conv_layer(None, 3, n, 3)", BUILDER, BUILT),
+        (
+            BUILDER,
+            "build_conv_layer(None, 3, n, 3, 1, 1, 1, 1, True)",
+            BUILDER,
+            "build_conv_layer(None, 3, n, 3, 1, 1, 1, 1, False)",
+        ),
+        (
+            BUILDER,
+            "MODELS.build(dict(type='Conv', in_channels=3, out_channels=n, kernel_size=3))",
+            None,
+            None,
+        ),
     ],
 )
 def test_where_the_fix_stands(

@@ -14,13 +14,13 @@ from bncheck.graph import (
     LayerGraph,
     Node,
     Site,
-    only_consumer,
+    readers,
 )
 
 
 @check("BN101", LayerGraph)
 def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
-    """Yield each producer with a bias whose output goes straight, and only, into a norm."""
+    """Yield each producer with a bias whose output goes straight, and only, into norms."""
     for node in graph.of_kind(*PRODUCERS):
         uses = _uses(graph, node)
         site = node.layer.site if node.layer is not None else node.site
@@ -28,13 +28,12 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             continue
         if any(_of_sequences(use) for use in uses) or _seen_elsewhere(node.layer):
             continue
-        consumers = [_only_reader(use) for use in uses]
-        norms = [
-            c for c in consumers if c is not None and _subtracts_mean(c) and _per_channel(node, c)
-        ]
-        if len(norms) != len(consumers):
+        norms = [readers(use) for use in uses]
+        if not all(norms) or not all(
+            _subtracts_mean(norm) and _per_channel(node, norm) for found in norms for norm in found
+        ):
             continue
-        norm = norms[0]
+        norm = norms[0][0]
         type_name = node.layer.type_name.rpartition(".")[2] if node.layer else node.kind.value
         yield Match(
             site,
@@ -44,14 +43,6 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=_without_bias(node.layer, site) if node.layer is not None else None,
         )
-
-
-def _only_reader(node: Node) -> Node | None:
-    """Return the one reader of a node's output on every path through the code; else None."""
-    reader = only_consumer(node)
-    while reader is not None and reader.kind is Kind.JOIN:
-        reader = only_consumer(reader)
-    return reader
 
 
 def _subtracts_mean(norm: Node) -> bool:

@@ -17,7 +17,15 @@ from bncheck.checks import all_checks
 from bncheck.convert.debias_state import MOVED, reduced_mean
 from bncheck.convert.labels import Blocked
 from bncheck.convert.outcome import Conversion, Refusal, Step
-from bncheck.graph import PRODUCERS, Kind, LayerGraph, Node, direct_producer, only_consumer
+from bncheck.graph import (
+    BATCH_STATISTICS,
+    PRODUCERS,
+    Kind,
+    LayerGraph,
+    Node,
+    direct_producer,
+    readers,
+)
 from bncheck.model.trace import TracedModel, trace
 from bncheck.model.trace_fx import has_hooks
 from bncheck.verification.compare import as_arguments
@@ -50,7 +58,7 @@ def debias(
     refusals: list[Refusal] = []
     for layer in redundant_biases(traced.graph):
         uses = [n for n in traced.graph.nodes if n.layer is not None and n.layer.name == layer]
-        norms = list(dict.fromkeys(_norm_name(use) for use in uses))
+        norms = list(dict.fromkeys(_name(norm) for use in uses for norm in readers(use)))
         try:
             means = _running_means(traced, layer, uses)
         except Blocked as reason:
@@ -81,15 +89,13 @@ def _read_elsewhere(graph: LayerGraph) -> Iterator[Refusal]:
             and first.kind in PRODUCERS
             and first.layer is not None
             and first.get("bias") is True
-            and only_consumer(first) is not norm
+            and any(reader.kind not in BATCH_STATISTICS for reader in readers(first))
         ):
             reason = "what it computes is also read elsewhere"
             yield Refusal(norm.layer.name, f"the bias of {first.layer.name} stays: {reason}")
 
 
-def _norm_name(use: Node) -> str:
-    norm = only_consumer(use)
-    assert norm is not None
+def _name(norm: Node) -> str:
     return norm.layer.name if norm.layer is not None else norm.name
 
 
@@ -104,11 +110,10 @@ def _running_means(traced: TracedModel, layer: str, uses: list[Node]) -> list[st
     found: dict[str, None] = {}
     for use in uses:
         _require_plain(traced, use)
-        norm = only_consumer(use)
-        assert norm is not None
-        if "running_mean" in norm.parameters:
-            _require_plain_norm(traced, norm, uses)
-            found[norm.parameters["running_mean"]] = None
+        for norm in readers(use):
+            if "running_mean" in norm.parameters:
+                _require_plain_norm(traced, norm, uses)
+                found[norm.parameters["running_mean"]] = None
     return list(found)
 
 

@@ -161,6 +161,7 @@ class _Reader:
                     yield from self.helpers(module)
                 for module in reversed(modules):
                     yield from self.classes(module)
+                yield from self.unapplied()
 
     def read_others(self, wanted: Callable[[SourceModule, str], bool]) -> None:
         """Turn to other definitions, with work left for them."""
@@ -214,39 +215,37 @@ class _Reader:
                 if isinstance(node, cst.ClassDef) and self._is_wanted(module, name):
                     yield from self._network(module, name, None)
 
+    def unapplied(self) -> Iterator[LayerGraph]:
+        """Yield networks that others constructed for the sake of a part, or that were lost.
+
+        Their arguments are those of that code, but whether anything applies them is not known.
+        """
+        for cls, made in list(self.names.constructed.items()):
+            forward = _forward(made)
+            if (
+                forward is not None
+                and forward.node not in self.names.run
+                and (self.wanted is None or self.wanted(cls.module, cls.name))
+            ):
+                yield from self._network(cls.module, cls.name, None, made)
+
     def _network(
-        self, module: SourceModule, name: str, arguments: Arguments | None
+        self,
+        module: SourceModule,
+        name: str,
+        arguments: Arguments | None,
+        made: object = None,
     ) -> Iterator[LayerGraph]:
         if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
             self._count(self.understanding.given_up, "no work left for variants")
             return
         machine = Machine(self.names, limit=_MOST_STEPS // (1 + self._given_up.get(module.path, 0)))
-        symbolic = False
+        symbolic = made is not None
         constructed, run = len(self.names.constructed), len(self.names.run)
         was_read = False
         try:
-            value = self.names.look_up(name, machine, module)
-            if any(isinstance(option, Instance) for option in options(value)):
-                made: object = value  # several where the name is bound several times
-            elif arguments is not None:
-                symbolic = bool(arguments.keywords)
-                made = call(machine, value, arguments, None)
-            elif (
-                isinstance(value, Class)
-                and value not in self.names.constructed
-                and _is_network(value)
-            ):
-                initialiser = find(value, "__init__")
-                given = symbols(initialiser)
-                try:
-                    made = call(machine, value, given, None)
-                except PathEndsError:
-                    # Some constructors want one of a few optional arguments.
-                    given = symbols(initialiser, optional=True)
-                    made = call(machine, value, given, None)
-                symbolic = bool(given.keywords)
-            else:
-                return
+            if made is None:
+                made, symbolic = self._make(machine, module, name, arguments)
             for option in options(made):
                 if (
                     isinstance(option, Instance)
@@ -281,6 +280,34 @@ class _Reader:
             self.budget -= machine.steps
             for doubt, count in machine.doubts.items():
                 self._count(self.understanding.doubts, doubt, count)
+
+    def _make(
+        self, machine: Machine, module: SourceModule, name: str, arguments: Arguments | None
+    ) -> tuple[object, bool]:
+        """Return what a name stands for or makes, and whether symbols were given for parameters.
+
+        None for what is no network, or was constructed before.
+        """
+        value = self.names.look_up(name, machine, module)
+        if any(isinstance(option, Instance) for option in options(value)):
+            return value, False  # several where the name is bound several times
+        if arguments is not None:
+            return call(machine, value, arguments, None), bool(arguments.keywords)
+        if (
+            not isinstance(value, Class)
+            or value in self.names.constructed
+            or not _is_network(value)
+        ):
+            return None, False
+        initialiser = find(value, "__init__")
+        given = symbols(initialiser)
+        try:
+            made = call(machine, value, given, None)
+        except PathEndsError:
+            # Some constructors want one of a few optional arguments.
+            given = symbols(initialiser, optional=True)
+            made = call(machine, value, given, None)
+        return made, bool(given.keywords)
 
     def one(self, definition: Defined) -> LayerGraph | None:
         """Read the network of one class or factory."""

@@ -14,7 +14,8 @@ from bncheck.source.module import Imported, SourceModule, absolute
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 
 _NORM = re.compile(
-    r"batch_?norm|instance_?norm|[\"'](?:batch|instance)_?[\"']|norm\{|\}_?norm", re.IGNORECASE
+    r"batch_?norm|instance_?norm|build_norm|norm_cfg|[\"'](?:batch|instance)_?[\"']|norm\{|\}_?norm",
+    re.IGNORECASE,
 )
 """Also of names that are put together: a piece of one stands somewhere."""
 _LOCAL_IMPORT = re.compile(

@@ -249,3 +249,21 @@ def test_command_refuses_in_one_sentence(tmp_path, arguments, message):
     assert message in done.output
     assert "Traceback" not in done.output
     assert not target.exists()
+
+
+def test_a_bias_goes_into_every_norm_that_reads_it():
+    class Forked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.clean, self.noisy = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.clean(y) * self.noisy(y)
+
+    result = bncheck.debias(shaken(Forked()), X)
+    assert [step.batch_norm for step in result.steps] == ["clean", "noisy"]
+    assert result.model.conv.bias is None
+    assert result.verification.passed
+    assert not result.refusals

@@ -572,6 +572,91 @@ class Net(nn.Module):
     def forward(self, x):
         return self.bn(self.conv(x))
 """,
+    "a norm of one kind or another": """
+def get_norm_layer(kind):
+    if kind == "batch":
+        return partial(nn.BatchNorm2d, affine=True)
+    elif kind == "instance":
+        return partial(nn.InstanceNorm2d, affine=False)
+    raise NotImplementedError(kind)
+
+def get_any_norm_layer(kind):
+    return nn.GroupNorm if kind == "group" else get_norm_layer(kind)
+
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), get_norm_layer(kind)(8))  # yes
+        self.tail = nn.Sequential(nn.Conv2d(8, 8, 3), get_any_norm_layer(kind)(8))
+    def forward(self, x):
+        return self.tail(self.body(x))
+""",
+    "two norms read the output, and nothing else does": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)  # yes
+        self.plain = nn.Conv2d(3, 8, 3)
+        self.clean, self.noisy = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+    def forward(self, x):
+        y, z = self.conv(x), self.plain(x)
+        return self.clean(y) + self.noisy(y) + self.clean(z) + z
+""",
+    "a network that is constructed for a part of it": """
+class Backbone(nn.Module):
+    def __init__(self, bias=True):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8))
+        self.neck = nn.Linear(8, 8, bias=bias)
+        self.neck_norm = nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, 8)  # yes
+        self.norm = nn.BatchNorm1d(8)
+    def forward(self, x):
+        x = self.neck_norm(self.neck(self.features(x).mean((2, 3))))
+        return self.norm(self.head(x))
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.base = Backbone(bias=False).features
+    def forward(self, x):
+        return self.base(x)
+""",
+    "as many layers as an option says": """
+import argparse
+options = argparse.ArgumentParser().parse_args()
+
+class Net(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        groups = [[nn.Conv2d(3, 8, 3), nn.ReLU()]]
+        for n in range(depth):
+            groups += [[nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]]  # yes
+        groups += [[nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8)]]  # yes
+        layers = []
+        for n in range(len(groups)):
+            layers += groups[n]
+        self.body = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.body(x)
+
+net = Net(options.depth)
+""",
+    "more blocks than were assumed": """
+class Net(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv2d(8, 8, 3) for _ in range(depth)])
+        self.conv = nn.Conv2d(8, 8, 3)  # yes
+        self.norm = nn.BatchNorm2d(8)
+    def forward(self, x):
+        kept = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in (3, 7, 11):
+                kept.append(x)
+        return self.norm(self.conv(kept[2])), self.blocks[5](x)
+""",
 }
 
 

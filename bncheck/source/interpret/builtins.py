@@ -37,6 +37,7 @@ from bncheck.source.interpret.iteration import (
 )
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.openmmlab import OPENMMLAB_CALLS
 from bncheck.source.interpret.reflection import (
     get_attribute,
     has_attribute,
@@ -257,6 +258,7 @@ def _constant(name: str, arguments: Arguments) -> object:
 
 
 _CALLS: Final[dict[str, Call]] = {
+    **OPENMMLAB_CALLS,
     "builtins.len": length,
     "builtins.range": range_of,
     "builtins.enumerate": enumerated,

@@ -93,8 +93,7 @@ def find_defined(cls: Class, name: str) -> object:
 
 def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | None) -> object:
     """Return a new object of a class of the project."""
-    machine.names.constructed[cls] = None
-    instance = Instance(cls, base_of(cls), site)
+    instance = machine.names.constructed[cls] = Instance(cls, base_of(cls), site)
     found = find(cls, "__init__")
     if isinstance(found, Function):
         from bncheck.source.interpret.calls import call

@@ -18,6 +18,7 @@ from bncheck.source.interpret.values import (
     Arguments,
     Dictionary,
     List,
+    Unknown,
     is_constant,
     tensors_in,
     truth,
@@ -46,7 +47,7 @@ def range_of(machine: Machine, arguments: Arguments, site: Site | None) -> objec
             return UNKNOWN
         return tuple(numbers) if len(numbers) <= MOST_ITEMS else UNKNOWN
     match ends:
-        case [Symbol()] | [int(), Symbol()]:
+        case [Symbol() | Unknown()] | [int(), Symbol() | Unknown()]:
             machine.guessed = True
             start = ends[0] if isinstance(ends[0], int) else 0
             return tuple(range(start, start + ROUNDS))

@@ -57,8 +57,8 @@ class Recipe:
     original: Instance
     doubts: dict[str, int]
     guessed: bool
-    classes: dict[Class, None] = field(default_factory=dict)
-    """The classes of the project that were constructed on the way."""
+    classes: dict[Class, Instance] = field(default_factory=dict)
+    """The classes of the project that were constructed on the way, each with an object of it."""
     valid: bool = True
     forwards: dict[object, Recording | None] = field(default_factory=dict)
     users: list[Recipe] = field(default_factory=list)
@@ -140,7 +140,7 @@ def make(
 
 def _with_classes(
     machine: Machine, construct: Callable[[], object]
-) -> tuple[object, dict[Class, None]]:
+) -> tuple[object, dict[Class, Instance]]:
     """Construct an object, and tell which classes that constructed."""
     before, names = machine.names.constructed, machine.names
     names.constructed = {}

@@ -21,7 +21,7 @@ from bncheck.source.project import Defined, Meaning, ModuleObject, Project
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
     from bncheck.source.interpret.memory import Recipe
-    from bncheck.source.interpret.values import Class, Function
+    from bncheck.source.interpret.values import Class, Function, Instance
     from bncheck.source.module import SourceModule
 
 _ALIASES = {
@@ -29,16 +29,22 @@ _ALIASES = {
     "torch.functional": "torch",
     "torch._C._nn": "torch.nn.functional",
 }
+_MODULES = {
+    # OpenMMLab's own add an `init_cfg` and are otherwise torch's.
+    f"{place}.{name}": f"torch.nn.{name.replace('Base', '')}"
+    for place in ("mmengine.model", "mmengine.model.base_module", "mmcv.runner")
+    for name in ("BaseModule", "Sequential", "ModuleList", "ModuleDict")
+}
 
 
 def canonical(name: str) -> str:
-    """Return the usual dotted name of something in torch."""
+    """Return the usual dotted name of something in torch, or of what is as good as that."""
     if name.startswith("torch.nn.modules."):
         return "torch.nn." + name.rpartition(".")[2]
     for alias, real in _ALIASES.items():
         if name.startswith(alias + "."):
             return real + name[len(alias) :]
-    return name
+    return _MODULES.get(name, name)
 
 
 @dataclass(eq=False)
@@ -54,8 +60,8 @@ class Names:
     call: Callable[[Machine, object, object], object]
     recipes: dict[object, Recipe] = field(default_factory=dict)
     """How objects were constructed, by class and arguments."""
-    constructed: dict[Class, None] = field(default_factory=dict)
-    """Classes of which an object was made, in that order."""
+    constructed: dict[Class, Instance] = field(default_factory=dict)
+    """Classes of which an object was made, in that order, each with its latest object."""
     run: dict[cst.CSTNode, Function] = field(default_factory=dict)
     """Functions of which the body was run, in the order of their first run."""
     taken: set[tuple[int, bool]] = field(default_factory=set)

@@ -304,7 +304,7 @@ def element(machine: Machine, value: object, place: object) -> object:
                 raise PathEndsError from None
         return UNKNOWN
     if isinstance(value, List):
-        return _list_element(value, place)
+        return _list_element(machine, value, place)
     if isinstance(value, Dictionary):
         if value.state is None or not (is_constant(place) or isinstance(place, External)):
             return _one_of(machine, value)
@@ -322,7 +322,7 @@ def _one_of(machine: Machine, value: Dictionary) -> object:
     return UNKNOWN if any(isinstance(v, Tensor) for v in found) else machine.join_all(found)
 
 
-def _list_element(value: List, place: object) -> object:
+def _list_element(machine: Machine, value: List, place: object) -> object:
     items = value.state
     if items is None:
         return UNKNOWN
@@ -333,8 +333,8 @@ def _list_element(value: List, place: object) -> object:
         try:
             return items[place]
         except IndexError:
-            if any(isinstance(item, Branches) for item in items):
-                return UNKNOWN
+            if machine.guessed or any(isinstance(item, Branches) for item in items):
+                return UNKNOWN  # there may be more items than the rounds that were assumed
             raise PathEndsError from None
     if isinstance(place, slice):
         if any(isinstance(item, Branches) for item in items):
