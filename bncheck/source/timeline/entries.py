@@ -46,9 +46,9 @@ from bncheck.timeline import Entry, Timeline
 _RELEVANT = re.compile(
     r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"
     r"requires_grad_?|convert_sync_batchnorm|DataParallel|DistributedDataParallel|trace|export|"
-    r"checkpoint|AveragedModel|momentum|parameters)\b"
+    r"checkpoint|AveragedModel|momentum|parameters|__main__)\b"
 )
-"""A file without any of these words does nothing to a model."""
+"""A file without any of these words does nothing to a model, and starts nothing that does."""
 
 
 def timelines(module: SourceModule, project: Project, settings: Settings) -> list[Timeline]:

@@ -95,6 +95,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return Opaque()
     if name == "globals":
         return Package(run.frame.module)
+    if name == "eval" and not isinstance(first, Constant):
+        return choices.of_package(run, Package(run.frame.module), Opaque())
     if name in {"getattr", "vars"} and isinstance(first, Package):
         second = arguments.get(1, "name")
         return first if second is None else choices.of_package(run, first, second)

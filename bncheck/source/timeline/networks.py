@@ -166,7 +166,7 @@ def method(
             return Opaque()
         case "append" | "extend" | "insert" | "add_module" if _is_container(model):
             containers.add(model, arguments.all())
-        case _ if name in _FORWARDS:
+        case _ if name in _FORWARDS or name == "module":
             return forward(run, node, own, arguments)
         case _ if name in _RETURN_SELF:
             return own
