@@ -23,6 +23,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
     rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
+    rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
 )
 """In code, not in prose."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")

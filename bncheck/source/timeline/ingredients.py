@@ -295,8 +295,7 @@ def _look_up(
     for name in mentioned.names:
         last = name.rpartition(".")[2]
         if last in known.BATCH_NORMS:
-            if mentioned.constructs or name not in mentioned.tested:
-                yield _Ingredient(True, last)
+            yield _Ingredient(True, last)
             continue
         for meaning in project.resolve(name, module):
             match meaning:
@@ -319,13 +318,9 @@ def _look_up(
 @dataclass
 class _Mentioned:
     names: set[str] = field(default_factory=set)
-    """Dotted names."""
-    tested: set[str] = field(default_factory=set)
-    """Those that `isinstance` asks for."""
+    """Dotted names, but for those that `isinstance` asks for."""
     first_strings: dict[str, object] = field(default_factory=dict)
     """Function called to its first argument, where that is a string."""
-    constructs: bool = False
-    """Whether a BatchNorm class is called."""
 
 
 _NAMING = (cst.Attribute, cst.Name, cst.Call)
@@ -350,17 +345,15 @@ def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
                     names.add(name)
             case cst.Name(value=name):
                 names.add(name)
-            case cst.Call(func=cst.Name(value="isinstance" | "issubclass"), args=[first, second]):
-                stack += [(first, names), (second, found.tested)]
+            case cst.Call(func=cst.Name(value="isinstance" | "issubclass"), args=[first, _]):
+                stack.append((first, names))
             case cst.Call(func=func):
                 name = dotted(func)
                 if name is not None:
-                    found.constructs |= name.rpartition(".")[2] in known.BATCH_NORMS
                     first_value = node.args[0].value if node.args else None
                     if isinstance(first_value, cst.SimpleString):
                         found.first_strings[name] = literal(first_value)
                 stack += [(child, names) for child in inside(node)]
-    found.names -= found.tested if not found.constructs else set()
     return found
 
 

@@ -13,7 +13,7 @@ from bncheck.source.lift import graph_of
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Class
+from bncheck.source.timeline.values import Class, Models
 from bncheck.timeline import occurrences
 
 _ZOO = re.compile(r"deeplabv3|DeepLabV3|inception_v3")
@@ -27,7 +27,17 @@ def note_one_value_norms(run: Run) -> None:
     for occurrence in occurrences(tuple(run.steps)):
         event = occurrence.event
         if isinstance(event, ForwardCall) and event.model.one_value_norm is UNKNOWN:
-            event.model.one_value_norm = _fact(event.model, run.classes, run.project)
+            known = _fact(event.model, run.classes, run.project)
+            given = _parts(run, event.model) if known is UNKNOWN else ()
+            if any(_fact(part, run.classes, run.project) is True for part in given):
+                known = True
+            event.model.one_value_norm = known
+
+
+def _parts(run: Run, model: Model) -> list[Model]:
+    """Return the networks that attributes of a network hold, such as a head that it was given."""
+    held = run.heap.of(model).values() if model in run.classes else ()
+    return [part for value in held if isinstance(value, Models) for part in value.models]
 
 
 def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
