@@ -67,7 +67,9 @@ def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
 def _sure(part: Model, freeze: ModeChange | None) -> Confidence | None:
     names_norms = freeze is not None and any("BatchNorm" in name for name in freeze.classes)
     sure = assurance(part)
-    if sure is Confidence.POSSIBLE and names_norms:
+    # A class that is not among the files given may override `train()`.
+    not_given = part.origin is Origin.UNKNOWN and "." in part.type_name
+    if sure is Confidence.POSSIBLE and names_norms and not not_given:
         return Confidence.LIKELY
     return sure
 

@@ -13,7 +13,7 @@ from bncheck.source.module import dotted
 from bncheck.source.timeline import expressions
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Members, Value
+from bncheck.source.timeline.values import Function, Members, Value
 from bncheck.source.walk import walk
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
@@ -35,6 +35,22 @@ class Pair:
         part, name = changes[-1]
         others = [member.model for other, member in self.members.items() if other != name]
         return part, self.members[name].model, others[0]
+
+
+def averages_equally(function: Value | None) -> bool:
+    """Tell whether an `avg_fn` divides by the number of models averaged, as the default does."""
+    if not isinstance(function, Function):
+        return False
+    parameters = function.node.params.params
+    if len(parameters) != 3:
+        return False
+    count = parameters[2].name.value
+    return any(
+        isinstance(part, cst.BinaryOperation)
+        and isinstance(part.operator, cst.Divide)
+        and count in identifiers(part.right)
+        for part in walk(function.node.body)
+    )
 
 
 def paired(run: Run, node: cst.For) -> Pair | None:

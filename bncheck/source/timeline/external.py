@@ -25,6 +25,7 @@ from bncheck.events import (
 )
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, choices, expressions, known, networks
+from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
@@ -188,6 +189,8 @@ def _on_a_model(
             run.emit(Wrap(site, model, kind, keywords, run.discarded is not node))
         return first
     if averages:
+        if averages_equally(arguments.get(2, "avg_fn")):
+            keywords.pop("avg_fn", None)
         copies = [_copy(run, node, model, keywords, name) for model in first.models]
         return Models(tuple(copies))
     if name == "copy.deepcopy":
