@@ -1,7 +1,9 @@
 """Which definitions may come to a normalisation by batch statistics: a look at words, not at code.
 
 A network whose text names none, and neither does the text of anything that it names, directly or
-not, holds none, and no structure rule has anything to say of it.
+not, holds none, and no structure rule has anything to say of it. Prose names nothing, nor does a
+test of what something is: what replaces a norm by another finds one there. Nor does an entry of a
+table whose key names the norm: who takes it out says the key.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from bncheck.source.module import Imported, SourceModule, absolute
+from bncheck.source.module import Assigned, Imported, SourceModule, absolute
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 
 _NORM = re.compile(
@@ -18,6 +20,14 @@ _NORM = re.compile(
     re.IGNORECASE,
 )
 """Also of names that are put together: a piece of one stands somewhere."""
+_IS_NORM = re.compile(r"batch_?norm|instance_?norm", re.IGNORECASE)
+_TESTED = re.compile(r"\bisinstance\(\s*[\w.\[\]]+\s*,\s*(\([\w.,\s]*\)|[\w.]+)\s*,?\s*\)")
+_CONDITION = re.compile(r"\s*(?:el)?if\b.*\bisinstance\(")
+_ENTRY = re.compile(
+    r"([\"']?)\b\w*(?:batch_?norm|instance_?norm)\w*\1\s*(?:=(?!=)|:)\s*[\w.]+\s*(?=[,)}\n])",
+    re.IGNORECASE,
+)
+_SET_OF_NAMES = re.compile(r"\w+\s*=\s*\{[\w.,\s]+\}\s*")
 _LOCAL_IMPORT = re.compile(
     r"^[ \t]+(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([\w.]+))",
     re.MULTILINE,
@@ -28,6 +38,7 @@ _PROSE = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(r"[^\W\d]\w*")
+_DOTTED = re.compile(r"[^\W\d][\w.]*")
 
 Key = tuple[str, str]
 """The path of a file and a name that its module level binds."""
@@ -89,8 +100,12 @@ class Reach:
         key = (module.path, name)
         text = module.text_of(name)
         if _NORM.search(text):
-            self._norms.add(key)
-        code = _PROSE.sub(_without_prose, text)
+            text = _without_tests(_PROSE.sub(_without_remarks, text))
+            if all(isinstance(binding, Assigned) for binding in module.bindings.get(name, ())):
+                text = _without_entries(text)
+            if _NORM.search(text):
+                self._norms.add(key)
+        code = _without_tests(_PROSE.sub(_without_prose, text))
         words = set(_WORD.findall(code))
         for word in words if module.star_imports else words & module.bindings.keys():
             for meaning in self.project.resolve(word, module):
@@ -143,3 +158,37 @@ def _without_prose(found: re.Match[str]) -> str:
     return (
         f" {quoted.strip(found.string[found.end() - 1])} " if "f" in (prefix or "").lower() else " "
     )
+
+
+def _without_remarks(found: re.Match[str]) -> str:
+    """Return nothing of a comment or of a long string, which is a docstring or a message."""
+    prefix, quoted = found.groups()
+    long = quoted is None or quoted.startswith(('"""', "'''"))
+    return " " if long and "f" not in (prefix or "").lower() else found[0]
+
+
+def _without_tests(code: str) -> str:
+    """Return code without tests of what something is, and without what is done with a norm."""
+    if "isinstance(" not in code:
+        return code
+    kept: list[str] = []
+    under: int | None = None
+    for line in code.split("\n"):
+        indentation = len(line) - len(line.lstrip())
+        if under is not None and (indentation > under or not line.strip()):
+            continue
+        under = None
+        if _CONDITION.match(line) and line.rstrip().endswith(":"):
+            tested = [name for types in _TESTED.findall(line) for name in _DOTTED.findall(types)]
+            if tested and all(map(_IS_NORM.search, tested)):
+                under = indentation
+        kept.append(line)
+    return _TESTED.sub(" ", "\n".join(kept))
+
+
+def _without_entries(text: str) -> str:
+    """Return an assignment without what is looked up by a norm's name, and without a set.
+
+    What is in a set is asked for, not taken out.
+    """
+    return "" if _SET_OF_NAMES.fullmatch(text) else _ENTRY.sub(" ", text)

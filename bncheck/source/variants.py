@@ -126,18 +126,6 @@ def _has_branches_left(function: Function, names: Names) -> bool:
         return False
     return any(
         ((id(branch), True) in names.taken) is not ((id(branch), False) in names.taken)
-        for branch in _conditions(function.node.body)
+        for branch in walk(function.node.body)
+        if isinstance(branch, (cst.If, cst.IfExp))
     )
-
-
-def _conditions(node: cst.CSTNode | None) -> Iterator[cst.If]:
-    """Yield the `if` statements of a function's body that are in no loop."""
-    if isinstance(node, cst.If):
-        yield node
-        yield from _conditions(node.body)
-        yield from _conditions(node.orelse)
-    elif isinstance(node, cst.Else):
-        yield from _conditions(node.body)
-    elif isinstance(node, cst.IndentedBlock):
-        for statement in node.body:
-            yield from _conditions(statement)

@@ -39,6 +39,32 @@ def functional(x):
 
 def put_together(kind):
     return getattr(nn, f"{kind}Norm2d")
+
+BY_NAME = dict(batchnorm=nn.BatchNorm2d, layernorm=nn.LayerNorm)
+BY_KIND = {"batch_norm_2d": Short, "bn": nn.BatchNorm2d}
+FUSED = {Short, nn.BatchNorm2d, nn.LayerNorm}
+
+def widened(module):
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.BatchNorm2d(2 * child.num_features))
+    return module
+
+def initialised(module):
+    '''Fill each BatchNorm.'''
+    if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+        nn.init.ones_(module.weight)  # of a BatchNorm
+    return module
+
+def normalised(module):
+    if isinstance(module, nn.Conv2d):
+        return nn.Sequential(module, nn.BatchNorm2d(module.out_channels))
+    return module
+
+def either(module):
+    if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+        return nn.Sequential(module, nn.BatchNorm2d(8))
+    return module
 """
 
 USERS = {
@@ -50,6 +76,14 @@ USERS = {
     "from library import Short\nx = Short\nf = [x]": True,
     "from library import TABLE\ndef f(k):\n    return TABLE[k]()": True,
     "from library import REGISTRY\ndef f(k):\n    return REGISTRY[k]()": True,
+    "from library import BY_NAME\ndef f(k):\n    return BY_NAME[k](8)": False,
+    "from library import BY_NAME\ndef f(k='batchnorm'):\n    return BY_NAME[k](8)": True,
+    "from library import BY_KIND\ndef f(k):\n    return BY_KIND[k](8)": True,
+    "from library import FUSED\ndef f(k):\n    return k if k in FUSED else None": False,
+    "from library import widened as w\ndef f(m):\n    return w(m)": False,
+    "from library import initialised as i\ndef f(m):\n    return i(m)": False,
+    "from library import normalised as n\ndef f(m):\n    return n(m)": True,
+    "from library import either as e\ndef f(m):\n    return e(m)": True,
     "from library import NORMAL\ndef f():\n    return NORMAL(8)": False,
     "from library import *\ndef f():\n    return Child()": True,
     "from library import *\ndef f():\n    return Other()": False,

@@ -70,9 +70,8 @@ class Conv(nn.Conv2d):
         super().__init__(*shape)
         self.plain = plain
     def forward(self, x):
-        if self.plain:
-            return super().forward(x)
-        return F.conv2d(x, self.weight.sign(), self.bias) * 0.5
+        weight = self.weight if self.plain else self.weight.sign()
+        return F.conv2d(x, weight, self.bias) * 0.5
 
 class Net(nn.Module):
     def __init__(self, width, plain=False):

@@ -387,10 +387,12 @@ def _comparison(node: cst.Comparison) -> Evaluate:
 
 def _conditional(node: cst.IfExp) -> Evaluate:
     test, body, orelse = expression(node.test), expression(node.body), expression(node.orelse)
+    place = id(node)
 
     def evaluate(frame: Frame) -> object:
         known = truth(test(frame))
         if known is not None:
+            frame.machine.names.taken.add((place, known))
             return body(frame) if known else orelse(frame)
         values: list[object] = []
         frame.machine.uncertain += 1

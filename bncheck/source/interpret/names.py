@@ -65,7 +65,7 @@ class Names:
     run: dict[cst.CSTNode, Function] = field(default_factory=dict)
     """Functions of which the body was run, in the order of their first run."""
     taken: set[tuple[int, bool]] = field(default_factory=set)
-    """Which branches were taken of conditions that were known, by the identity of the `if`."""
+    """Which branches were taken of conditions that were known, by the `if`'s identity."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)
