@@ -50,7 +50,7 @@ from bncheck.source.reach import Reach
 from bncheck.source.understanding import Understanding
 from bncheck.source.variants import Variants
 
-_MOST_STEPS = 40_000
+_MOST_STEPS = 30_000
 """Work for one network; less where others of the same file were too much."""
 _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
