@@ -21,17 +21,19 @@ _PASSES_ON = PRODUCERS | {
 def norm_in_sequence_model(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm in a recurrent loop, a transformer block or a stylisation network."""
     seen: set[int] = set()
+    kinds = {node.kind for node in graph.nodes}
+    stylises = Kind.INSTANCE_NORM in kinds and kinds.isdisjoint({Kind.CONCAT, Kind.LINEAR})
     for norm in graph.of_kind(Kind.BATCH_NORM):
         site = norm.layer.site if norm.layer is not None else norm.site
         if site is None or id(norm.layer or norm) in seen:
             continue
-        advice = _objection(graph, norm)
+        advice = _objection(graph, norm, stylises)
         if advice is not None:
             seen.add(id(norm.layer or norm))
             yield Match(site, *advice)
 
 
-def _objection(graph: LayerGraph, norm: Node) -> tuple[str, str] | None:
+def _objection(graph: LayerGraph, norm: Node, stylises: bool) -> tuple[str, str] | None:
     around = [*_reached(norm, forward=True), *_reached(norm, forward=False)]
     kinds = {node.kind for node in around}
     if Kind.ATTENTION in kinds:
@@ -48,9 +50,7 @@ def _objection(graph: LayerGraph, norm: Node) -> tuple[str, str] | None:
             "one BatchNorm at every time step mixes statistics that differ from step to step",
             "use LayerNorm in recurrent cells",
         )
-    if Kind.INSTANCE_NORM in {node.kind for node in graph.nodes} and not any(
-        node.kind in {Kind.CONCAT, Kind.LINEAR} for node in graph.nodes
-    ):
+    if stylises:
         return (
             "BatchNorm beside InstanceNorm: the style of other images in the batch leaks in",
             "use InstanceNorm in the whole stylisation network",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import libcst as cst
 
@@ -69,6 +70,8 @@ class Project:
     """Files that are parsed at once, since a body in them turned out not to parse by itself."""
     variants: dict[tuple[frozenset[int], bool], int] = field(default_factory=dict)
     """Functions met that hand on to the same others: `bncheck.source.timeline.factories`."""
+    compiled: dict[int, Any] = field(default_factory=dict)
+    """Functions as `bncheck.source.interpret.calls` runs them, by their node's identity."""
     _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
     _called: frozenset[str] | None = None
     _norm_kinds: frozenset[str] | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import libcst as cst
 
@@ -53,9 +53,7 @@ def call(machine: Machine, function: object, arguments: Arguments, site: Site | 
             function,
             arguments,
             site,
-            lambda: _bounded(
-                machine, function.node, lambda: construct(machine, function, arguments, site)
-            ),
+            lambda: _construct(machine, function, arguments, site),
         )
     if isinstance(function, Native):
         return function.run(machine, arguments, site)
@@ -100,47 +98,56 @@ def _call_each(
     return machine.join_all(results)
 
 
-def _bounded(machine: Machine, key: object, run: Callable[[], object]) -> object:
-    """Run a function or constructor unless it recurses without an end in sight."""
-    running = machine.active.get(key, 0)
+def _is_too_deep(machine: Machine, key: object) -> bool:
+    """Tell whether a function or constructor recurses without an end in sight."""
     most = _UNCERTAIN_RECURSIONS if machine.uncertain else _RECURSIONS
-    if running >= most or machine.depth >= _DEEPEST:
-        machine.doubt("recursion")
+    if machine.active.get(key, 0) < most and machine.depth < _DEEPEST:
+        return False
+    machine.doubt("recursion")
+    return True
+
+
+def _construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | None) -> object:
+    """Make an object unless its class constructs itself without an end in sight."""
+    if _is_too_deep(machine, cls.node):
         return UNKNOWN
-    machine.active[key] = running + 1
+    active = machine.active
+    active[cls.node] = active.get(cls.node, 0) + 1
     machine.depth += 1
     try:
-        return run()
+        return construct(machine, cls, arguments, site)
     finally:
         machine.depth -= 1
-        machine.active[key] = running
+        active[cls.node] -= 1
 
 
 def invoke(machine: Machine, function: Function, arguments: Arguments, site: Site | None) -> object:
     """Call a function, method or lambda of the project."""
-
-    def run() -> object:
-        return _run(machine, function, arguments)
-
-    running = machine.active.get(function.node, 0)
-    most = _UNCERTAIN_RECURSIONS if machine.uncertain else _RECURSIONS
-    if running >= most or machine.depth >= _DEEPEST:
-        machine.doubt("recursion")
+    node = function.node
+    if _is_too_deep(machine, node):
         return machine.opaque("recursion", site, list(arguments.values()))
-    return _bounded(machine, function.node, run)
+    active = machine.active
+    active[node] = active.get(node, 0) + 1
+    machine.depth += 1
+    try:
+        return _run(machine, function, arguments)
+    finally:
+        machine.depth -= 1
+        active[node] -= 1
 
 
 def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     frame = Frame(machine, function.module, function.outer, function.owner, function.receiver)
-    frame.names = bind_parameters(machine, function, arguments)
+    compiled = _compiled(machine, function.node)
+    frame.names = bind_parameters(machine, function, compiled, arguments)
     if isinstance(function.node, cst.Lambda):
-        return _lambda_body(function.node)(frame)
+        return compiled.run(frame)
     machine.names.run.setdefault(function.node, function)
     frame.entry = len(machine.journal)
     machine.open_journal()
     try:
         try:
-            status = _function_body(function.node)(frame)
+            status = compiled.run(frame)
         except PathEndsError:
             if not frame.left:
                 raise
@@ -157,37 +164,53 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     return returned
 
 
-@cache
-def _function_body(node: cst.FunctionDef) -> Callable[[Frame], str | None]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compiled:
+    """A function of the project, turned into what runs its body, and its parameters' names."""
+
+    node: cst.FunctionDef | cst.Lambda
+    """Kept, so that its identity stays its own."""
+    run: Callable[[Frame], Any]
+    positional: list[str]
+    keyword: set[str]
+    rest: str
+    """Of `*args`; empty where there is none."""
+    more: str
+    """Of `**kwargs`."""
+
+
+def _compiled(machine: Machine, node: cst.FunctionDef | cst.Lambda) -> _Compiled:
+    """Return a function as it was compiled first; a run keeps it as long as its syntax tree."""
+    known = machine.names.project.compiled
+    found: _Compiled | None = known.get(id(node))
+    if found is None:
+        found = known[id(node)] = _compile(node)
+    return found
+
+
+def _compile(node: cst.FunctionDef | cst.Lambda) -> _Compiled:
+    from bncheck.source.interpret.expressions import expression
     from bncheck.source.interpret.statements import block
 
-    return block(node.body)
-
-
-@cache
-def _lambda_body(node: cst.Lambda) -> Callable[[Frame], object]:
-    from bncheck.source.interpret.expressions import expression
-
-    return expression(node.body)
-
-
-@cache
-def _names(node: cst.FunctionDef | cst.Lambda) -> tuple[list[str], set[str], str, str]:
-    """Return positional names, keyword-only names, and the names of `*args` and `**kwargs`."""
     parameters = node.params
     positional = [p.name.value for p in (*parameters.posonly_params, *parameters.params)]
     keyword = {p.name.value for p in parameters.kwonly_params}
     star = parameters.star_arg
     rest = star.name.value if isinstance(star, cst.Param) else ""
     more = parameters.star_kwarg.name.value if parameters.star_kwarg is not None else ""
-    return positional, keyword, rest, more
+    run: Callable[[Frame], Any] = (
+        expression(node.body) if isinstance(node, cst.Lambda) else block(node.body)
+    )
+    return _Compiled(node, run, positional, keyword, rest, more)
 
 
 def bind_parameters(
-    machine: Machine, function: Function, arguments: Arguments
+    machine: Machine, function: Function, compiled: _Compiled, arguments: Arguments
 ) -> dict[str, object]:
     """Return the local names that a call begins with."""
-    positional, keyword, rest, more = _names(function.node)
+    positional, keyword, rest, more = (
+        compiled.positional, compiled.keyword, compiled.rest, compiled.more
+    )  # fmt: skip
     given = arguments.positional
     if function.receiver is not MISSING and function.kind != "static":
         given = [function.receiver, *given]

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import libcst as cst
 
+from bncheck.graph import Site
 from bncheck.source.interpret.attributes import attribute, item
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Frame
@@ -48,12 +49,13 @@ def _name(node: cst.Name) -> Evaluate:
         return lambda frame: constant
 
     def evaluate(frame: Frame) -> object:
-        scope: Frame | None = frame
-        while scope is not None:
+        value = frame.names.get(name, MISSING)
+        scope = frame.outer
+        while value is MISSING and scope is not None:
             value = scope.names.get(name, MISSING)
-            if value is not MISSING:
-                return value
             scope = scope.outer
+        if value is not MISSING:
+            return value
         return frame.machine.names.look_up(name, frame.machine, frame.module)
 
     return evaluate
@@ -173,9 +175,13 @@ def is_key(value: object) -> bool:
 
 def _attribute(node: cst.Attribute) -> Evaluate:
     value_of, name = expression(node.value), node.attr.value
+    site: Site | None = None
 
     def evaluate(frame: Frame) -> object:
-        return attribute(frame.machine, value_of(frame), name, frame.site(node))
+        nonlocal site
+        if site is None:
+            site = frame.site(node)
+        return attribute(frame.machine, value_of(frame), name, site)
 
     return evaluate
 
@@ -222,14 +228,18 @@ def _call(node: cst.Call) -> Evaluate:
     if not any(star for _, star, _ in arguments):
         positional = [value_of for value_of, _, keyword in arguments if not keyword]
         keywords = [(keyword, value_of) for value_of, _, keyword in arguments if keyword]
+        site: Site | None = None
 
         def evaluate_plain(frame: Frame) -> object:
+            nonlocal site
+            if site is None:
+                site = frame.site(node)
             function = function_of(frame)
             given = Arguments(
                 [value_of(frame) for value_of in positional],
                 {keyword: value_of(frame) for keyword, value_of in keywords},
             )
-            return call(frame.machine, function, given, frame.site(node))
+            return call(frame.machine, function, given, site)
 
         return evaluate_plain
 

@@ -46,18 +46,18 @@ def block(node: cst.BaseSuite) -> Run:
 
 
 def sequence(statements: Iterable[cst.CSTNode]) -> Run:
-    """Turn statements in a row into one function."""
+    """Turn statements in a row into one function, which counts one step for each."""
     runs: list[Run] = []
     for statement in statements:
         if isinstance(statement, cst.SimpleStatementLine):
             runs += [run for small in statement.body if (run := _statement(small)) is not None]
         elif (run := _statement(statement)) is not None:
             runs.append(run)
-    if len(runs) == 1:
-        return runs[0]
 
     def execute(frame: Frame) -> str | None:
+        step = frame.machine.step
         for run in runs:
+            step()
             status = run(frame)
             if status is not None:
                 return status
@@ -68,17 +68,7 @@ def sequence(statements: Iterable[cst.CSTNode]) -> Run:
 
 def _statement(node: cst.CSTNode) -> Run | None:
     builder = _BUILDERS.get(type(node))
-    if builder is None:
-        return None
-    run = builder(node)
-    if run is None:
-        return None
-
-    def execute(frame: Frame) -> str | None:
-        frame.machine.step()
-        return run(frame)
-
-    return execute
+    return None if builder is None else builder(node)
 
 
 def _expression(node: cst.Expr) -> Run | None:
