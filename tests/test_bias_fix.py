@@ -67,6 +67,13 @@ BUILT = "build_conv_layer(None, 3, n, 3, bias=False)"
             "conv(3, n)",
         ),
         (
+            "def conv(a, b, bias=True):\n"
+            "    return nn.Sequential(nn.Linear(a, a, bias=bias), nn.Conv2d(a, b, 3, bias=bias))",
+            "conv(3, n)",
+            None,
+            None,
+        ),
+        (
             "def conv(a, b, **more):\n    return nn.Conv2d(a, b, 3, **more)",
             "conv(3, n)",
             None,

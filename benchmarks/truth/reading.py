@@ -11,8 +11,8 @@ from pathlib import Path
 from bncheck.config import Settings
 from bncheck.findings import Confidence
 from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, Layer, LayerGraph, Node, Site
+from bncheck.source.exact import exact
 from bncheck.source.lift import networks
-from bncheck.source.module import SourceModule
 from bncheck.source.positions import locate
 from bncheck.source.project import Project
 from bncheck.worker import lint_files
@@ -127,10 +127,10 @@ def _positions(sites: set[Site], project: Project, root: Path) -> dict[Site, Pos
         by_path.setdefault(site.path, []).append(site)
     found: dict[Site, Position] = {}
     for path, own in by_path.items():
-        module: SourceModule = project.module(path)
-        ranges = locate(module.tree, [site.mark for site in own])
+        written = exact(project.module(path), [site.mark for site in own])
+        ranges = locate(written.tree, written.nodes.values())
         for site in own:
-            where = ranges.get(id(site.mark))
+            where = ranges.get(id(written.nodes.get(id(site.mark))))
             if where is not None:
                 found[site] = (_relative(path, root), where.line, where.column)
     return found

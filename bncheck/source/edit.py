@@ -146,12 +146,39 @@ def _value_target(
         default = parameters[value.value].default
         if _name_in(text):
             return None  # a default is evaluated before there is any object
+        if not _used_once(value.value, parameters[value.value], call, module.tree):
+            return None  # other layers would get that default too
         if isinstance(default, cst.Name | cst.BaseNumber) and _text(default) != text:
             return Target(default, Place.OVER, text)
         return None
     if names & set(parameters):
         return None  # a condition that the author wrote: theirs to change
     return Target(value, Place.OVER, text)
+
+
+def _used_once(name: str, parameter: cst.Param, call: cst.Call, tree: cst.Module) -> bool:
+    """Tell whether the function that has a parameter reads it in one place only."""
+    owner = next(
+        (
+            node
+            for node in ancestors(call, tree)
+            if isinstance(node, cst.FunctionDef | cst.Lambda)
+            and any(inner is parameter for inner in walk(node.params))
+        ),
+        None,
+    )
+    if owner is None:
+        return False
+    count = 0
+    for node in walk(owner.body):
+        match node:
+            case cst.Name(value=found) if found == name:
+                count += 1
+            case cst.Arg(keyword=cst.Name(value=found)) if found == name:
+                count -= 1
+            case cst.Attribute(attr=cst.Name(value=found)) if found == name:
+                count -= 1
+    return count == 1
 
 
 def _name_in(text: str) -> str:
