@@ -239,13 +239,16 @@ class _Reader:
         if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
             self._count(self.understanding.given_up, "no work left for variants")
             return
-        machine = Machine(self.names, limit=_MOST_STEPS // (1 + self._given_up.get(module.path, 0)))
+        most = _MOST_STEPS // (1 + self._given_up.get(module.path, 0))
+        # Where so little is known that to construct it takes this long, no more will be found.
+        machine = Machine(self.names, limit=most // 2)
         symbolic = made is not None
         constructed, run = len(self.names.constructed), len(self.names.run)
         was_read = False
         try:
             if made is None:
                 made, symbolic = self._make(machine, module, name, arguments)
+            machine.limit = most
             for option in options(made):
                 if (
                     isinstance(option, Instance)

@@ -33,10 +33,12 @@ _LOCAL_IMPORT = re.compile(
     re.MULTILINE,
 )
 _PROSE = re.compile(
-    r"(\b[a-zA-Z]{1,2})?(\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}"
-    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|#[^\n]*",
+    r"\"{3}[^\"\\]*(?:(?:\\.|\"(?!\"\"))[^\"\\]*)*\"{3}"
+    r"|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"
+    r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
     re.DOTALL,
 )
+"""Strings and comments; it begins with what is rare in code, for which regular expressions scan."""
 _WORD = re.compile(r"[^\W\d]\w*")
 _DOTTED = re.compile(r"[^\W\d][\w.]*")
 
@@ -154,17 +156,20 @@ class Reach:
 
 def _without_prose(found: re.Match[str]) -> str:
     """Return what counts of a string or comment: what is formatted into it."""
-    prefix, quoted = found.groups()
-    return (
-        f" {quoted.strip(found.string[found.end() - 1])} " if "f" in (prefix or "").lower() else " "
-    )
+    return f" {found[0].strip(found[0][0])} " if _is_formatted(found) else " "
 
 
 def _without_remarks(found: re.Match[str]) -> str:
     """Return nothing of a comment or of a long string, which is a docstring or a message."""
-    prefix, quoted = found.groups()
-    long = quoted is None or quoted.startswith(('"""', "'''"))
-    return " " if long and "f" not in (prefix or "").lower() else found[0]
+    long = found[0].startswith(("#", '"""', "'''"))
+    return " " if long and not _is_formatted(found) else found[0]
+
+
+def _is_formatted(found: re.Match[str]) -> bool:
+    """Tell whether a match is a string with an `f` before it."""
+    start = found.start()
+    before = found.string[max(0, start - 2) : start].lower()
+    return found[0][0] != "#" and (before.endswith("f") or before == "fr")
 
 
 def _without_tests(code: str) -> str:
