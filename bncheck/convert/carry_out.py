@@ -118,7 +118,8 @@ def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
     while True:
         try:
             folded = rewrite_module(plan)
-            if answers_with(plan.traced.output, plan.traced.model, folded, arguments):
+            exact = exact_parameters([plan], folded)
+            if answers_with(plan.traced.output, plan.traced.model, folded, arguments, exact):
                 return plan, folded
             problem = SurgeryFails("the model's own code does not compute what was traced")
         except SurgeryFails as failure:

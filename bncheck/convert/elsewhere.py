@@ -22,10 +22,20 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a model."""
 
 
-def answers_with(wanted: Any, model: nn.Module, folded: nn.Module, arguments: Arguments) -> bool:
-    """Tell whether a folded model runs, and answers with the tensors of `model`, roughly."""
+def answers_with(
+    wanted: Any,
+    model: nn.Module,
+    folded: nn.Module,
+    arguments: Arguments,
+    exact: Exact = NOTHING_EXACT,
+) -> bool:
+    """Tell whether a folded model runs, and answers with the tensors of `model`, roughly.
+
+    `exact` is what `verify` takes: where a model amplifies rounding errors until its answers in
+    float32 say nothing, it shows what they would be without.
+    """
     found = _answer(folded, arguments)
-    return found is not None and _alike(wanted, found[0], model, folded, arguments)
+    return found is not None and _alike(wanted, found[0], model, folded, arguments, exact)
 
 
 def answers_alike_elsewhere(
@@ -38,8 +48,7 @@ def answers_alike_elsewhere(
     """Tell whether both models compute the same at other sizes, as far as the first runs there.
 
     `fixed` lets the folded model refuse other sizes, as a graph of fixed shapes does. `exact` is
-    what `verify` takes: where a model amplifies rounding errors until its answers in float32 say
-    nothing, it shows what they would be without.
+    what `verify` takes.
     """
     return _answers_alike(model, folded, other_sizes(arguments), fixed, exact)
 
