@@ -142,3 +142,19 @@ def merge(known: torch.Tensor | None, new: torch.Tensor) -> tuple[torch.Tensor, 
     if not bool((open_a & ~open_b).any()):
         return known, False
     return torch.where(open_a, b, a).expand(known.shape), True
+
+
+def scatter(positions: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the labels of what was read, given where each element was read from.
+
+    `size` is how many elements there are. Raises Blocked where two readers of one want different
+    maps.
+    """
+    places, wanted = positions.reshape(-1), labels.reshape(-1)
+    asked = wanted != UNDETERMINED
+    places, wanted = places[asked], wanted[asked]
+    found = torch.full((size,), UNDETERMINED)
+    found[places] = wanted
+    if not torch.equal(found[places], wanted):
+        raise Blocked("asks for different scales of values that are copies of each other")
+    return found

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from bncheck.convert.labels import (
     IDENTITY,
@@ -19,9 +18,11 @@ from bncheck.convert.labels import (
     Blocked,
     LabelTable,
     distinct,
+    scatter,
     squeezed,
     uniform,
 )
+from bncheck.convert.padding import constant_padding, pull_padding, push_padding
 from bncheck.graph import Kind, Node
 from bncheck.model.normalise import Constant, TracedCall
 from bncheck.model.operations import kwarg_or_position
@@ -66,8 +67,8 @@ def pull(
             keys = ("fill", share), ("empty", share)
             reduced = table.variant(reduced, keys[0], lambda s, t: (s, t / share), keys[1])
             return [reduced.expand(_shape(node.inputs[0]))]
-        case Kind.PADDING if _constant_padding(call) is not None:
-            return [_pull_padding(node, call, labels, table)]
+        case Kind.PADDING if constant_padding(call) is not None:
+            return [pull_padding(node, call, labels, table)]
         case Kind.UPSAMPLING if not _is_nearest(call):
             reduced = uniform(labels, _spatial(node, call))
             return [reduced.expand(_shape(node.inputs[0]))]
@@ -107,8 +108,8 @@ def push(
             if call.call.name in {"mean", "amax"} and len(_shape(node)) < reduced.dim():
                 reduced = reduced.squeeze(axes)
             return reduced.expand(_shape(node))
-        case Kind.PADDING if _constant_padding(call) is not None:
-            return _push_padding(node, call, given[0], table)
+        case Kind.PADDING if constant_padding(call) is not None:
+            return push_padding(node, call, given[0], table)
         case Kind.UPSAMPLING if not _is_nearest(call):
             return uniform(given[0], _spatial(node, call)).expand(_shape(node))
         case _ if call.call.name in HOMOGENEOUS:
@@ -151,7 +152,7 @@ def _pull_movement(node: Node, call: TracedCall, labels: torch.Tensor) -> list[t
     for source, size in zip(node.inputs, sizes, strict=True):
         positions.append(torch.arange(start, start + size).view(_shape(source)))
         start += size
-    whole = _scatter(_move(call, positions), labels, start)
+    whole = scatter(_move(call, positions), labels, start)
     return [
         part.view(_shape(source))
         for part, source in zip(torch.split(whole, sizes), node.inputs, strict=True)
@@ -182,18 +183,6 @@ def _push_concatenation(
     return torch.cat(list(given), axis).expand(shape)
 
 
-def _scatter(positions: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the labels of what was read, given where each element was read from."""
-    places, wanted = positions.reshape(-1), labels.reshape(-1)
-    asked = wanted != UNDETERMINED
-    places, wanted = places[asked], wanted[asked]
-    found = torch.full((size,), UNDETERMINED)
-    found[places] = wanted
-    if not torch.equal(found[places], wanted):
-        raise Blocked("asks for different scales of values that are copies of each other")
-    return found
-
-
 def _pull_addition(
     node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, shift_to: int
 ) -> list[torch.Tensor]:
@@ -213,7 +202,7 @@ def _pull_addition(
         if source.shape != node.shape:
             size = torch.Size(_shape(source)).numel()
             places = torch.arange(size).view(_shape(source)).expand(_shape(node))
-            part = _scatter(places, part, size).view(_shape(source))
+            part = scatter(places, part, size).view(_shape(source))
         found.append(part)
     return found
 
@@ -359,61 +348,3 @@ def _is_nearest(call: TracedCall) -> bool:
         module: Any = call.source.graph.owning_module
         return module is not None and module.get_submodule(str(call.source.target)).mode in _NEAREST
     return call.call.name == "interpolate" and mode in _NEAREST
-
-
-def _constant_padding(call: TracedCall) -> tuple[list[int], float] | None:
-    """Return the padding and its value where it pads with a constant, None otherwise."""
-    if call.call.name in {"reflection_pad", "replication_pad", "circular_pad"}:
-        return None
-    if call.arguments.get("mode", "constant") != "constant":
-        return None
-    padding: Any = call.arguments.get("pad")
-    value: Any = call.arguments.get("value", 0.0)
-    if not isinstance(padding, tuple | list) or not all(isinstance(p, int) for p in padding):
-        raise Blocked("passes padding that was not understood")
-    return list(padding), float(value or 0.0)
-
-
-def _pull_padding(
-    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
-) -> torch.Tensor:
-    constant = _constant_padding(call)
-    assert constant is not None
-    padding, value = constant
-    shape = _shape(node.inputs[0])
-    size = torch.Size(shape).numel()
-    places = functional.pad(torch.arange(size).view(shape), padding, value=-1)
-    border = distinct(labels[places == -1])
-    if bool((table.scales(border) * value + table.shifts(border) != value).any()):
-        raise Blocked("meets constant padding, whose border has no shift")
-    inside = places != -1
-    return _scatter(places[inside], labels[inside], size).view(shape)
-
-
-def _push_padding(
-    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
-) -> torch.Tensor:
-    constant = _constant_padding(call)
-    assert constant is not None
-    padding, value = constant
-    present = distinct(labels)
-    kept = bool((table.scales(present) * value + table.shifts(present) == value).all())
-    if not kept and _pads_channels_alone(padding, len(_shape(node))):
-        sizes = [labels.shape[1] if axis == 1 else -1 for axis in range(labels.dim())]
-        padded = functional.pad(squeezed(labels).expand(sizes), padding, value=IDENTITY)
-        return padded.expand(_shape(node))
-    if not kept and any(amount > 0 for amount in padding):
-        raise Blocked("meets constant padding, whose border has no shift")
-    spatial = tuple(range(len(_shape(node)) - len(padding) // 2, len(_shape(node))))
-    try:
-        return uniform(labels, spatial).expand(_shape(node))
-    except (Blocked, RuntimeError):
-        return functional.pad(labels, padding, value=UNDETERMINED)
-
-
-def _pads_channels_alone(padding: list[int], rank: int) -> bool:
-    """Tell whether channels are added and nothing else is, so that each has still one map."""
-    return all(
-        amount == 0 or (rank - 1 - place // 2 == 1 and amount > 0)
-        for place, amount in enumerate(padding)
-    )
