@@ -35,8 +35,8 @@ def push_around(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the removal of a BatchNorm into layers before and after it; Blocked if impossible."""
     assert batch_norm.map is not None
     scale, shift = batch_norm.map
-    if bool((scale == 0).any()):
-        raise Blocked("has a scale that is zero")
+    if bool((scale.abs() * _largest_factor(plan) < 1).any()):
+        raise Blocked("has a scale that is zero, or so small that nothing can be divided by it")
     one, nothing = torch.ones_like(scale), torch.zeros_like(shift)
     # What is wanted of its input and of its output, as (scale, shift).
     choices = [((one, nothing), (1 / scale, -shift / scale))]
@@ -52,6 +52,12 @@ def push_around(plan: Plan, batch_norm: BatchNorm) -> None:
             else:
                 return
     raise reasons[0]
+
+
+def _largest_factor(plan: Plan) -> float:
+    """Return by how much values may be multiplied without a risk that they overflow."""
+    tensors = plan.traced.tensors.values()
+    return 16.0 if any(tensor.dtype is torch.float16 for tensor in tensors) else 1e6
 
 
 def _is_near(plan: Plan, batch_norm: BatchNorm, shift: torch.Tensor) -> bool:
