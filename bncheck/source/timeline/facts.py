@@ -90,7 +90,25 @@ def _speaks_of_batch_norm(owner: cst.ClassDef, names: frozenset[str]) -> bool:
 def _uses(method: cst.FunctionDef, mode: str, star: bool) -> Fact:
     if not mode:
         return UNKNOWN if star else False
-    return mode in identifiers(method.body)
+    return mode in identifiers(method.body) and not _only_when_training(method, mode)
+
+
+def _only_when_training(method: cst.FunctionDef, mode: str) -> bool:
+    """Tell whether the mode decides only of what is done besides in train mode: `if mode: ...`."""
+    asked = 0
+    for node in walk(method.body):
+        if not isinstance(node, cst.If) or mode not in identifiers(node.test):
+            continue
+        if node.orelse is not None or "train" in identifiers(node.body):
+            return False
+        if any(isinstance(part, cst.Not) for part in walk(node.test)):
+            return False
+        asked += _times(node.test, mode)
+    return asked == _times(method.body, mode)
+
+
+def _times(node: cst.CSTNode, name: str) -> int:
+    return sum(isinstance(part, cst.Name) and part.value == name for part in walk(node))
 
 
 def _returns_self(method: cst.FunctionDef) -> Fact:
