@@ -194,8 +194,16 @@ def test_debug_shows_the_traceback() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"def f(:\n", b"print 'x'\n", b"x = '\n", b"\0", b"# Norm\n\xff = 1\n", b"(" * 5000],
-    ids=["bracket", "python2", "string", "null", "encoding", "deep"],
+    [
+        b"def f(:\n",
+        b"print 'x'\n",
+        b"x = '\n",
+        b"\0",
+        b"# Norm\n\xff = 1\n",
+        b"# coding: rot13\nNorm\n",
+        b"(" * 5000,
+    ],
+    ids=["bracket", "python2", "string", "null", "encoding", "no text", "deep"],
 )
 def test_a_file_that_does_not_parse_is_a_finding_and_the_rest_goes_on(content: bytes) -> None:
     Path("broken.py").write_bytes(content)

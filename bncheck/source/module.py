@@ -101,7 +101,7 @@ def parse(path: str, name: str, source: bytes | str, *, whole: bool = False) -> 
             with unvalidated():
                 tree = cst.parse_module(source)
             text = source if isinstance(source, str) else source.decode(tree.encoding)
-    except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError) as problem:
+    except (cst.ParserSyntaxError, SyntaxError, ValueError, LookupError, RecursionError) as problem:
         raise UnparsableError(str(problem)) from None
     module = SourceModule(path, name, Path(path).stem == "__init__", text or "", tree, is_exact)
     if known is not None and has_plain_lines(module.text):
