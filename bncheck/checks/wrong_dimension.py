@@ -23,8 +23,8 @@ def wrong_dimension(graph: LayerGraph) -> Iterator[Match]:
         if layer is None or layer.site is None or len(norm.inputs) != 1:
             continue
         own = norm.get("dimensions")
-        if type(own) is not int:
-            continue
+        if type(own) is not int or norm.get("functional") is True:
+            continue  # `F.batch_norm` with a layer's statistics takes any number of dimensions
         rank = shapes.rank(norm.inputs[0])
         if rank is not None and rank not in _ACCEPTED.get(own, (rank,)):
             yield Match(

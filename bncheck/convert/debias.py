@@ -69,8 +69,30 @@ def debias(
         steps += [Step(norm, layer, MOVED if norm in moved else DROPPED) for norm in norms]
     refusals += _read_elsewhere(traced.graph)
     verification = compare(model, changed, inputs, keywords) if verify and steps else None
-    notes = () if steps else ("no bias that a BatchNorm subtracts again was removed",)
-    return Conversion(changed, tuple(steps), tuple(refusals), verification, notes)
+    notes = [] if steps else ["no bias that a BatchNorm subtracts again was removed"]
+    unseen = _not_traced(traced)
+    if unseen:
+        notes.append(
+            f"not seen at work, and left as they are: {len(unseen)} BatchNorms that the forward "
+            f"pass does not apply or that a scripted part holds, such as {unseen[0]}; name their "
+            "biases with --pairs"
+        )
+    return Conversion(changed, tuple(steps), tuple(refusals), verification, tuple(notes))
+
+
+def _not_traced(traced: TracedModel) -> list[str]:
+    """Return the names of the modules with running statistics that no node applies."""
+    applied = {node.layer.name for node in traced.graph.nodes if node.layer is not None}
+    applied |= {
+        name.rpartition(".")[0]
+        for node, call in traced.calls.items()
+        for name in call.reads | set(node.parameters.values())
+    }
+    return [
+        name
+        for name, module in traced.model.named_modules(remove_duplicate=False)
+        if isinstance(getattr(module, "running_mean", None), torch.Tensor) and name not in applied
+    ]
 
 
 def redundant_biases(graph: LayerGraph) -> Iterator[str]:

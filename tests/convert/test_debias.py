@@ -267,3 +267,34 @@ def test_a_bias_goes_into_every_norm_that_reads_it():
     assert result.model.conv.bias is None
     assert result.verification.passed
     assert not result.refusals
+
+
+class Idle(nn.Module):
+    """A head that this forward does not apply, and a part that is scripted."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_batch_norms_that_were_not_seen_at_work_are_told_of():
+    model = shaken(Idle())
+    result = bncheck.debias(model, X)
+    (note,) = result.notes
+    assert "1 BatchNorms" in note
+    assert "such as head.1; name their biases with --pairs" in note
+    assert [step.into for step in result.steps] == ["body.0"]
+    assert bncheck.debias(shaken(Biased()), X).notes == ()
+
+
+def test_the_batch_norms_of_a_scripted_part_are_told_of():
+    model = shaken(Idle())
+    model.body = nn.Sequential(torch.jit.script(model.head), nn.ReLU())
+    model.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)).eval()
+    result = bncheck.debias(model, torch.randn(1, 4, 5, 5))
+    assert result.steps == ()
+    assert any("2 BatchNorms" in note and "body.0.1" in note for note in result.notes)
