@@ -16,32 +16,46 @@ _PASSES_ON = frozenset({Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY})
 
 @check("BN103", LayerGraph)
 def wrong_dimension(graph: LayerGraph) -> Iterator[Match]:
-    """Yield each BatchNorm of a fixed dimension whose input surely comes with another one."""
+    """Yield each BatchNorm of a fixed dimension whose input surely comes with another one.
+
+    One that is right elsewhere in the same network may be kept from the place where it is wrong
+    by a condition that the reader does not connect with the one around its construction.
+    """
     shapes = Shapes()
     for norm in graph.of_kind(Kind.BATCH_NORM):
         layer = norm.layer
-        if layer is None or layer.site is None or len(norm.inputs) != 1:
+        if layer is None or layer.site is None:
             continue
-        own = norm.get("dimensions")
-        if type(own) is not int or norm.get("functional") is True:
-            continue  # `F.batch_norm` with a layer's statistics takes any number of dimensions
-        rank = shapes.rank(norm.inputs[0])
-        if rank is not None and rank not in _ACCEPTED.get(own, (rank,)):
-            yield Match(
-                layer.site,
-                f"BatchNorm{own}d is given a tensor of {rank} dimensions",
-                f"use BatchNorm{max(1, rank - 2)}d, or reshape between the two"
-                if 2 <= rank <= 5
-                else "reshape between the two",
-            )
-        elif rank is None and own > 1 and _counts_last(norm):
-            yield Match(
-                layer.site,
-                f"BatchNorm{own}d takes the second of its input's dimensions for the channels, "
-                "and the linear layer before it has computed the last",
-                "use BatchNorm1d on two dimensions, or move the channels to the second",
-                Confidence.LIKELY,
-            )
+        objection = _objection(shapes, norm)
+        if objection is not None:
+            uses = graph.uses(layer)
+            if len(uses) > 1 and not all(_objection(shapes, use) for use in uses):
+                objection = (*objection[:2], Confidence.POSSIBLE)
+            yield Match(layer.site, *objection)
+
+
+def _objection(shapes: Shapes, norm: Node) -> tuple[str, str, Confidence] | None:
+    """Return what is wrong with the input of one application, what to do, and how sure it is."""
+    own = norm.get("dimensions")
+    if type(own) is not int or len(norm.inputs) != 1 or norm.get("functional") is True:
+        return None  # `F.batch_norm` with a layer's statistics takes any number of dimensions
+    rank = shapes.rank(norm.inputs[0])
+    if rank is not None and rank not in _ACCEPTED.get(own, (rank,)):
+        return (
+            f"BatchNorm{own}d is given a tensor of {rank} dimensions",
+            f"use BatchNorm{max(1, rank - 2)}d, or reshape between the two"
+            if 2 <= rank <= 5
+            else "reshape between the two",
+            Confidence.PROVEN,
+        )
+    if rank is None and own > 1 and _counts_last(norm):
+        return (
+            f"BatchNorm{own}d takes the second of its input's dimensions for the channels, and "
+            "the linear layer before it has computed the last",
+            "use BatchNorm1d on two dimensions, or move the channels to the second",
+            Confidence.LIKELY,
+        )
+    return None
 
 
 def _counts_last(norm: Node) -> bool:
