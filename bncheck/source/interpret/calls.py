@@ -36,6 +36,8 @@ from bncheck.source.interpret.values import (
 _DEEPEST: Final = 70
 _RECURSIONS: Final = 25
 _UNCERTAIN_RECURSIONS: Final = 2
+_MOST_CUT: Final = 10
+"""A network in which so many recursions had to be cut short is followed into no more of them."""
 
 
 def call(machine: Machine, function: object, arguments: Arguments, site: Site | None) -> object:
@@ -100,8 +102,11 @@ def _call_each(
 
 def _is_too_deep(machine: Machine, key: object) -> bool:
     """Tell whether a function or constructor recurses without an end in sight."""
+    running = machine.active.get(key, 0)
     most = _UNCERTAIN_RECURSIONS if machine.uncertain else _RECURSIONS
-    if machine.active.get(key, 0) < most and machine.depth < _DEEPEST:
+    if running and machine.doubts.get("recursion", 0) >= _MOST_CUT:
+        most = 1
+    if running < most and machine.depth < _DEEPEST:
         return False
     machine.doubt("recursion")
     return True
