@@ -24,7 +24,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, choices, expressions, known, networks
+from bncheck.source.timeline import calls, choices, classes, expressions, known, networks
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
@@ -157,7 +157,7 @@ def _on_a_model(
                 run.emit(UpdateStatistics(site, model))
         return Opaque()
     if name in known.CHECKPOINTS:
-        direct = isinstance(first, Models) or _names_a_norm(first)
+        direct = isinstance(first, Models) or _names_a_norm(run, first)
         for model in run.reachable(first) if first is not None else ():
             run.emit(CheckpointCall(site, model, name, direct, _compensated(run, model)))
         return Tensor()
@@ -201,11 +201,25 @@ def _on_a_model(
 _NORM_NAME = re.compile(r"(?:batch_?norm|norm|bn)\d*$", re.IGNORECASE)
 
 
-def _names_a_norm(value: Value | None) -> bool:
-    """Tell whether a function names what is likely to be a normalisation layer."""
-    return isinstance(value, Function) and any(
-        _NORM_NAME.match(name) for name in identifiers(value.node)
-    )
+def _names_a_norm(run: Run, value: Value | None) -> bool:
+    """Tell whether a function names what is likely to be a normalisation layer.
+
+    Of a network whose class is known, so may a method that the function names, and the layer has
+    to hold BatchNorm.
+    """
+    if not isinstance(value, Function):
+        return False
+    named = identifiers(value.node)
+    networks = [model for model in run.reachable(value) if model in run.classes]
+    if not networks:
+        return any(_NORM_NAME.match(name) for name in named)
+    for cls in [run.classes[model] for model in networks]:
+        own = classes.members(cls.node)
+        methods = [own[name] for name in named if isinstance(own.get(name), cst.FunctionDef)]
+        names = named.union(*(identifiers(method) for method in methods))
+        if any(run.part_holds(cls, name) is True for name in names if _NORM_NAME.match(name)):
+            return True
+    return False
 
 
 _HALF_MOMENTUM = re.compile(r"momentum[^\n]*(?:sqrt|\*\*\s*\(?\s*(?:0?\.5|1\s*/\s*2))")
