@@ -12,7 +12,9 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.lift import graph_of
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
+from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class, Models
 from bncheck.timeline import occurrences
 
@@ -35,8 +37,16 @@ def note_one_value_norms(run: Run) -> None:
 
 
 def _parts(run: Run, model: Model) -> list[Model]:
-    """Return the networks that attributes of a network hold, such as a head that it was given."""
-    held = run.heap.of(model).values() if model in run.classes else ()
+    """Return the networks in attributes that a network's `forward` names, such as its head."""
+    if model not in run.classes:
+        return []
+    names: frozenset[str] = frozenset()
+    for ancestor in ancestry(run.project, run.classes[model]).project:
+        forward = members(ancestor.node).get("forward")
+        if isinstance(forward, cst.FunctionDef):
+            names = identifiers(forward)
+            break
+    held = [value for name, value in run.heap.of(model).items() if name in names]
     return [part for value in held if isinstance(value, Models) for part in value.models]
 
 
