@@ -162,7 +162,6 @@ def _findings(
     """Turn the matches that stand in a module into findings, unless a comment silences them."""
     from bncheck.source.edit import resolve, targets
     from bncheck.source.exact import exact
-    from bncheck.source.positions import locate, split_lines
 
     matches = [
         (code, match)
@@ -185,8 +184,8 @@ def _findings(
     ]
     marks: list[object] = [node for _, _, node, _ in shown]
     marks += [target.node for *_, planned in shown for target in planned or ()]
-    ranges = locate(written.tree, marks)
-    lines = split_lines(module.text)
+    ranges = written.ranges(marks)
+    lines = written.lines
     findings = []
     for code, match, node, planned in shown:
         where = ranges.get(id(node))

@@ -16,7 +16,7 @@ import libcst as cst
 from bncheck.findings import Change, Edit, Fix, InsertLine, Replace, ResolvedFix, SetKeyword
 from bncheck.source.exact import Exact
 from bncheck.source.positions import Range, split_lines
-from bncheck.source.walk import ancestors, walk
+from bncheck.source.walk import walk
 
 _INDENTATION = re.compile(r"[ \t\f]*")
 _BLANK_OR_COMMENT = re.compile(r"\s*(#.*)?\s*")
@@ -53,11 +53,10 @@ def resolve(
     fix: Fix, planned: Sequence[Target], ranges: dict[int, Range], module: Exact
 ) -> ResolvedFix | None:
     """Return the fix as edits, given where the target nodes are; None if one can't be made."""
-    lines = split_lines(module.text)
     edits = []
     for target in planned:
         where = ranges.get(id(target.node))
-        edit = None if where is None else _edit(target, where, lines, module.path)
+        edit = None if where is None else _edit(target, where, module.lines, module.path)
         if edit is None:
             return None
         edits.append(edit)
@@ -115,7 +114,7 @@ def _target(change: Change, module: Exact) -> Target | None:
 
 def _keyword_target(change: SetKeyword, call: cst.Call, module: Exact) -> Target | None:
     name = _name_in(change.value)
-    if name and name not in {p.name.value for p in _enclosing_parameters(call, module.tree)}:
+    if name and name not in {p.name.value for p in _enclosing_parameters(module.above(call))}:
         return None  # the call stands where that name means nothing
     for argument in call.args:
         if argument.keyword is not None and argument.keyword.value == change.keyword:
@@ -141,12 +140,12 @@ def _value_target(
     names = {n.value for n in walk(value) if isinstance(n, cst.Name)}
     if names <= {"True", "False", "None"}:
         return Target(value, Place.OVER, text)
-    parameters = {p.name.value: p for p in _enclosing_parameters(call, module.tree)}
+    parameters = {p.name.value: p for p in _enclosing_parameters(module.above(call))}
     if isinstance(value, cst.Name) and value.value in parameters:
         default = parameters[value.value].default
         if _name_in(text):
             return None  # a default is evaluated before there is any object
-        if not _used_once(value.value, parameters[value.value], call, module.tree):
+        if not _used_once(value.value, parameters[value.value], module.above(call)):
             return None  # other layers would get that default too
         if isinstance(default, cst.Name | cst.BaseNumber) and _text(default) != text:
             return Target(default, Place.OVER, text)
@@ -156,12 +155,12 @@ def _value_target(
     return Target(value, Place.OVER, text)
 
 
-def _used_once(name: str, parameter: cst.Param, call: cst.Call, tree: cst.Module) -> bool:
+def _used_once(name: str, parameter: cst.Param, above: Iterable[cst.CSTNode]) -> bool:
     """Tell whether the function that has a parameter reads it in one place only."""
     owner = next(
         (
             node
-            for node in ancestors(call, tree)
+            for node in above
             if isinstance(node, cst.FunctionDef | cst.Lambda)
             and any(inner is parameter for inner in walk(node.params))
         ),
@@ -187,9 +186,9 @@ def _name_in(text: str) -> str:
     return first if first.isidentifier() and first not in {"True", "False", "None"} else ""
 
 
-def _enclosing_parameters(wanted: cst.CSTNode, tree: cst.Module) -> Iterator[cst.Param]:
-    """Yield the parameters of the functions around a node, outermost first."""
-    for node in ancestors(wanted, tree):
+def _enclosing_parameters(above: Iterable[cst.CSTNode]) -> Iterator[cst.Param]:
+    """Yield the parameters of the functions among the nodes above one."""
+    for node in above:
         if isinstance(node, cst.FunctionDef | cst.Lambda):
             listed = node.params
             yield from (*listed.posonly_params, *listed.params, *listed.kwonly_params)

@@ -38,9 +38,11 @@ class UnparsableBodyError(Exception):
 class LazyBlock(cst.IndentedBlock):
     """The body of a function, converted when its statements are first read."""
 
-    __slots__ = ("path", "place")  # type: ignore[misc]
+    __slots__ = ("head", "path", "place")  # type: ignore[misc]
     if TYPE_CHECKING:
         path: str
+        head: int
+        """The line at which the function begins, counted from 0."""
         place: tuple[list[str], int, int]
 
     @property
@@ -176,6 +178,7 @@ def _body(
     end = (node.body[-1].end_lineno or 0) - text.offset + 1
     made = LazyBlock.__new__(LazyBlock)
     _set(made, "path", path)
+    _set(made, "head", min(part.lineno for part in (node, *node.decorator_list)) - text.offset)
     _set(made, "place", (text.lines, first, end))
     short = end - first < _FEWEST_LINES
     if not late or short or text.before(statement) == "" or text.lines[end - 1].endswith("\\"):

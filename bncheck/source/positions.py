@@ -28,6 +28,10 @@ class Range:
     end_line: int
     end_column: int
 
+    def further_down(self, lines: int) -> Range:
+        """Return the range so many lines below."""
+        return Range(self.line + lines, self.column, self.end_line + lines, self.end_column)
+
 
 def split_lines(text: str) -> list[str]:
     """Return the lines with their ends, split where Python splits (`str.splitlines` has more)."""

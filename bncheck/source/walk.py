@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import libcst as cst
@@ -34,42 +33,50 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
 def inside(node: cst.CSTNode) -> list[cst.CSTNode]:
     """Return a node's children but whitespace and punctuation."""
     found: list[cst.CSTNode] = []
-    for name in fields(node.__class__):
+    for name in _FIELDS[node.__class__]:
         value: Any = getattr(node, name, None)
-        kind = value.__class__
-        if kind is list or kind is tuple:
-            for item in value:
-                if _is_walked(item.__class__):
-                    found.append(item)
-        elif _is_walked(kind):
-            found.append(value)
+        if value is not None:
+            if value.__class__ is tuple or value.__class__ is list:
+                found += value
+            elif _IS_WALKED[value.__class__]:
+                found.append(value)
     return found
 
 
-@cache
-def _is_walked(value_type: type) -> bool:
-    return issubclass(value_type, cst.CSTNode) and not issubclass(value_type, _QUIET)
-
-
-@cache
-def fields(node_type: type[cst.CSTNode]) -> tuple[str, ...]:
+def fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     """Return the names of the fields that are neither white space nor punctuation."""
-    return tuple(
-        name
-        for name, field in node_type.__dataclass_fields__.items()
-        if not name.startswith(("whitespace", "leading_", "lpar", "rpar", "header", "footer"))
-        and name not in _NOT_WALKED
-        and field.type is not str
-    )
+    return _FIELDS[kind]
+
+
+class _Fields(dict[type, tuple[str, ...]]):
+    """Filled as it is asked: looking up in a dict is faster than to call a cached function."""
+
+    def __missing__(self, kind: type[cst.CSTNode]) -> tuple[str, ...]:
+        found = self[kind] = tuple(
+            name
+            for name, field in kind.__dataclass_fields__.items()
+            if not name.startswith(("whitespace", "leading_", "lpar", "rpar", "header", "footer"))
+            and name not in _NOT_WALKED
+            and field.type is not str
+        )
+        return found
+
+
+class _IsWalked(dict[type, bool]):
+    def __missing__(self, kind: type) -> bool:
+        found = self[kind] = issubclass(kind, cst.CSTNode) and not issubclass(kind, _QUIET)
+        return found
 
 
 _NOT_WALKED = frozenset(
     """
     trailing_whitespace semicolon comma equal annotation dot colon indent lbracket rbracket lbrace
     rbrace asynchronous lines_after_decorators star conversion __slots__ first_colon second_colon
-    posonly_ind
+    posonly_ind relative
     """.split()  # noqa: SIM905
 )
+_FIELDS = _Fields()
+_IS_WALKED = _IsWalked()
 
 
 def ancestors(wanted: cst.CSTNode, tree: cst.CSTNode) -> list[cst.CSTNode]:

@@ -10,12 +10,11 @@ from bncheck.graph import Site
 from bncheck.source.edit import apply, resolve, select, targets
 from bncheck.source.exact import Exact, exact
 from bncheck.source.module import parse
-from bncheck.source.positions import locate
 from bncheck.source.walk import walk
 
 
 def code(written: Exact, node: cst.CSTNode) -> str:
-    return written.tree.code_for_node(written.nodes[id(node)])
+    return cst.Module([]).code_for_node(written.nodes[id(node)])
 
 
 def changed(text: str, change: type[Change], *arguments: object, at: str) -> str | None:
@@ -28,7 +27,7 @@ def changed(text: str, change: type[Change], *arguments: object, at: str) -> str
     planned = targets(fix, written)
     if planned is None:
         return None
-    ranges = locate(written.tree, [target.node for target in planned])
+    ranges = written.ranges([target.node for target in planned])
     resolved = resolve(fix, planned, ranges, written)
     return None if resolved is None else apply(text, resolved.edits)
 

@@ -10,8 +10,7 @@ import pytest
 from bncheck.source.exact import exact
 from bncheck.source.module import SourceModule, parse
 from bncheck.source.outline import LazyBlock, body_text
-from bncheck.source.positions import locate
-from bncheck.source.walk import fields
+from bncheck.source.walk import fields, walk
 from bncheck.worker import lint_source
 
 SOURCES = {
@@ -271,7 +270,30 @@ def test_bodies_wait_until_they_are_read() -> None:
     assert method.body.body[0] is statement
     written = exact(module, [statement])
     node = written.nodes[id(statement)]
-    assert locate(written.tree, [node])[id(node)].line == 18
+    assert written.ranges([node])[id(node)].line == 18
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [("comments", 2), ("two indents", 3), ("no last newline", 1), ("blanks at the end", 1)],
+)
+def test_where_nodes_of_functions_stand(source: str, count: int) -> None:
+    """The functions by themselves tell the same as the whole file."""
+    module = read(SOURCES[source], whole=False)
+    nodes = [
+        node
+        for function in walk(module.tree)
+        if isinstance(function, cst.FunctionDef) and isinstance(function.body, LazyBlock)
+        for node in walk(function)
+    ]
+    alone, whole = exact(module, nodes), exact(module, [module.tree, *nodes])
+    here, there = alone.ranges(alone.nodes.values()), whole.ranges(whole.nodes.values())
+    assert (len(alone.pieces), len(whole.pieces)) == (count, 1)
+    for node in nodes:
+        if not isinstance(node, cst.IndentedBlock):  # where one ends depends on what follows
+            found = [here.get(id(alone.nodes[id(node)])), there.get(id(whole.nodes[id(node)]))]
+            assert found[0] == found[1]
+            assert found[0] is not None
 
 
 def test_what_no_body_holds_is_not_found() -> None:

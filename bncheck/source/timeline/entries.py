@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,12 +90,11 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
         return found
     before = _Before.of(module, project, settings)
     driver = _driver(module)
-    names = Counter(_WORD.findall(module.text))
     inner = _named_in_functions(project, module)
     for stage in range(3):
         # What nothing else in the file names comes first: it calls the others.
         for name, node, owner in candidates:
-            if node in followed or (stage == 0 and names[name] > 1):
+            if node in followed or (stage == 0 and _is_named_again(name, module.text)):
                 continue
             if stage == 1 and name in inner:
                 continue
@@ -142,7 +140,9 @@ def _may_start(
     return relevant(project, module, node, hops=1)
 
 
-_WORD = re.compile(r"\w+")
+def _is_named_again(name: str, text: str) -> bool:
+    """Tell whether a text names a function anywhere but where it is defined."""
+    return text.count(name) > 1 and len(re.findall(rf"\b{name}\b", text)) > 1
 
 
 @dataclass(frozen=True)
@@ -190,13 +190,20 @@ class _Before:
         return run
 
 
-_CHANGED = re.compile(r"\b(\w+)(?:\.module)?\.(?:eval|train)\(")
+_CHANGE = re.compile(r"\.(?:eval|train)\(")
+_CHANGED = re.compile(r"\w+$")
 
 
 @lru_cache(maxsize=64)
 def _changed(text: str) -> frozenset[str]:
     """Return the names of what a text calls `eval` or `train` of."""
-    return frozenset(_CHANGED.findall(text))
+    found = set()
+    for call in _CHANGE.finditer(text):
+        line = text[text.rfind("\n", 0, call.start()) + 1 : call.start()]
+        name = _CHANGED.search(line.removesuffix(".module"))
+        if name is not None:
+            found.add(name[0])
+    return frozenset(found)
 
 
 def _start(

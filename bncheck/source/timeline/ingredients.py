@@ -12,7 +12,8 @@ from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
-from bncheck.source.project import Defined, External, ModuleObject, Project
+from bncheck.source.outline import LazyBlock
+from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.syntax import identifiers, mentions
@@ -108,7 +109,7 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
 def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.CSTNode]:
     """Yield what a constructor does not run: the other side of a test on one parameter."""
     for part in walk(init.body):
-        match part:
+        match part if part.__class__ in _CHOOSING else None:
             case (
                 cst.If(test=test, body=body, orelse=orelse)
                 | cst.IfExp(test=test, body=body, orelse=orelse)
@@ -118,6 +119,9 @@ def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.
                     yield orelse
                 elif outcome is False:
                     yield body
+
+
+_CHOOSING = (cst.If, cst.IfExp)
 
 
 def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
@@ -204,7 +208,7 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
     code: list[cst.CSTNode] = []
     if isinstance(init, cst.FunctionDef):
         code += put_into(init, f"self.{part}")
-    for name in _mentioned(value, frozenset()).names:
+    for name in _mentioned(value).names:
         if name.startswith("self."):
             method = members(cls.node).get(name.removeprefix("self."))
             code += [method.body] if isinstance(method, cst.FunctionDef) else []
@@ -248,7 +252,7 @@ def _assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
     init = members(node).get("__init__")
     found: dict[str, cst.BaseExpression] = {}
     for part in walk(init) if isinstance(init, cst.FunctionDef) else ():
-        match part:
+        match part if part.__class__ in _PUTTING else None:
             case cst.Assign(
                 targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value=name)))],
                 value=value,
@@ -282,7 +286,7 @@ def _ingredients(
     module: SourceModule,
     dead: frozenset[cst.CSTNode] = frozenset(),
 ) -> tuple[_Ingredient, ...]:
-    return tuple(_look_up(project, _mentioned(node, dead), module))
+    return tuple(_look_up(project, _mentioned(node, dead, _telling(project, module)), module))
 
 
 _TABLES = (cst.Dict, cst.List, cst.Tuple)
@@ -326,12 +330,42 @@ class _Mentioned:
 _NAMING = (cst.Attribute, cst.Name, cst.Call)
 
 
-def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
+@lru_cache(maxsize=1024)
+def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
+    """Return the names of a module that may stand for a layer or lead to one; None: any may.
+
+    A body without any of them tells nothing of what a network is made of.
+    """
+    if module.star_imports:
+        return None
+    return known.BATCH_NORMS | {
+        name
+        for name in module.bindings
+        if any(_may_tell(meaning) for meaning in project.resolve(name, module))
+    }
+
+
+def _may_tell(meaning: Meaning) -> bool:
+    match meaning:
+        case External(name=outside):
+            return not _is_layerless(outside)
+        case Defined(binding=Assigned(value=value)):
+            return bool(mentions(value))
+    return True
+
+
+def _mentioned(
+    node: cst.CSTNode,
+    dead: frozenset[cst.CSTNode] = frozenset(),
+    telling: frozenset[str] | None = None,
+) -> _Mentioned:
     found = _Mentioned()
     stack: list[tuple[cst.CSTNode, set[str]]] = [(node, found.names)]
     while stack:
         node, names = stack.pop()
         if node in dead:
+            continue
+        if telling is not None and node.__class__ is LazyBlock and not mentions(node) & telling:
             continue
         if node.__class__ not in _NAMING:
             stack += [(child, names) for child in inside(node)]
@@ -357,8 +391,12 @@ def _mentioned(node: cst.CSTNode, dead: frozenset[cst.CSTNode]) -> _Mentioned:
     return found
 
 
+def _is_layerless(outside: str) -> bool:
+    return any(outside == name or outside.startswith(f"{name}.") for name in _LAYERLESS)
+
+
 def _may_be_a_layer(outside: str) -> bool:
-    if any(outside == name or outside.startswith(f"{name}.") for name in _LAYERLESS):
+    if _is_layerless(outside):
         return False
     last = outside.rpartition(".")[2]
     return last[:1].isupper() or "model" in last or "net" in last

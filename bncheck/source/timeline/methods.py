@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import libcst as cst
 
@@ -79,7 +80,12 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
     init = classes.members(cls.node).get("__init__")
     if init is not None and mentions(init) & _MODES:
         return True
-    return any(_NOT_CALLED.search(where.module.text) for _, where in followed)
+    return any(_leaves_a_mode_uncalled(where.module.text) for _, where in followed)
+
+
+@lru_cache(maxsize=64)
+def _leaves_a_mode_uncalled(text: str) -> bool:
+    return _NOT_CALLED.search(text) is not None
 
 
 def _may_hold(project: Project, cls: Class, pedantic: bool) -> bool:

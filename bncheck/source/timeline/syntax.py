@@ -44,6 +44,12 @@ def _words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=16384)
+def _words_of(body: LazyBlock) -> frozenset[str]:
+    """Return the words of a body: they are asked for with its function's and with its class's."""
+    return frozenset(_words(body.text))
+
+
+@lru_cache(maxsize=16384)
 def mentions(node: cst.CSTNode) -> frozenset[str]:
     """Return every name in a node, and some more: the words in the texts of long bodies.
 
@@ -56,7 +62,7 @@ def mentions(node: cst.CSTNode) -> frozenset[str]:
         if node.__class__ is cst.Name:
             names.add(node.value)
         elif node.__class__ is LazyBlock:
-            names.update(_words(node.text))
+            names.update(_words_of(node))
         else:
             stack += inside(node)
     return frozenset(names)
@@ -67,12 +73,15 @@ def assigned(node: cst.CSTNode) -> frozenset[str]:
     """Return the simple names that a node's statements bind."""
     names: set[str] = set()
     for part in walk(node):
-        match part:
+        match part if part.__class__ in _BINDING else None:
             case cst.AssignTarget(target=target) | cst.For(target=target):
                 names.update(_targets(target))
             case cst.AugAssign(target=target) | cst.NamedExpr(target=target):
                 names.update(_targets(target))
     return frozenset(names)
+
+
+_BINDING = (cst.AssignTarget, cst.For, cst.AugAssign, cst.NamedExpr)
 
 
 def _targets(target: cst.BaseExpression) -> Iterator[str]:
