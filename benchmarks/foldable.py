@@ -22,7 +22,7 @@ BatchNorm is judged with the others in place.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -139,9 +139,7 @@ class _Probe:
         self.inputs: dict[str, list[Tensor]] = {}
         self.outputs: dict[str, list[Tensor]] = {}
         self.expected = _run(model, fresh)
-        self.elsewhere = [
-            (x, _run_or_none(model, x)) for x in (_smaller(fresh), _larger(fresh), _doubled(fresh))
-        ]
+        self.elsewhere = [(x, _run_or_none(model, x)) for x in _of_other_sizes(fresh)]
         with self._hooked(self._record):
             _run(model, example)
         self.reach = measure_reach(
@@ -374,26 +372,21 @@ def _run_or_none(model: nn.Module, x: Tensor) -> Outputs | None:
         return None
 
 
-def _smaller(x: Tensor) -> Tensor:
-    """Return four samples of half the size in space."""
-    x = torch.cat([x, x[:1]])
-    for axis in range(2, x.dim()):
-        x = x.narrow(axis, 0, (x.shape[axis] + 1) // 2)
-    return x
+def _of_other_sizes(x: Tensor) -> Iterator[Tensor]:
+    """Yield samples of other sizes: in space, and along the axis that most layers fix."""
+    more, space = torch.cat([x, x[:1]]), range(2, x.dim())
+    yield _resized(more, space, lambda size: (size + 1) // 2)
+    yield _resized(more, space, lambda size: size + (size + 1) // 2)
+    yield _resized(x, space, lambda size: 2 * size)  # which views of a fixed shape take as well
+    yield _resized(more, (1,), lambda size: (size + 1) // 2)
+    yield _resized(more, (1,), lambda size: size + (size + 1) // 2)
 
 
-def _larger(x: Tensor) -> Tensor:
-    """Return four samples of half as much again in space."""
-    x = torch.cat([x, x[:1]])
-    for axis in range(2, x.dim()):
-        x = torch.cat([x, x.narrow(axis, 0, (x.shape[axis] + 1) // 2)], axis)
-    return x
-
-
-def _doubled(x: Tensor) -> Tensor:
-    """Return samples of twice the size in space, which views of a fixed shape take as well."""
-    for axis in range(2, x.dim()):
-        x = torch.cat([x, x], axis)
+def _resized(x: Tensor, axes: Iterable[int], size: Callable[[int], int]) -> Tensor:
+    """Return a tensor with some axes cut, or filled up with what they hold."""
+    for axis in axes:
+        old = x.shape[axis]
+        x = x.index_select(axis, torch.arange(size(old)) % old)
     return x
 
 
@@ -405,7 +398,9 @@ def _moments(out: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool((one - other).abs().max() <= 1e-7 * one.abs().max())
+    if one.shape != other.shape or not one.numel():
+        return one.shape == other.shape
+    return bool((one - other).abs().max() <= 1e-7 * one.abs().max())
 
 
 def _has_border(layer: nn.Module) -> bool:

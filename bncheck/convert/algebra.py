@@ -110,22 +110,32 @@ def compose(
     return outer[0] * inner[0], outer[0] * inner[1] + outer[1]
 
 
-def rounding_problem(layer: Weights, dtype: torch.dtype) -> tuple[int, str] | None:
+def affine_parameters(
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight and bias, float64, with which a BatchNorm's scale and shift are these."""
+    weight = scale * (running_var.double() + eps).sqrt()
+    return weight, shift + running_mean.double() * scale
+
+
+def rounding_problem(
+    layer: Weights, dtype: torch.dtype, inputs: bool = False
+) -> tuple[int, str] | None:
     """Return the first output channel that `dtype` cannot hold as well as it rounds, and why.
 
     What casting changes of a channel's weights, summed, may be at most a rounding of their sum of
-    magnitudes; what it changes of the bias, a rounding of what bias and weights add up to.
+    magnitudes; what it changes of the bias, a rounding of what bias and weights add up to. With
+    `inputs`, the same is asked of the weights of each input channel, which may be of other sizes.
     """
-    weight = layer.weight
-    if layer.layout == "transposed":
-        inputs, per_group = weight.shape[:2]
-        weight = weight.view(layer.groups, inputs // layer.groups, per_group, -1).transpose(1, 2)
-        weight = weight.reshape(layer.groups * per_group, -1)
-    if not weight.numel():
+    if not layer.weight.numel():
         return None
-    weight = weight.flatten(1)
+    weight = _by_channel(layer, inputs)
     magnitude = weight.abs().sum(1)
-    for exact in (weight, layer.bias):
+    for exact in (weight, None if inputs else layer.bias):
         if exact is None:
             continue
         exact = exact.view(len(weight), -1)
@@ -138,6 +148,16 @@ def rounding_problem(layer: Weights, dtype: torch.dtype) -> tuple[int, str] | No
         if bool(lost.any()):
             return int(lost.nonzero()[0]), "loses more than rounding"
     return None
+
+
+def _by_channel(layer: Weights, inputs: bool) -> torch.Tensor:
+    """Return the weights of each output or input channel, shape `(channels, weights)`."""
+    first, second = layer.weight.shape[:2]
+    transposed = layer.layout == "transposed"
+    if inputs == transposed:
+        return layer.weight.flatten(1)
+    grouped = layer.weight.reshape(layer.groups, first // layer.groups, second, -1)
+    return grouped.transpose(1, 2).reshape(layer.groups * second, -1)
 
 
 def _add(

@@ -23,6 +23,7 @@ from bncheck.convert.labels import (
 )
 from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
 from bncheck.convert.producers import describe_node, display_name
+from bncheck.convert.sums import ShiftTo, Sum, addition_of
 from bncheck.convert.transparent import is_transparent
 from bncheck.graph import PRODUCERS, Kind, Node
 
@@ -44,7 +45,7 @@ def push_around(plan: Plan, batch_norm: BatchNorm) -> None:
         choices.append(((one, shift / scale), (1 / scale, nothing)))
     reasons = []
     for before, behind in choices:
-        for shift_to in (0, -1):
+        for shift_to in (ShiftTo.FIRST, ShiftTo.LAST):
             try:
                 _Around(plan, shift_to, batch_norm).carry_out(before, behind)
             except Blocked as reason:
@@ -74,7 +75,7 @@ def _is_near(plan: Plan, batch_norm: BatchNorm, shift: torch.Tensor) -> bool:
 class _Around(Demands):
     """Demands on tensors before and behind one BatchNorm."""
 
-    def __init__(self, plan: Plan, shift_to: int, batch_norm: BatchNorm) -> None:
+    def __init__(self, plan: Plan, shift_to: ShiftTo, batch_norm: BatchNorm) -> None:
         super().__init__(plan, shift_to, copies=False)
         self.batch_norm = batch_norm
         self.inputs: dict[Node, torch.Tensor] = {}
@@ -168,6 +169,12 @@ class _Around(Demands):
             producers.require_no_border(reader)
         self.inputs[reader] = channels
 
+    def _sum_of(self, node: Node) -> Sum:
+        return addition_of(self.plan, node)  # what is within a larger one has demands of its own
+
+    def _cancels(self, node: Node, reader: Node) -> bool:
+        return False
+
     def _is_sum(self, node: Node) -> bool:
         """Tell whether a node adds two tensors of one shape."""
         if node.kind is not Kind.ADD or len(set(node.inputs)) != 2:
@@ -198,7 +205,7 @@ class _Around(Demands):
                     raise Blocked("asks for different scales of the summands of one sum")
                 total = first + sign * second
             case [_, False, True]:
-                if known[0] or self.shift_to != 0:
+                if known[0] or self.shift_to is not ShiftTo.FIRST:
                     second = sign * (total - first)
                 else:
                     first = total

@@ -11,8 +11,9 @@ import torch
 
 from bncheck.convert.algebra import compose
 from bncheck.convert.labels import UNDETERMINED, Blocked, channels_of, merge, per_channel
-from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
+from bncheck.convert.plan import RESTS_ON_SIZE, Absorption, BatchNorm, Map, Move, Plan
 from bncheck.convert.producers import describe_node, display_name
+from bncheck.convert.sums import ShiftTo, Sum, is_sum, origin_of, pull_sum, sum_of, whole_sum
 from bncheck.convert.transparent import is_transparent, pull, push
 from bncheck.graph import PRODUCERS, Kind, Node
 
@@ -22,7 +23,7 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
     reasons = []
     copying = (False, True) if plan.options.duplicate_shared else (False,)
     for copies in copying:
-        for shift_to in (0, -1):
+        for shift_to in ShiftTo:
             demands = Demands(plan, shift_to, copies)
             try:
                 demands.satisfy(batch_norm)
@@ -31,7 +32,7 @@ def push_backward(plan: Plan, batch_norm: BatchNorm) -> None:
             else:
                 return
             if not demands.summed:
-                break  # there is no other summand to take the shift
+                break  # there is no choice of what takes the shift
     raise reasons[0]
 
 
@@ -42,7 +43,7 @@ _Task = tuple[Node, Node | None]
 class Demands:
     """What is wanted of tensors for a BatchNorm to go, and what that asks of others."""
 
-    def __init__(self, plan: Plan, shift_to: int, copies: bool) -> None:
+    def __init__(self, plan: Plan, shift_to: ShiftTo, copies: bool) -> None:
         self.plan = plan
         self.shift_to = shift_to
         self.copies = copies
@@ -51,7 +52,11 @@ class Demands:
         self.gone: list[BatchNorm] = []
         self.takers: dict[Node, torch.Tensor] = {}
         self.summed = False
-        """Whether some addition was asked for a shift, which the other summand might take."""
+        """Whether some sum was asked for a shift, which another of its terms might take."""
+        self.added: set[Node] = set()
+        """What is part of a sum of which something is wanted."""
+        self.cancelled: set[Node] = set()
+        """What is part of a sum in which what changes cancels."""
         self.quick: dict[_Task, None] = {}
         self.slow: dict[_Task, None] = {}
 
@@ -62,8 +67,9 @@ class Demands:
         changes, maps = self._changes()
         if not self.copies:
             changes = one_per_layer(self.plan, changes)
+        passed = self.added.union(self.cancelled, self.wanted)
         own = frozenset(n for n in changes if self.copies and self._is_shared(n))
-        self.plan.take(changes, maps, self.gone, "backward", frozenset(self.wanted), own)
+        self.plan.take(changes, maps, self.gone, "backward", passed, own)
 
     def _spread(self) -> None:
         """Follow all demands until they rest on layers and BatchNorms."""
@@ -100,6 +106,8 @@ class Demands:
         if batch_norm in self.gone:
             return
         problem = batch_norm.stays or batch_norm.problem
+        if Move(batch_norm.name, "backward") in self.plan.barred:
+            problem = RESTS_ON_SIZE
         if problem is not None:
             raise Blocked(f"shares its input with {batch_norm.name}, which {problem}")
         self.gone.append(batch_norm)
@@ -137,12 +145,24 @@ class Demands:
         elif node.kind is Kind.BATCH_NORM:
             self._write_batch_norm(node, labels)
         elif is_transparent(node, call):
-            self.summed |= node.kind is Kind.ADD
-            parts = pull(node, call, labels, self.plan.table, self.shift_to)
+            if node.kind is Kind.ADD and is_sum(self.plan, node):
+                self._write_sum(node, labels)
+                return
+            parts = pull(node, call, labels, self.plan.table)
             for source, part in zip(node.inputs, parts, strict=True):
                 self._want(source, part)
         else:
             raise Blocked(f"follows {describe_node(node)}, which cannot take up a scale and shift")
+
+    def _write_sum(self, node: Node, labels: torch.Tensor) -> None:
+        self.summed = True
+        total = self._sum_of(node)
+        self.added.update(total.nodes)
+        for source, part in pull_sum(total, node, labels, self.plan.table, self.shift_to):
+            self._want(source, part)
+
+    def _sum_of(self, node: Node) -> Sum:
+        return sum_of(self.plan, node)
 
     def _write_batch_norm(self, node: Node, labels: torch.Tensor) -> None:
         below = self.plan.batch_norm_of(node)
@@ -199,8 +219,10 @@ class Demands:
         if reader in self.plan.removed:
             self._want(reader, self.wanted[node])
             return
-        if reader.kind is Kind.ADD and reader in self.wanted and is_transparent(reader, call):
-            return  # `_write` of the sum has asked for this, or will
+        if reader in self.added or (reader.kind is Kind.ADD and reader in self.wanted):
+            return  # `_write_sum` has asked for this, or will
+        if is_sum(self.plan, reader) and self._cancels(node, reader):
+            return
         if reader.kind is Kind.ADD or not is_transparent(reader, call):
             raise Blocked(self._read_too(node, reader))
         inputs = [self.wanted.get(source) for source in reader.inputs]
@@ -212,6 +234,14 @@ class Demands:
             raise
         if bool((labels != UNDETERMINED).any()):
             self._want(reader, labels)
+
+    def _cancels(self, node: Node, reader: Node) -> bool:
+        """Tell whether a sum that reads a tensor is the same whatever that tensor is."""
+        total = whole_sum(self.plan, reader)
+        if total.weight(origin_of(self.plan, node)) != 0:
+            return False
+        self.cancelled.update(total.nodes)
+        return True
 
     def _read_too(self, node: Node, reader: Node) -> str:
         if node in self.shared:

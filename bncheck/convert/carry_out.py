@@ -19,8 +19,8 @@ from bncheck.convert.elsewhere import (
     answers_with,
 )
 from bncheck.convert.exact import exact_parameters
-from bncheck.convert.plan import Plan
-from bncheck.convert.planner import make_plan
+from bncheck.convert.plan import RESTS_ON_SIZE, Plan
+from bncheck.convert.planner import continued, make_plan, replayed
 from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported
 from bncheck.convert.rewrite_graph import rewrite_graph
@@ -29,10 +29,9 @@ from bncheck.convert.sizes import steps_that_rest_on_size
 from bncheck.errors import BNCheckError
 from bncheck.model.trace import UntraceableError
 
-RESTS_ON_SIZE = "is in code that depends on the input's size"
-TRIES = 24
-"""How many times a model is folded to find the steps that are wrong at other sizes, before all
-are taken back that may be."""
+TRIES = 8
+"""How many moves that are wrong at other sizes are looked for, before all are taken back that may
+be."""
 
 
 def carry_out(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
@@ -74,44 +73,41 @@ Judge = Callable[[Plan, Folded], bool]
 
 
 def _held(plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded]) -> tuple[Plan, Folded]:
-    """Return what a plan makes of a model, without the steps that are wrong at other sizes."""
+    """Return what a plan makes of a model, without the moves that are wrong at other sizes.
+
+    Of the moves in their order, the first with which the model is wrong is barred, and the plan
+    goes on without it: what cannot go one way may go another.
+    """
     plan, folded = rewrite(plan)
+    known = 0
+    for _ in range(TRIES):
+        if not steps_that_rest_on_size(plan) or right(plan, folded):
+            return plan, folded
+        known = _right_moves(plan, rewrite, right, min(known, len(plan.moves) - 1))
+        first, barred = plan.moves[:known], plan.barred | {plan.moves[known]}
+        plan, folded = rewrite(continued(plan, first, barred))
+        if plan.moves[:known] != first:  # the rewriting has refused one of them
+            known = 0
     doubtful = steps_that_rest_on_size(plan)
     if not doubtful or right(plan, folded):
         return plan, folded
-    wrong = _wrong(plan, rewrite, right, doubtful)
-    plan, folded = rewrite(_without(plan, wrong))
-    if right(plan, folded):
-        return plan, folded
-    return rewrite(_without(plan, [*wrong, *steps_that_rest_on_size(plan)]))
+    refused = {**plan.refused, **dict.fromkeys(doubtful, RESTS_ON_SIZE)}
+    return rewrite(make_plan(plan.traced, plan.options, refused, plan.barred))
 
 
-def _wrong(
-    plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded], doubtful: list[str]
-) -> list[str]:
-    """Return those of the BatchNorms whose removal is wrong at another size, by halving."""
-    wrong: list[str] = []
-    groups, tries = [doubtful], 0
-    while groups:
-        group = groups.pop()
-        tries += 1
-        if tries > TRIES:
-            wrong += group
-            continue
-        others = sorted(set(doubtful).difference(group))
-        if others and right(*rewrite(_without(plan, others))):
-            continue
-        half = len(group) // 2
-        if half:
-            groups += [group[half:], group[:half]]
+def _right_moves(plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded], known: int) -> int:
+    """Return how many moves of a plan can be made before it is wrong, by halving.
+
+    The first `known` are right, and all together are not.
+    """
+    low, high = known, len(plan.moves)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if right(*rewrite(replayed(plan, plan.moves[:middle]))):
+            low = middle
         else:
-            wrong += group
-    return wrong
-
-
-def _without(plan: Plan, names: list[str]) -> Plan:
-    refused = {**plan.refused, **dict.fromkeys(names, RESTS_ON_SIZE)}
-    return make_plan(plan.traced, plan.options, refused)
+            high = middle
+    return low
 
 
 def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
@@ -137,4 +133,4 @@ def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
         else:
             what = "keep_class" if plan.traced.how != "record" else "code that no tracer can read"
             refused[problem.batch_norm] = f"{problem}, which {what} does not allow"
-        plan = make_plan(plan.traced, options, refused)
+        plan = make_plan(plan.traced, options, refused, plan.barred)

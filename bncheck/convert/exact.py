@@ -14,7 +14,13 @@ from typing import Any
 import torch
 
 from bncheck.convert.plan import BatchNorm, Plan
-from bncheck.convert.replacements import affine_of, changed_batch_norms, exact_affine_of
+from bncheck.convert.replacements import (
+    affine_of,
+    changed_batch_norms,
+    exact_affine_of,
+    exact_kept_map,
+    kept_map,
+)
 from bncheck.graph import Node
 
 Compute = Callable[[], torch.Tensor]
@@ -23,12 +29,12 @@ Compute = Callable[[], torch.Tensor]
 def exact_parameters(plans: Iterable[Plan], folded: Any) -> dict[str, Compute]:
     """Return what computes the exact values of the parameters that plans changed, by their names.
 
-    Empty where what the plans changed is more than parameters: a weight that was computed when
-    the model ran, or an addition in the place of a BatchNorm.
+    Empty where what the plans changed is more than that: a weight that was computed when the
+    model ran.
     """
     by_memory: dict[int, Compute] = {}
     for plan in plans:
-        if plan.rest or plan.baked:
+        if plan.baked:
             return {}
         by_memory.update({t.data_ptr(): compute for t, compute in _changed(plan) if t.numel()})
     if isinstance(folded, torch.export.ExportedProgram):
@@ -51,6 +57,10 @@ def _changed(plan: Plan) -> Iterator[tuple[torch.Tensor, Compute]]:
         for role, value in affine_of(plan, batch_norm).items():
             yield value, partial(_affine, plan, batch_norm, role)
 
+    for node in plan.rest:
+        for index, value in enumerate(kept_map(plan, node)):
+            yield value, partial(_kept, plan, node, index)
+
 
 def _layer(plan: Plan, node: Node, role: str) -> torch.Tensor:
     exact: torch.Tensor = getattr(plan.exact(node), role)
@@ -59,3 +69,7 @@ def _layer(plan: Plan, node: Node, role: str) -> torch.Tensor:
 
 def _affine(plan: Plan, batch_norm: BatchNorm, role: str) -> torch.Tensor:
     return exact_affine_of(plan, batch_norm)[role]
+
+
+def _kept(plan: Plan, node: Node, index: int) -> torch.Tensor:
+    return exact_kept_map(plan, node)[index]

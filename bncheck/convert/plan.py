@@ -17,6 +17,7 @@ from bncheck.model.trace import TracedModel
 
 Map = tuple[torch.Tensor, torch.Tensor]
 How = Literal["backward", "forward", "sideways", "around", "partly"]
+RESTS_ON_SIZE = "is in code that depends on the input's size"
 
 
 @dataclass
@@ -61,6 +62,14 @@ class FoldOptions:
     """Turn BatchNorms that cannot go into one multiply-add."""
 
 
+@dataclass(frozen=True)
+class Move:
+    """One BatchNorm, and the way it goes."""
+
+    batch_norm: str
+    way: str
+
+
 @dataclass
 class Plan:
     """What to do to a model: layers with their new parameters, BatchNorms that go or change."""
@@ -81,6 +90,8 @@ class Plan:
     """Layers whose computed weight becomes a parameter."""
     rest: dict[Node, Map] = field(default_factory=dict)
     """BatchNorm nodes that become one multiply-add, or one addition where every scale is 1."""
+    kept: dict[Node, Map] = field(default_factory=dict)
+    """The same in the BatchNorm's dtype, in the shape that its input asks for."""
     passed: dict[str, frozenset[Node]] = field(default_factory=dict)
     """By the name of a BatchNorm that goes: the nodes whose results its removal changes."""
     changed: set[str] = field(default_factory=set)
@@ -89,6 +100,10 @@ class Plan:
     """By the name of a BatchNorm that took up another one: its new weight and bias."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """BatchNorms that were to stay from the start, each with the reason."""
+    barred: frozenset[Move] = frozenset()
+    """Moves that are not to be made, since they are right at one size alone."""
+    moves: list[Move] = field(default_factory=list)
+    """What was done, in order; one move may take other BatchNorms along."""
     steps: list[Step] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -97,6 +112,11 @@ class Plan:
         if node.kind is not Kind.BATCH_NORM or node in self.removed:
             return None
         return next((b for b in self.batch_norms if node in b.nodes), None)
+
+    @property
+    def removed_names(self) -> set[str]:
+        """The names of the BatchNorms that go."""
+        return {b.name for b in self.batch_norms if self.removed.intersection(b.nodes)}
 
     def labels(self, batch_norm: BatchNorm) -> torch.Tensor:
         """Return the labels of its channels."""
@@ -119,6 +139,9 @@ class Plan:
             for node in batch_norm.nodes:
                 require_no_overwriting(self, node)
         folded = {node: self._fold(node, change) for node, change in changes.items()}
+        for batch_norm in self.batch_norms:
+            if batch_norm.name in maps:
+                self._require_affine_holds(batch_norm, maps[batch_norm.name])
         for node, change in changes.items():
             self.absorptions.setdefault(node, []).append(change)
             self.folded[node] = folded[node]
@@ -160,16 +183,44 @@ class Plan:
     def _fold(self, node: Node, change: Absorption) -> tuple[torch.Tensor, torch.Tensor | None]:
         layer = self._with(node, [*self.absorptions.get(node, []), change])
         original = self.producers.weight(node)
-        name = display_name(node)
-        problem = algebra.rounding_problem(layer, original.dtype)
-        if problem is not None:
-            dtype = str(original.dtype).removeprefix("torch.")
-            raise Blocked(
-                f"needs a weight of {name} whose channel {problem[0]} {problem[1]} in {dtype}"
-            )
+        _require_holds(layer, original.dtype, display_name(node), change.side == "input")
         weight = torch.empty_like(original).copy_(layer.weight)
         bias = None if layer.bias is None else layer.bias.to(original.dtype)
         return weight, bias
+
+    def exact_affine(self, node: Node, to: Map) -> Map:
+        """Return the weight and bias, float64, with which a BatchNorm computes a map."""
+        mean, variance = (
+            self.traced.tensors[node.parameters[role]].detach()
+            for role in ("running_mean", "running_var")
+        )
+        scale, shift = (value.to(mean.device) for value in to)
+        eps = float(self.traced.calls[node].setting("eps"))
+        return algebra.affine_parameters(scale, shift, mean, variance, eps)
+
+    def affine_dtype(self, node: Node) -> torch.dtype:
+        """Return the dtype of the weight and bias that a BatchNorm has, or is given."""
+        names = node.parameters
+        return self.traced.tensors[names.get("weight", names["running_mean"])].dtype
+
+    def _require_affine_holds(self, batch_norm: BatchNorm, to: Map) -> None:
+        node = batch_norm.nodes[0]
+        weight, bias = self.exact_affine(node, to)
+        layer = algebra.Weights(weight.unsqueeze(1), bias)
+        _require_holds(layer, self.affine_dtype(node), batch_norm.name)
+
+
+def _require_holds(
+    layer: algebra.Weights, dtype: torch.dtype, name: str, inputs: bool = False
+) -> None:
+    """Raise Blocked where `dtype` overflows, or loses more of some channel than it rounds."""
+    for by_input in (True, False) if inputs else (False,):
+        problem = algebra.rounding_problem(layer, dtype, by_input)
+        if problem is not None:
+            raise Blocked(
+                f"needs parameters of {name} whose {'input ' * by_input}channel {problem[0]} "
+                f"{problem[1]} in {str(dtype).removeprefix('torch.')}"
+            )
 
 
 def require_no_overwriting(plan: Plan, node: Node) -> None:
@@ -207,6 +258,7 @@ def unfinished(plan: Plan) -> Iterator[BatchNorm]:
         if (
             batch_norm.stays is None
             and batch_norm.problem is None
-            and not set(batch_norm.nodes) & plan.removed
+            and plan.removed.isdisjoint(batch_norm.nodes)
+            and plan.rest.keys().isdisjoint(batch_norm.nodes)
         ):
             yield batch_norm

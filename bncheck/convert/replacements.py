@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from bncheck.convert.plan import BatchNorm, Plan
+from bncheck.convert.plan import BatchNorm, Map, Plan
 from bncheck.graph import Node
 
 
@@ -76,8 +76,7 @@ def changed_batch_norms(plan: Plan) -> Iterator[BatchNorm]:
 def affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor]:
     """Return the weight and bias with which a BatchNorm computes the map it now stands for."""
     if batch_norm.name not in plan.affine:
-        tensors, names = plan.traced.tensors, batch_norm.nodes[0].parameters
-        dtype = tensors[names.get("weight", names["running_mean"])].dtype
+        dtype = plan.affine_dtype(batch_norm.nodes[0])
         exact = exact_affine_of(plan, batch_norm)
         plan.affine[batch_norm.name] = {role: value.to(dtype) for role, value in exact.items()}
     return plan.affine[batch_norm.name]
@@ -87,12 +86,23 @@ def exact_affine_of(plan: Plan, batch_norm: BatchNorm) -> dict[str, torch.Tensor
     """Return the same in float64."""
     node = batch_norm.nodes[0]
     assert batch_norm.map is not None
-    tensors = plan.traced.tensors
-    mean = tensors[node.parameters["running_mean"]]
-    variance = tensors[node.parameters["running_var"]].detach().double()
-    scale, shift = (value.to(mean.device) for value in batch_norm.map)
-    eps = float(plan.traced.calls[node].setting("eps"))
-    return {
-        "weight": scale * (variance + eps).sqrt(),
-        "bias": shift + mean.detach().double() * scale,
-    }
+    weight, bias = plan.exact_affine(node, batch_norm.map)
+    return {"weight": weight, "bias": bias}
+
+
+def kept_map(plan: Plan, node: Node) -> Map:
+    """Return scale and shift of what stays of a BatchNorm, as its buffers hold them."""
+    if node not in plan.kept:
+        tensors, reads = plan.traced.tensors, plan.traced.calls[node].reads
+        like = next(tensors[name] for name in sorted(reads))
+        scale, shift = (value.to(like.device, like.dtype) for value in exact_kept_map(plan, node))
+        plan.kept[node] = (scale, shift)
+    return plan.kept[node]
+
+
+def exact_kept_map(plan: Plan, node: Node) -> Map:
+    """Return the same in float64."""
+    assert node.shape is not None
+    shape = (1, -1, *[1] * (len(node.shape) - 2))
+    scale, shift = (value.view(shape) for value in plan.rest[node])
+    return scale, shift

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from bncheck.convert.plan import Map, Plan
-from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
+from bncheck.convert.replacements import added_tensors, changed_tensors, kept_map, parameter_like
 from bncheck.graph import Node
 from bncheck.model.operations import describe
 
@@ -34,8 +34,9 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
         if node in plan.removed:
             bypass(source, entry)
         else:
-            like = next(traced.tensors[name] for name in sorted(call.reads))
-            _keep_affine(result, source, entry, node, plan.rest[node], like)
+            _keep_affine(
+                result, source, entry, kept_map(plan, node), bool((plan.rest[node][0] == 1).all())
+            )
     erase_unused(traced.fx.graph, copies)
     result.delete_all_unused_submodules()
     _drop_unused(result)
@@ -67,25 +68,18 @@ def last_first(plan: Plan) -> list[Node]:
 
 
 def _keep_affine(
-    root: fx.GraphModule,
-    call: fx.Node,
-    source: fx.Node,
-    node: Node,
-    affine: Map,
-    like: torch.Tensor,
+    root: fx.GraphModule, call: fx.Node, source: fx.Node, affine: Map, shift_only: bool
 ) -> None:
     """Put a multiply-add, or an addition, in the place of a BatchNorm call."""
-    assert node.shape is not None
-    view = (1, -1, *[1] * (len(node.shape) - 2))
     reads = []
     for what, value in zip(("scale", "shift"), affine, strict=True):
         name = _free_name(root, f"{call.name}_{what}")
-        root.register_buffer(name, value.to(like.device, like.dtype).view(view))
+        root.register_buffer(name, value)
         with call.graph.inserting_before(call):
             reads.append(call.graph.get_attr(name))
     scale, shift = reads
     with call.graph.inserting_before(call):
-        if bool((affine[0] == 1).all()):
+        if shift_only:
             kept = call.graph.call_function(torch.add, (source, shift))
         else:
             kept = call.graph.call_function(torch.addcmul, (shift, source, scale))

@@ -15,6 +15,8 @@ from bncheck.convert.plan import Absorption, BatchNorm, Plan
 from bncheck.convert.producers import describe_node, display_name, each
 from bncheck.graph import Kind, Node
 
+ALONE = "is not added to a layer of the same input"
+
 
 def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
     """Plan the merge of a BatchNorm into a layer beside it; Blocked if there is none."""
@@ -41,7 +43,7 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
             else:
                 return
         reached = branch
-    raise Blocked(problems[0] if problems else "is not added to a layer of the same input")
+    raise Blocked(problems[0] if problems else ALONE)
 
 
 def _weights(plan: Plan, total: Node) -> list[float]:
@@ -96,12 +98,15 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
     producers = plan.producers
     producers.require_plain(layer)
     for other in producers.other_users(layer):
-        raise Blocked(f"{display_name(layer)} shares its parameters with {describe_node(other)}")
+        raise Blocked(
+            f"stands beside {display_name(layer)}, which shares its parameters with "
+            f"{describe_node(other)}"
+        )
     weight = producers.weights(layer).weight
     if layer.shape is None or layer.shape != layer.inputs[0].shape:
-        raise Blocked(f"{display_name(layer)} changes the shape")
+        raise Blocked(f"stands beside {display_name(layer)}, which changes the shape")
     if layer.kind is Kind.LINEAR:
-        raise Blocked(f"{display_name(layer)} is no convolution")
+        raise Blocked(f"stands beside {display_name(layer)}, which is no convolution")
     rank, call = weight.dim() - 2, plan.traced.calls[layer]
     stride, dilation = (each(call.setting(name), rank) for name in ("stride", "dilation"))
     padding: Any = call.setting("padding")
@@ -112,7 +117,7 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
     else:
         taps = each(padding, rank)
     if any(s != 1 for s in stride):
-        raise Blocked(f"{display_name(layer)} has a stride")
+        raise Blocked(f"stands beside {display_name(layer)}, which has a stride")
     if any(p % d or p // d >= k for p, d, k in zip(taps, dilation, weight.shape[2:], strict=True)):
-        raise Blocked(f"{display_name(layer)} does not see its input at the output's own place")
+        raise Blocked(f"stands beside {display_name(layer)}, which sees its input elsewhere")
     return tuple(p // d for p, d in zip(taps, dilation, strict=True))

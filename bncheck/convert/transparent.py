@@ -43,23 +43,20 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         return call.call.name != "setitem"
     if node.kind is Kind.POOLING:
         return not call.call.name.startswith("lp_pool")
-    return call.call.name in HOMOGENEOUS or call.call.name in _SCALINGS
+    return call.call.name in HOMOGENEOUS or is_scaling(call)
 
 
 def pull(
-    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, shift_to: int
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
 ) -> list[torch.Tensor]:
-    """Return the labelling of each input from the output's.
-
-    `shift_to` is the summand of an addition that takes the shift.
-    """
+    """Return the labelling of each input from the output's, of anything but a sum of tensors."""
     match node.kind:
         case Kind.IDENTITY:
             return [labels]
         case Kind.CONCAT if isinstance(call.arguments.get("dim", 0), int):
             return _pull_concatenation(node, call, labels)
         case Kind.ADD:
-            return _pull_addition(node, call, labels, table, shift_to)
+            return [_shift_by_constant(call, labels, table, pulling=True)]
         case Kind.POOLING:
             axes = _pooled_axes(node, call)
             reduced = _pooled(call, _aligned(node, call, labels), axes, table)
@@ -75,8 +72,8 @@ def pull(
         case _ if call.call.name in HOMOGENEOUS:
             _require_positive(labels, table, call.call.name)
             return [labels]
-        case _ if call.call.name in _SCALINGS:
-            factor = _factor(call)
+        case _ if is_scaling(call):
+            factor = scaling_factor(call)
             keys = ("divide", factor), ("multiply", factor)
             return [table.variant(labels, keys[0], lambda s, t: (s, t / factor), keys[1])]
     return _pull_movement(node, call, labels)
@@ -115,8 +112,8 @@ def push(
         case _ if call.call.name in HOMOGENEOUS:
             _require_positive(given[0], table, call.call.name)
             return given[0]
-        case _ if call.call.name in _SCALINGS:
-            factor = _factor(call)
+        case _ if is_scaling(call):
+            factor = scaling_factor(call)
             keys = ("multiply", factor), ("divide", factor)
             return table.variant(given[0], keys[0], lambda s, t: (s, t * factor), keys[1])
     return _move(call, given)
@@ -183,30 +180,6 @@ def _push_concatenation(
     return torch.cat(list(given), axis).expand(shape)
 
 
-def _pull_addition(
-    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, shift_to: int
-) -> list[torch.Tensor]:
-    if len(node.inputs) == 1:
-        return [_shift_by_constant(call, labels, table, pulling=True)]
-    weight = float(call.arguments.get("alpha", 1)) * (-1 if call.call.name == "sub" else 1)
-    if node.inputs[0] is node.inputs[1] and weight != -1:
-        half = table.variant(labels, ("share", weight), lambda s, t: (s, t / (1 + weight)))
-        return [half, half]
-    chosen = shift_to % len(node.inputs)
-    second_negative = call.call.name == "sub" and chosen == 1
-    if second_negative or call.arguments.get("alpha", 1) != 1:
-        chosen = 0
-    found = []
-    for position, source in enumerate(node.inputs):
-        part = labels if position == chosen else table.scale_only(labels)
-        if source.shape != node.shape:
-            size = torch.Size(_shape(source)).numel()
-            places = torch.arange(size).view(_shape(source)).expand(_shape(node))
-            part = scatter(places, part, size).view(_shape(source))
-        found.append(part)
-    return found
-
-
 def _push_addition(
     node: Node, call: TracedCall, labels: list[torch.Tensor], table: LabelTable
 ) -> torch.Tensor:
@@ -239,6 +212,8 @@ def _shift_by_constant(
         raise Blocked("passes an addition that was not understood")
     constant = float(other) * float(call.arguments.get("alpha", 1))
     constant = -constant if call.call.name == "sub" else constant
+    if constant == 0:  # as sum() starts with
+        return labels
     sign = 1.0 if pulling else -1.0
     return table.variant(
         labels,
@@ -248,7 +223,13 @@ def _shift_by_constant(
     )
 
 
-def _factor(call: TracedCall) -> float:
+def is_scaling(call: TracedCall) -> bool:
+    """Tell whether a call may be a multiplication by a number."""
+    return call.call.name in _SCALINGS
+
+
+def scaling_factor(call: TracedCall) -> float:
+    """Return the number that a call multiplies by; Blocked where it is something else."""
     if call.call.name == "neg":
         return -1.0
     first, other = call.arguments.get("input"), call.arguments.get("other")

@@ -262,6 +262,9 @@ def test_what_cannot_go_becomes_one_addition_or_one_multiply_add():
     calls = [getattr(n.target, "__name__", n.target) for n in result.model.graph.nodes]
     assert calls.count("add") == 1
     assert calls.count("addcmul") == 1
+    rounded = fold(model.float(), x.float(), partial=True).verification
+    assert rounded.passed
+    assert rounded.error_exact < 1e-9
 
 
 def test_a_hook_on_a_container_keeps_what_it_sees_as_it_was():
