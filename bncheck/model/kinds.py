@@ -36,12 +36,12 @@ def container_kind(path: Path) -> Kind | None:
         head = file.read(9)
     if not head:
         raise BNCheckError(f"{path} is empty; save the model again")
+    if _is_safetensors(path, head):  # first: its length may begin as the others do
+        return Kind.SAFETENSORS
     if head.startswith(ZIP):
         return _zip_kind(path)
     if head.startswith(PICKLE):
         return None
-    if _is_safetensors(path, head):
-        return Kind.SAFETENSORS
     raise BNCheckError(
         f"{path} is not a model file: it is neither a torch.save, TorchScript or torch.export "
         f"archive nor a safetensors file{' (it is text)' if _is_text(path) else ''}"
@@ -76,6 +76,8 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
         return False
     (length,) = struct.unpack("<Q", head[:8])
     if length > path.stat().st_size - 8:
+        if head.startswith((PICKLE, ZIP)):
+            return False
         raise BNCheckError(f"{path} is a truncated safetensors file; copy or save it again")
     with path.open("rb") as file:
         file.seek(8)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bncheck.errors import BNCheckError
-from bncheck.model.kinds import Kind
+from bncheck.model.kinds import Kind, container_kind
 from bncheck.model.load import load
 from bncheck.model.save import save
 
@@ -117,6 +117,19 @@ def test_a_file_named_as_another_kind(
     assert loaded.kind is KINDS[kind]
     assert torch.equal(called(loaded.model), model(INPUT))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("start", [b"\x80\x03", b"PK", b"\x80\x02"])
+def test_a_safetensors_file_whose_length_begins_as_another_format_does(
+    start: bytes, tmp_path: Path
+) -> None:
+    length = int.from_bytes(start, "little")
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata={"note": ""})
+    missing = length - int.from_bytes(path.read_bytes()[:8], "little")
+    save_file({"weight": torch.ones(2)}, path, metadata={"note": "x" * missing})
+    assert path.read_bytes().startswith(start)
+    assert container_kind(path) is Kind.SAFETENSORS
 
 
 def test_a_half_precision_state_dict_stays_one(tmp_path: Path) -> None:
