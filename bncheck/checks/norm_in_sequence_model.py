@@ -15,6 +15,8 @@ _PASSES_ON = PRODUCERS | {
     Kind.IDENTITY,
     Kind.RESHAPE,
 }
+_ENLARGES = frozenset({Kind.TRANSPOSED_CONVOLUTION, Kind.UPSAMPLING})
+"""What makes no image of its features again has no style."""
 
 
 @check("BN111", LayerGraph)
@@ -22,7 +24,11 @@ def norm_in_sequence_model(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm in a recurrent loop, a transformer block or a stylisation network."""
     seen: set[int] = set()
     kinds = {node.kind for node in graph.nodes}
-    stylises = Kind.INSTANCE_NORM in kinds and kinds.isdisjoint({Kind.CONCAT, Kind.LINEAR})
+    stylises = (
+        Kind.INSTANCE_NORM in kinds
+        and not kinds.isdisjoint(_ENLARGES)
+        and kinds.isdisjoint({Kind.CONCAT, Kind.LINEAR})
+    )
     for norm in graph.of_kind(Kind.BATCH_NORM):
         site = norm.layer.site if norm.layer is not None else norm.site
         if site is None or id(norm.layer or norm) in seen:
