@@ -132,11 +132,22 @@ def _running_means(traced: TracedModel, layer: str, uses: list[Node]) -> list[st
     found: dict[str, None] = {}
     for use in uses:
         _require_plain(traced, use)
+        if _dropped_out(use):
+            raise Blocked("a dropout stands between, so the bias acts in training")
         for norm in readers(use):
             if "running_mean" in norm.parameters:
                 _require_plain_norm(traced, norm, uses)
                 found[norm.parameters["running_mean"]] = None
     return list(found)
+
+
+def _dropped_out(node: Node) -> bool:
+    """Tell whether a dropout, which is an identity in eval mode, stands between node and norm."""
+    return any(
+        reader.attributes.get("operation") == "dropout" or _dropped_out(reader)
+        for reader in node.consumers
+        if reader.kind is Kind.IDENTITY
+    )
 
 
 def _require_plain(traced: TracedModel, use: Node) -> None:

@@ -298,3 +298,11 @@ def test_the_batch_norms_of_a_scripted_part_are_told_of():
     result = bncheck.debias(model, torch.randn(1, 4, 5, 5))
     assert result.steps == ()
     assert any("2 BatchNorms" in note and "body.0.1" in note for note in result.notes)
+
+
+def test_a_bias_before_a_dropout_stays_as_in_the_source():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5), nn.BatchNorm2d(3))
+    result = bncheck.debias(shaken(model), X)
+    assert not result.steps
+    assert [refusal.batch_norm for refusal in result.refusals] == ["2"]
+    assert "dropout" in result.refusals[0].reason
