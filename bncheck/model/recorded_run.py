@@ -238,8 +238,7 @@ class Run:
         held = []
         for tensor, node in self.kept:
             there_before = any(id(tensor) in known for known in stored)
-            # Besides `kept`, this loop and the argument of the function refer to it.
-            if sys.getrefcount(tensor) > ours[id(tensor)] + 2 and not there_before:
+            if sys.getrefcount(tensor) > ours[id(tensor)] + _LOOKING and not there_before:
                 held.append(node)
         return held
 
@@ -298,6 +297,16 @@ def _memory(tensor: torch.Tensor) -> int | None:
 
 def _is_written(argument: Any) -> bool:
     return argument.alias_info is not None and bool(argument.alias_info.is_write)
+
+
+def _references_of_a_look() -> int:
+    """Return how many references a loop and `getrefcount` add, which differs between Pythons."""
+    for item, _ in [(object(), None)]:
+        seen = sys.getrefcount(item)
+    return seen - 1
+
+
+_LOOKING = _references_of_a_look()
 
 
 def leaves(value: Any) -> list[Any]:
