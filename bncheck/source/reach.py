@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from bncheck.source.module import Assigned, Imported, SourceModule, absolute
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 
-_NORM = re.compile(
-    r"batch_?norm|instance_?norm|build_norm|norm_cfg|[\"'](?:batch|instance)_?[\"']|norm\{|\}_?norm",
-    re.IGNORECASE,
+_NORM = (
+    *("batchnorm", "batch_norm", "instancenorm", "instance_norm", "build_norm", "norm_cfg"),
+    *(f"{q}{kind}{end}" for q in "\"'" for kind in ("batch", "instance") for end in (q, f"_{q}")),
+    *("norm{", "}norm", "}_norm"),
 )
 """Also of names that are put together: a piece of one stands somewhere."""
 _IS_NORM = re.compile(r"batch_?norm|instance_?norm", re.IGNORECASE)
@@ -39,7 +40,8 @@ _PROSE = re.compile(
     re.DOTALL,
 )
 """Strings and comments; it begins with what is rare in code, for which regular expressions scan."""
-_WORD = re.compile(r"[^\W\d]\w*")
+_WORD = re.compile(r"\w+")
+_BETWEEN_WORDS = {place: " " for place in range(128) if not _WORD.fullmatch(chr(place))}
 _DOTTED = re.compile(r"[^\W\d][\w.]*")
 
 Key = tuple[str, str]
@@ -101,18 +103,18 @@ class Reach:
         """Yield what the text of a definition names; note whether it names a norm itself."""
         key = (module.path, name)
         text = module.text_of(name)
-        if _NORM.search(text):
+        if _names_norm(text):
             text = _without_tests(_PROSE.sub(_without_remarks, text))
             if all(isinstance(binding, Assigned) for binding in module.bindings.get(name, ())):
                 text = _without_entries(text)
-            if _NORM.search(text):
+            if _names_norm(text):
                 self._norms.add(key)
         code = _without_tests(_PROSE.sub(_without_prose, text))
-        words = set(_WORD.findall(code))
+        words = _words(code)
         for word in words if module.star_imports else words & module.bindings.keys():
             for meaning in self.project.resolve(word, module):
                 yield from self._defined(key, word, meaning, module, code)
-        for origin, names, whole in _LOCAL_IMPORT.findall(text):
+        for origin, names, whole in _LOCAL_IMPORT.findall(text) if "import" in text else ():
             yield from self._imported(key, module, origin or whole, names)
 
     def _imported(
@@ -138,7 +140,7 @@ class Reach:
     ) -> Iterator[Defined]:
         match meaning:
             case External(name=outside):
-                if _NORM.search(outside):
+                if _names_norm(outside):
                     self._norms.add(key)
             case Defined(module=origin, name=known):
                 if (origin.path, known) != key:
@@ -152,6 +154,18 @@ class Reach:
                     dotted = f"{name}.{attribute}"
                     for inner in self.project.resolve(dotted, module):
                         yield from self._defined(key, dotted, inner, module, code)
+
+
+def _names_norm(text: str) -> bool:
+    """Tell whether a text has a piece of a norm's name, in whatever case."""
+    text = text.lower()
+    return any(map(text.__contains__, _NORM))
+
+
+def _words(code: str) -> set[str]:
+    if code.isascii():
+        return set(code.translate(_BETWEEN_WORDS).split())
+    return set(_WORD.findall(code))
 
 
 def _without_prose(found: re.Match[str]) -> str:
@@ -183,7 +197,7 @@ def _without_tests(code: str) -> str:
         if under is not None and (indentation > under or not line.strip()):
             continue
         under = None
-        if _CONDITION.match(line) and line.rstrip().endswith(":"):
+        if "isinstance(" in line and _CONDITION.match(line) and line.rstrip().endswith(":"):
             tested = [name for types in _TESTED.findall(line) for name in _DOTTED.findall(types)]
             if tested and all(map(_IS_NORM.search, tested)):
                 under = indentation
