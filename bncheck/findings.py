@@ -60,12 +60,24 @@ Change = SetKeyword | Replace | InsertLine
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A parameter that a layer no longer has after a fix; code that relies on it would fail."""
+
+    parameter: str
+    type_name: str
+    """Of the layer, such as `torch.nn.Conv2d`."""
+    name: str
+    """Attribute path of the layer from the root."""
+
+
+@dataclass(frozen=True)
 class Fix:
     """Changes that mend one finding; `safe` when they cannot change what right code does."""
 
     description: str
     changes: tuple[Change, ...]
     safe: bool
+    loses: Lost | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from bncheck.tally import Tally
 from bncheck.timeline import Timeline
 
 if TYPE_CHECKING:
+    from bncheck.source.losses import Losses
     from bncheck.source.module import SourceModule
     from bncheck.source.project import Project
 
@@ -73,6 +74,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
 
 
 def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
+    from bncheck.source.losses import Losses
     from bncheck.source.module import UnparsableError
 
     report = Report()
@@ -91,9 +93,10 @@ def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> R
         *_timeline_matches(modules, project, settings),
     ):
         by_path[match.site.path].append((code, match))
+    losses = Losses(project)
     for path, matches in by_path.items():
         if Path(path) in in_run:
-            report.findings += _findings(matches, project.module(path), settings)
+            report.findings += _findings(matches, project.module(path), losses, settings)
     report.findings.sort(key=lambda finding: finding.sort_key)
     return report
 
@@ -157,7 +160,10 @@ def _timeline_matches(
 
 
 def _findings(
-    matches: Sequence[tuple[str, Match]], module: SourceModule, settings: Settings
+    matches: Sequence[tuple[str, Match]],
+    module: SourceModule,
+    losses: Losses,
+    settings: Settings,
 ) -> list[Finding]:
     """Turn the matches that stand in a module into findings, unless a comment silences them."""
     from bncheck.source.edit import resolve, targets
@@ -192,7 +198,11 @@ def _findings(
         if where is None or silenced(code, (lines[where.line - 1], lines[where.end_line - 1])):
             continue
         page = all_pages()[code]
-        fix = match.fix
+        fix = resolve(match.fix, planned, ranges, written) if match.fix and planned else None
+        relied_on = None
+        if fix is not None and match.fix is not None and match.fix.loses is not None:
+            lines_of = (where.line, where.end_line)
+            relied_on = losses.reliance(match.fix.loses, Path(module.path), lines_of)
         findings.append(
             Finding(
                 code=code,
@@ -203,10 +213,12 @@ def _findings(
                 end_line=where.end_line,
                 end_column=where.end_column,
                 message=match.message,
-                hint=match.hint,
+                hint=match.hint
+                if relied_on is None
+                else f"{match.hint}; not done by --fix, since {relied_on} relies on it",
                 severity=match.severity or page.severity,
                 confidence=match.confidence,
-                fix=resolve(fix, planned, ranges, written) if fix and planned else None,
+                fix=fix if relied_on is None else None,
                 source_line=lines[where.line - 1].rstrip("\r\n"),
             )
         )

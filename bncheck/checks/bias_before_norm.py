@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.findings import Fix, Match, SetKeyword
+from bncheck.findings import Fix, Lost, Match, SetKeyword
 from bncheck.graph import (
     BATCH_STATISTICS,
     PRODUCERS,
@@ -90,7 +90,9 @@ def _without_bias(layer: Layer, site: Site) -> Fix | None:
             position = own
         case _:
             return None
-    return Fix("Set bias=False", (SetKeyword(site, "bias", "False", position),), safe=False)
+    lost = Lost("bias", layer.type_name, layer.name)
+    change = SetKeyword(site, "bias", "False", position)
+    return Fix("Set bias=False", (change,), safe=False, loses=lost)
 
 
 def _uses(graph: LayerGraph, node: Node) -> list[Node]:

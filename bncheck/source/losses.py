@@ -1,0 +1,189 @@
+"""Whether a fix that takes a parameter away breaks code of the run that relies on it.
+
+Only a fix that was found asks, and only files are looked into that speak of what constructs the
+layer, directly or not: definitions are followed by their names.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bncheck.findings import Lost
+from bncheck.source.project import Project
+from bncheck.source.touches import Touch, touches
+
+_DEFINITION = re.compile(r"^(?:class|def|async[ \t]+def)[ \t]+(\w+)[^\n]*", re.MULTILINE)
+_LINE = re.compile(r"^(?=[^\s#)\]}\"'])", re.MULTILINE)
+
+Key = tuple[Path, str]
+"""A file and a definition of its module level; the name is empty for what stands outside."""
+
+
+@dataclass(eq=False)
+class Losses:
+    """What relies on parameters in the files of a run."""
+
+    project: Project
+    _texts: dict[Path, str] = field(default_factory=dict)
+    _parts: dict[Path, dict[str, str]] = field(default_factory=dict)
+    _touches: dict[tuple[Path, str], list[Touch]] = field(default_factory=dict)
+    _related: dict[Key, set[Key]] = field(default_factory=dict)
+
+    def reliance(self, lost: Lost, path: Path, lines: tuple[int, int]) -> str | None:
+        """Return where code would fail without the parameter; None where none was found.
+
+        `lines` of `path` construct the layer, the last included.
+        """
+        start = self._definition_at(path, lines[0])
+        related = self._leading_to((path, start))
+        makers = [name for _, name in related if name]
+        for other in dict.fromkeys([path, *sorted({key[0] for key in related})]):
+            for touch in self._touches_of(other, lost.parameter):
+                where = lines if other == path else None
+                if touch.may_be(lost.type_name, where, makers) and self._concerns(
+                    touch, (other, touch.definition), related, lost, path, lines
+                ):
+                    return f"`{touch.text}` (line {touch.line} of {other.name})"
+        for key, touch in self._called(related, lost.parameter):
+            if touch.may_be(lost.type_name, None, makers):
+                return f"`{touch.text}` (line {touch.line} of {key[0].name})"
+        return None
+
+    def _concerns(
+        self,
+        touch: Touch,
+        key: Key,
+        related: set[Key],
+        lost: Lost,
+        path: Path,
+        lines: tuple[int, int],
+    ) -> bool:
+        """Tell whether a touch in a file may be of the layer."""
+        first = touch.owner[0]
+        if key not in related:
+            return False
+        if touch.owner in (("self",), ("cls",)):
+            # A layer's own class: it is constructed under its name.
+            text = "\n".join(self._text(path).split("\n")[lines[0] - 1 : lines[1]])
+            return re.search(rf"\b{touch.definition}\b", text) is not None
+        if len(touch.owner) == 1 or touch.made:
+            return True
+        return touch.owner[-1] in lost.name.split(".") and first.isidentifier()
+
+    def _called(self, related: set[Key], parameter: str) -> Iterator[tuple[Key, Touch]]:
+        """Yield touches of anything in functions, and in bases, that the related ones name."""
+        named = {word for key in related for word in re.findall(r"\w+", self._part(key))}
+        for path in self.project.texts:
+            text = self._text(path)
+            if f".{parameter}" not in text or named.isdisjoint(self._parts_of(path)):
+                continue
+            for touch in self._touches_of(path, parameter):
+                key = (path, touch.definition)
+                if (
+                    key in related
+                    or len(touch.owner) != 1
+                    or touch.owner[0] in ("self", "cls")
+                    or touch.definition not in named
+                    or not any(self._names(other, key) for other in related)
+                ):
+                    continue
+                yield key, touch
+
+    def _names(self, key: Key, other: Key) -> bool:
+        """Tell whether a definition calls another that is a function, or inherits from it."""
+        name = other[1]
+        if key[0] != other[0] and name in self._parts_of(key[0]):
+            return False  # its own file has one of that name
+        is_class = self._part(other).startswith("class")
+        text = self._part(key)
+        if not is_class:
+            return re.search(rf"\b{name}\b", text) is not None
+        return re.match(rf"class\s+\w+\s*\([^)]*\b{name}\b", text) is not None
+
+    def _leading_to(self, start: Key) -> set[Key]:
+        """Return the definitions that name a definition, directly or not, and itself."""
+        if start in self._related:
+            return self._related[start]
+        found = {start}
+        todo = [start]
+        while todo:
+            path, name = todo.pop()
+            if not name:
+                continue
+            word = re.compile(rf"\b{name}\b")
+            for other in {path, *self.project.texts}:
+                if name not in self._text(other):
+                    continue
+                parts = self._parts_of(other)
+                if other != path and name in parts:
+                    continue
+                for part, text in parts.items():
+                    key = (other, part)
+                    if key not in found and word.search(text):
+                        found.add(key)
+                        todo.append(key)
+        self._related[start] = found
+        return found
+
+    def _touches_of(self, path: Path, parameter: str) -> list[Touch]:
+        key = (path, parameter)
+        if key not in self._touches:
+            self._touches[key] = []
+            if f".{parameter}" in self._text(path):
+                try:
+                    tree = ast.parse(self._text(path))
+                except (SyntaxError, ValueError, RecursionError):
+                    return []
+                self._touches[key] = list(touches(tree, parameter))
+        return self._touches[key]
+
+    def _definition_at(self, path: Path, line: int) -> str:
+        text = self._text(path)
+        offset = 0
+        for _ in range(line - 1):
+            offset = text.find("\n", offset) + 1
+        name = ""
+        for found in _DEFINITION.finditer(text):
+            if found.start() > offset:
+                break
+            name = found[1]
+        return name if offset < self._end_of(text, name) else ""
+
+    def _end_of(self, text: str, name: str) -> int:
+        found = re.search(rf"^(?:class|def|async[ \t]+def)[ \t]+{name}\b[^\n]*", text, re.MULTILINE)
+        if not name or found is None:
+            return 0
+        after = _LINE.search(text, found.end())
+        return after.start() if after else len(text)
+
+    def _part(self, key: Key) -> str:
+        return self._parts_of(key[0]).get(key[1], "")
+
+    def _parts_of(self, path: Path) -> dict[str, str]:
+        """Return the text of each definition of a file, and under no name that of the rest."""
+        if path not in self._parts:
+            text = self._text(path)
+            parts: dict[str, str] = {}
+            rest: list[str] = []
+            done = 0
+            for found in _DEFINITION.finditer(text):
+                after = _LINE.search(text, found.end())
+                end = after.start() if after else len(text)
+                rest.append(text[done : found.start()])
+                parts[found[1]] = parts.get(found[1], "") + text[found.start() : end]
+                done = end
+            parts[""] = "".join([*rest, text[done:]])
+            self._parts[path] = parts
+        return self._parts[path]
+
+    def _text(self, path: Path) -> str:
+        if path not in self._texts:
+            source = self.project.source(path)
+            self._texts[path] = (
+                source if isinstance(source, str) else source.decode("utf-8", "replace")
+            )
+        return self._texts[path]
