@@ -19,6 +19,9 @@ from bncheck.source.touches import Touch, touches
 _DEFINITION = re.compile(r"^(?:class|def|async[ \t]+def)[ \t]+(\w+)[^\n]*", re.MULTILINE)
 _LINE = re.compile(r"^(?=[^\s#)\]}\"'])", re.MULTILINE)
 
+_MOST_DEFINITIONS = 100
+"""Nearest first: what is further away uses the layer through others, and rarely by its parts."""
+
 Key = tuple[Path, str]
 """A file and a definition of its module level; the name is empty for what stands outside."""
 
@@ -110,20 +113,22 @@ class Losses:
             return self._related[start]
         found = {start}
         todo = [start]
-        while todo:
-            path, name = todo.pop()
+        for path, name in todo:
+            if len(found) > _MOST_DEFINITIONS:
+                break
             if not name:
                 continue
             word = re.compile(rf"\b{name}\b")
             for other in {path, *self.project.texts}:
-                if name not in self._text(other):
+                text = self._texts.get(other) or self._text(other)
+                if name not in text:
                     continue
                 parts = self._parts_of(other)
                 if other != path and name in parts:
                     continue
-                for part, text in parts.items():
+                for part, body in parts.items():
                     key = (other, part)
-                    if key not in found and word.search(text):
+                    if key not in found and name in body and word.search(body):
                         found.add(key)
                         todo.append(key)
         self._related[start] = found
