@@ -14,6 +14,7 @@ from bncheck.convert.algebra import compose
 from bncheck.convert.backward import Demands, one_per_layer
 from bncheck.convert.labels import (
     IDENTITY,
+    OBSERVED,
     UNDETERMINED,
     Blocked,
     channels_of,
@@ -94,7 +95,7 @@ class _Around(Demands):
         self._spread()
         for node, labels in self.wanted.items():
             if self.plan.traced.calls[node].observed and bool((distinct(labels) > IDENTITY).any()):
-                raise Blocked(f"a hook sees the output of {describe_node(node)}")
+                raise Blocked(f"reaches {describe_node(node)}, whose output {OBSERVED}")
         changes, maps_by_name = self._changes()
         changes = one_per_layer(self.plan, changes)
         for node, channels in self.inputs.items():

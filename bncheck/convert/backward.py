@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from bncheck.convert.algebra import compose
-from bncheck.convert.labels import UNDETERMINED, Blocked, channels_of, merge, per_channel
+from bncheck.convert.labels import OBSERVED, UNDETERMINED, Blocked, channels_of, merge, per_channel
 from bncheck.convert.plan import RESTS_ON_SIZE, Absorption, BatchNorm, Map, Move, Plan
 from bncheck.convert.producers import describe_node, display_name
 from bncheck.convert.sums import ShiftTo, Sum, is_sum, origin_of, pull_sum, sum_of, whole_sum
@@ -137,7 +137,7 @@ class Demands:
         call = self.plan.traced.calls[node]
         labels = self.wanted[node]
         if call.observed:
-            raise Blocked(f"follows {describe_node(node)}, whose output a hook sees")
+            raise Blocked(f"follows {describe_node(node)}, whose output {OBSERVED}")
         if node in self.plan.removed:
             self._want(node.inputs[0], labels)
         elif node.kind in PRODUCERS:

@@ -42,11 +42,22 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
     applied = {id(traced.model.get_submodule(n.layer.name))
                for n in traced.graph.of_kind(Kind.BATCH_NORM) if n.layer}  # fmt: skip
     idle = [
-        BatchNorm(path, [], problem="is never run by forward")
+        BatchNorm(path, [], problem=_why_not_seen(traced))
         for path, module in traced.model.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module) not in applied
     ]
     return [*found.values(), *idle]
+
+
+def _why_not_seen(traced: TracedModel) -> str:
+    apart = {
+        str(node.target)
+        for node in traced.fx.graph.nodes
+        if isinstance(node.target, torch._ops.HigherOrderOperator)
+    }
+    if apart:
+        return f"is run, if at all, in a region that is traced apart ({', '.join(sorted(apart))})"
+    return "is never run by forward"
 
 
 def _spelled_out(traced: TracedModel, node: Node, call: TracedCall) -> Map:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from bncheck.convert.algebra import compose
-from bncheck.convert.labels import IDENTITY, Blocked, channels_of, per_channel
+from bncheck.convert.labels import IDENTITY, OBSERVED, Blocked, channels_of, per_channel
 from bncheck.convert.plan import Absorption, BatchNorm, Map, Plan
 from bncheck.convert.producers import describe_node, display_name
 from bncheck.convert.transparent import is_transparent, push
@@ -44,7 +44,7 @@ def forward_changes(
             continue
         for source in node.inputs:
             if source in owed and plan.traced.calls[source].observed:
-                raise Blocked(f"a hook sees the output of {describe_node(source)}")
+                raise Blocked(f"reaches {describe_node(source)}, whose output {OBSERVED}")
         below = plan.batch_norm_of(node)
         if node in plan.removed:
             owed[node] = owed[node.inputs[0]]
@@ -73,7 +73,7 @@ def _owed_by(source: Node, owed: dict[Node, torch.Tensor]) -> torch.Tensor:
         return owed[source]
     if source.shape is None:
         raise Blocked(f"meets {describe_node(source)}, whose shape is not known")
-    return torch.full((1,), IDENTITY).expand(source.shape)
+    return torch.tensor(IDENTITY).expand(source.shape)
 
 
 def _into_batch_norm(

@@ -14,6 +14,8 @@ UNDETERMINED = -1
 """No one has asked anything of this element."""
 IDENTITY = 0
 """The map `1 * x + 0`."""
+OBSERVED = "a hook or other code sees"
+"""What is said of a value that something besides the graph's operations may read."""
 
 
 class Blocked(Exception):  # noqa: N818

@@ -84,7 +84,7 @@ def push(
 ) -> torch.Tensor:
     """Return the output's labelling from the inputs'; None stands for undetermined throughout."""
     given = [
-        torch.full((1,), UNDETERMINED).expand(_shape(source)) if one is None else one
+        torch.tensor(UNDETERMINED).expand(_shape(source)) if one is None else one
         for one, source in zip(labels, node.inputs, strict=True)
     ]
     match node.kind:

@@ -202,18 +202,23 @@ class _Builder:
             )
             return Call("to", Kind.IDENTITY) if same else call
         if call.kind is Kind.DROPOUT:
-            if node.op == "call_module":
-                training = self.modules[str(node.target)].training
-            else:
-                training = bool(self._arguments(node, call).get("training", True))
-                if not isinstance(node.target, str) and node.kwargs.get("train") is False:
-                    training = False
-                if isinstance(node.target, torch._ops.OpOverload):
-                    training = bool(node.args[2] if len(node.args) > 2 else training)
-            return Call("dropout", Kind.IDENTITY) if not training else Call("dropout", Kind.DROPOUT)
+            return Call("dropout", Kind.DROPOUT if self._drops(node, call) else Kind.IDENTITY)
         if call.kind is Kind.CONVOLUTION and self._arguments(node, call).get("transposed"):
             return Call("convolution", Kind.TRANSPOSED_CONVOLUTION)
         return call
+
+    def _drops(self, node: fx.Node, call: Call) -> bool:
+        """Tell whether a dropout drops anything at all."""
+        if node.op == "call_module":
+            module = self.modules[str(node.target)]
+            return module.training and getattr(module, "p", None) != 0
+        arguments = self._arguments(node, call)
+        training = bool(arguments.get("training", True))
+        if not isinstance(node.target, str) and node.kwargs.get("train") is False:
+            training = False
+        if isinstance(node.target, torch._ops.OpOverload):
+            training = bool(node.args[2] if len(node.args) > 2 else training)
+        return training and arguments.get("p") != 0
 
     def _arguments(self, node: fx.Node, call: Call) -> dict[str, Any]:
         if node.op == "call_module":

@@ -26,6 +26,17 @@ DECISIONS = 32
 """How many times one run may branch on values."""
 
 
+def _views_refer_to_their_base() -> bool:
+    """Tell whether views count as one reference to their base."""
+    base = torch.zeros(1).clone()
+    before = sys.getrefcount(base)
+    view = base[:]
+    return sys.getrefcount(base) > before and view._base is base
+
+
+_VIEWS_REFER_TO_THEIR_BASE = _views_refer_to_their_base()
+
+
 class UnrecordableError(Exception):
     """The runs of a model do not show all that it may do; the text says why."""
 
@@ -235,6 +246,8 @@ class Run:
         """Return the nodes of tensors that something besides this run refers to."""
         stored = (self.notes.stored, self.notes.attributes)
         ours = Counter(id(tensor) for tensor, _ in self.kept)
+        if _VIEWS_REFER_TO_THEIR_BASE:
+            ours.update({id(tensor._base) for tensor, _ in self.kept if tensor._base is not None})
         held = []
         for tensor, node in self.kept:
             there_before = any(id(tensor) in known for known in stored)
