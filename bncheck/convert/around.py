@@ -79,8 +79,9 @@ class _Around(Demands):
     def __init__(self, plan: Plan, shift_to: ShiftTo, batch_norm: BatchNorm) -> None:
         super().__init__(plan, shift_to, copies=False)
         self.batch_norm = batch_norm
-        self.inputs: dict[Node, torch.Tensor] = {}
-        """Layers and BatchNorms that undo on their input what was done to it, by channel."""
+        self.inputs: dict[Node, tuple[Node, int]] = {}
+        """Layers and BatchNorms that undo on their input what was done to it: the tensor and
+        the axis of its channels."""
 
     def carry_out(self, before: Map, behind: Map) -> None:
         """Want these maps of the BatchNorm's input and output, and all that follows from it."""
@@ -93,13 +94,14 @@ class _Around(Demands):
                     raise Blocked("has an input or output whose shape is not known")
                 self._want(tensor, per_channel(labels, tensor.shape, 1))
         self._spread()
+        self._require_whole_sums()
         for node, labels in self.wanted.items():
             if self.plan.traced.calls[node].observed and bool((distinct(labels) > IDENTITY).any()):
                 raise Blocked(f"reaches {describe_node(node)}, whose output {OBSERVED}")
         changes, maps_by_name = self._changes()
         changes = one_per_layer(self.plan, changes)
-        for node, channels in self.inputs.items():
-            undone = self._inverse(channels)
+        for node, source in self.inputs.items():
+            undone = self._inverse(self._channels(*source))
             below = self.plan.batch_norm_of(node)
             if below is not None:
                 assert below.map is not None
@@ -116,6 +118,20 @@ class _Around(Demands):
         if bool((scale == 1).all()) and not bool(shift.any()):
             return torch.full(scale.shape, IDENTITY)
         return self.plan.table.add(scale, shift)
+
+    def _channels(self, node: Node, axis: int) -> torch.Tensor:
+        """Return what is wanted of each channel, when all is known; Blocked where a part differs.
+
+        Of what nothing is wanted (the other part of a concat, say) stays as it is.
+        """
+        return channels_of(self.wanted[node].clamp(min=IDENTITY), axis)
+
+    def _require_whole_sums(self) -> None:
+        for node in self.wanted:
+            if self._is_sum(node):
+                for tensor in (*node.inputs, node):
+                    if tensor in self.wanted:
+                        self._channels(tensor, 1)
 
     def _inverse(self, channels: torch.Tensor) -> Map:
         scale, shift = self.plan.table.scales(channels), self.plan.table.shifts(channels)
@@ -148,7 +164,7 @@ class _Around(Demands):
             if below.problem or below.stays or below.fixed or len(below.nodes) > 1:
                 raise Blocked(f"reaches {below.name}, which cannot take it up")
             self.plan.producers.require_own_parameters(below.nodes)
-            self.inputs[reader] = channels_of(self.wanted[node], 1)
+            self.inputs[reader] = node, 1
         elif reader.kind in PRODUCERS:
             self._read_by_layer(node, reader)
         elif self._is_sum(reader):
@@ -165,10 +181,11 @@ class _Around(Demands):
         producers.require_plain(reader)
         if len(reader.inputs) != 1 or next(producers.other_users(reader), None) is not None:
             raise Blocked(f"reaches {display_name(reader)}, whose parameters have other users")
-        channels = channels_of(self.wanted[node], producers.input_axis(reader))
+        axis = producers.input_axis(reader)
+        channels = channels_of(self.wanted[node], axis)
         if bool((self.plan.table.shifts(channels) != 0).any()):
             producers.require_no_border(reader)
-        self.inputs[reader] = channels
+        self.inputs[reader] = node, axis
 
     def _sum_of(self, node: Node) -> Sum:
         return addition_of(self.plan, node)  # what is within a larger one has demands of its own
