@@ -69,9 +69,7 @@ def push_padding(
         return padded.expand(shape)
     if not kept and any(amount > 0 for amount in padding):
         raise Blocked("meets constant padding, whose border has no shift")
-    spatial = tuple(
-        range(len(tuple(node.shape or ())) - len(padding) // 2, len(tuple(node.shape or ())))
-    )
+    spatial = tuple(range(len(shape) - len(padding) // 2, len(shape)))
     try:
         return uniform(labels, spatial).expand(shape)
     except (Blocked, RuntimeError):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.depth import deep
-from bncheck.graph import Kind, Layer, LayerGraph, Site
+from bncheck.graph import Kind, LayerGraph, Site
+from bncheck.source.application import Application, forward_of, named_layers
 from bncheck.source.entrances import (
     MOST_VARIANTS,
-    is_given,
     may_be_factory,
     returned_call,
     symbols,
@@ -20,12 +20,9 @@ from bncheck.source.entrances import (
 )
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
-from bncheck.source.interpret.classes import make_class
+from bncheck.source.interpret.classes import base_of, make_class
 from bncheck.source.interpret.expressions import expression
-from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
-from bncheck.source.interpret.memory import layers_of
-from bncheck.source.interpret.mentions import holder_of, mentioned, reads_by_name_only
 from bncheck.source.interpret.names import Names
 from bncheck.source.interpret.statements import function_maker, sequence
 from bncheck.source.interpret.values import (
@@ -33,15 +30,11 @@ from bncheck.source.interpret.values import (
     Arguments,
     Branches,
     Class,
-    Function,
     GiveUpError,
     Instance,
     PathEndsError,
-    Tensor,
     Unknown,
-    births,
     options,
-    tensors_in,
 )
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
@@ -52,6 +45,8 @@ from bncheck.source.variants import Variants
 
 _MOST_STEPS = 30_000
 """Work for one network; less where others of the same file were too much."""
+_MOST_STEPS_OF_ONE = 20_000
+"""Work for one network that is asked for by itself."""
 _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
@@ -132,8 +127,6 @@ class _Reader:
     wanted: Callable[[SourceModule, str], bool] | None = None
     """Which definitions to read; None: all."""
     _reads_others: bool = False
-    _mentions: dict[tuple[Class, str], bool] = field(default_factory=dict)
-    """Whether any code reads an attribute of a class."""
     _given_up: dict[str, int] = field(default_factory=dict)
     """How many networks of each file were too much work."""
 
@@ -147,6 +140,7 @@ class _Reader:
             lambda frame, node: sequence([node])(frame),
             lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
+        self.application = Application(self.project, self.understanding)
         self.variants = Variants(self.names, self.suspects, self._is_wanted)
 
     def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
@@ -221,7 +215,7 @@ class _Reader:
         Their arguments are those of that code, but whether anything applies them is not known.
         """
         for cls, made in list(self.names.constructed.items()):
-            forward = _forward(made)
+            forward = forward_of(made)
             if (
                 forward is not None
                 and forward.node not in self.names.run
@@ -237,7 +231,7 @@ class _Reader:
         made: object = None,
     ) -> Iterator[LayerGraph]:
         if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
-            self._count(self.understanding.given_up, "no work left for variants")
+            self.understanding.given_up["no work left for variants"] += 1
             return
         most = _MOST_STEPS // (1 + self._given_up.get(module.path, 0))
         # Where so little is known that to construct it takes this long, no more will be found.
@@ -253,27 +247,27 @@ class _Reader:
                 if (
                     isinstance(option, Instance)
                     and option.is_module
-                    and (option.layer is None or _forward(option) is not None)
+                    and (option.layer is None or forward_of(option) is not None)
                 ):
                     was_read = True
-                    for graph in self._with_parts(machine, option, name):
+                    for graph in self.application.graphs(machine, option, name):
                         graph.symbolic = symbolic
                         self.variants.note(module, graph)
                         yield graph
         except PathEndsError:
-            self._count(self.understanding.given_up, "raises in every path")
+            self.understanding.given_up["raises in every path"] += 1
         except GiveUpError as reason:
-            self._count(self.understanding.given_up, reason.reason)
+            self.understanding.given_up[reason.reason] += 1
             self._given_up[module.path] = self._given_up.get(module.path, 0) + 1
         except RecursionError:
-            self._count(self.understanding.given_up, "too deep")
+            self.understanding.given_up["too deep"] += 1
         except UnparsableBodyError:
             raise
         except Exception as problem:
             # No source may stop the linter; whoever mends this sees the reason counted.
             if os.environ.get("BNCHECK_STRICT"):
                 raise
-            self._count(self.understanding.given_up, f"internal {type(problem).__name__}")
+            self.understanding.given_up[f"internal {type(problem).__name__}"] += 1
         finally:
             if was_read:
                 self.variants.note_run(module, list(self.names.run.values())[run:])
@@ -281,8 +275,8 @@ class _Reader:
                 for cls in list(self.names.constructed)[constructed:]:
                     del self.names.constructed[cls]
             self.budget -= machine.steps
-            for doubt, count in machine.doubts.items():
-                self._count(self.understanding.doubts, doubt, count)
+            for doubt, times in machine.doubts.items():
+                self.understanding.doubts[doubt] += times
 
     def _make(
         self, machine: Machine, module: SourceModule, name: str, arguments: Arguments | None
@@ -314,172 +308,38 @@ class _Reader:
 
     def one(self, definition: Defined) -> LayerGraph | None:
         """Read the network of one class or factory."""
-        machine = Machine(self.names, limit=20_000)
+        machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
         try:
-            value = self.names.look_up(definition.name, machine, definition.module)
-            initialiser = find(value, "__init__") if isinstance(value, Class) else value
-            skip = 1 if isinstance(value, Class) else 0
-            made = call(machine, value, symbols(initialiser, skip), None)
+            made = self._with_symbols(machine, definition)
             if isinstance(made, Instance) and made.is_module:
-                return self._applied(machine, made, definition.name)
+                return self.application.graph(machine, made, definition.name)
         except (PathEndsError, GiveUpError, RecursionError):
             pass
         return None
 
     def holds(self, definition: Defined) -> bool | Unknown:
         """Construct a network and look for a BatchNorm in it."""
-        machine = Machine(self.names, limit=20_000)
+        machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
         try:
-            value = self.names.look_up(definition.name, machine, definition.module)
-            initialiser = find(value, "__init__") if isinstance(value, Class) else value
-            skip = 1 if isinstance(value, Class) else 0
-            made = call(machine, value, symbols(initialiser, skip), None)
+            made = self._with_symbols(machine, definition)
             if not isinstance(made, Instance) or not made.is_module:
                 return UNKNOWN
-            if any(layer.kind is Kind.BATCH_NORM for layer in self._layers(made)):
+            if any(layer.kind is Kind.BATCH_NORM for layer in named_layers(made)):
                 return True
         except (PathEndsError, GiveUpError, RecursionError):
             return UNKNOWN
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
 
-    def _with_parts(self, machine: Machine, root: Instance, name: str) -> Iterator[LayerGraph]:
-        """Yield a network's graph, and one for each part that its forward does not reach.
-
-        Another method may apply such a part, or code that is not understood. How the part
-        applies its own layers is known nevertheless.
-        """
-        try:
-            try:
-                graph = self._applied(machine, root, name)
-            except PathEndsError:
-                # Some forward passes want what is optional for others.
-                graph = self._applied(machine, root, name, optional=True)
-        except PathEndsError:
-            self._count(self.understanding.doubts, "forward raises in every path")
-            self.understanding.partly += 1
-            graph = LayerGraph(name, layers=list(self._layers(root)), complete=False)
-        try:
-            yield from self._parts(machine, root, graph)
-        except GiveUpError as reason:
-            self._count(self.understanding.doubts, reason.reason)
-        yield graph
-
-    def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
-        applied = {id(node.layer) for node in graph.nodes}
-        own: dict[int, Layer] = {id(layer): layer for layer in graph.layers}
-        names = {id(layer): layer.name for layer in graph.layers}
-        patterns: set[int] = set()
-        todo: list[Instance] = [root]
-        while todo:
-            for part in _parts_of(todo.pop()):
-                layers = {id(layer) for _, layer in layers_of(part)}
-                if layers <= applied:
-                    continue
-                if layers & applied or not (_forward(part) or part.base == "Sequential"):
-                    todo.append(part)
-                    continue
-                applied |= layers
-                if part.recipe is not None:
-                    if id(part.recipe) in patterns:
-                        continue
-                    patterns.add(id(part.recipe))
-                for found in self._with_parts(machine, part, graph.name):
-                    for layer in found.layers:
-                        if own.pop(id(layer), None) is not None:
-                            graph.apart[names[id(layer)]] = layer
-                    yield found
-        graph.layers = list(own.values())
-
-    def _applied(
-        self, machine: Machine, root: Instance, name: str, *, optional: bool = False
-    ) -> LayerGraph:
-        graph = LayerGraph(name, guessed=machine.guessed)
-        machine.graph = graph
-        machine.forward_from = next(births)
-        if machine.doubts:
-            graph.complete = False
-        found = _forward(root)
-        if found is None:
-            given = Arguments([machine.add(Kind.INPUT, "input", None, [])])
-        else:
-            given = Arguments(
-                keywords={
-                    parameter.name.value: machine.add(Kind.INPUT, parameter.name.value, None, [])
-                    for parameter in found.node.params.params[1:]
-                    if is_given(parameter, optional)
-                }
-            )
-        result = call(machine, root, given, None)
-        outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
-        machine.add(Kind.OUTPUT, "output", None, outputs)
-        graph.layers = list(self._layers(root))
-        _note_strays(graph)
-        self._note_mentions(graph, root)
-        if graph.complete:
-            self.understanding.fully += 1
-        else:
-            self.understanding.partly += 1
-        return graph
-
-    def _note_mentions(self, graph: LayerGraph, root: Instance) -> None:
-        """Ask of each BatchNorm that is not applied whether any other code may apply it.
-
-        Where the forward is not understood fully, its class must name all that it uses.
-        """
-        for layer in graph.layers:
-            if layer.kind is Kind.BATCH_NORM and layer.name and not graph.uses(layer):
-                held = holder_of(root, layer.name)
-                if held is None:
-                    continue
-                if held not in self._mentions:
-                    self._mentions[held] = mentioned(*held, self.project)
-                if graph.complete or self._mentions[held] or reads_by_name_only(held[0]):
-                    note(layer, "mentioned", self._mentions[held])
-
-    def _layers(self, root: Instance) -> Iterator[Layer]:
-        for name, layer in layers_of(root):
-            layer.name = name
-            yield layer
-
-    def _count(self, table: dict[str, int], reason: str, count: int = 1) -> None:
-        table[reason] = table.get(reason, 0) + count
-
-
-def _note_strays(graph: LayerGraph) -> None:
-    """Add the layers that the forward constructs and does not keep on the network.
-
-    One that it keeps but that the next call replaces is constructed anew as well.
-    """
-    kept = {id(layer) for layer in graph.layers}
-    for node in graph.nodes:
-        layer = node.layer
-        if layer is not None and layer.get("constructed_in") == "forward, replaced":
-            note(layer, "built_in_forward", True)
-        if layer is None or id(layer) in kept:
-            continue
-        kept.add(id(layer))
-        if layer.get("constructed_in") == "forward":
-            note(layer, "built_in_forward", True)
-            graph.layers.append(layer)
+    def _with_symbols(self, machine: Machine, definition: Defined) -> object:
+        """Return what a class or factory makes, with symbols for what has no default."""
+        value = self.names.look_up(definition.name, machine, definition.module)
+        initialiser = find(value, "__init__") if isinstance(value, Class) else value
+        skip = 1 if isinstance(value, Class) else 0
+        return call(machine, value, symbols(initialiser, skip), None)
 
 
 def _is_network(cls: Class) -> bool:
-    from bncheck.source.interpret.classes import base_of
-
     return base_of(cls) is not None
-
-
-def _forward(root: Instance) -> Function | None:
-    found = find(root.cls, "forward") if root.cls is not None else None
-    return found if isinstance(found, Function) else None
-
-
-def _parts_of(whole: Instance) -> Iterator[Instance]:
-    """Yield the modules that an object holds as attributes and that are no single layers."""
-    for value in whole.state.values():
-        for part in options(value):
-            if isinstance(part, Instance) and part.is_module and part.layer is None:
-                yield part
 
 
 def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
@@ -491,6 +351,3 @@ def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
             if isinstance(option, Instance) and (not depth or _has_unknown_part(option, depth - 1)):
                 return True
     return False
-
-
-__all__ = ["UNKNOWN", "Site", "graphs", "holds_batch_norm", "networks"]

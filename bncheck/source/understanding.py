@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -11,8 +12,8 @@ class Understanding:
 
     fully: int = 0
     partly: int = 0
-    given_up: dict[str, int] = field(default_factory=dict)
-    doubts: dict[str, int] = field(default_factory=dict)
+    given_up: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
     alike: int = 0
     """Factories that were passed over, since they vary what was read and nothing is open in it."""
     without_norm: int = 0
@@ -31,5 +32,5 @@ class Understanding:
         }
 
 
-def _most(table: dict[str, int]) -> list[tuple[str, int]]:
+def _most(table: Counter[str]) -> list[tuple[str, int]]:
     return sorted(table.items(), key=lambda item: (-item[1], item[0]))[:15]

@@ -9,10 +9,12 @@ import libcst as cst
 
 from bncheck.graph import Kind
 from bncheck.source.interpret.containers import add_child
+from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.sequences import known_items
+from bncheck.source.interpret.subscripts import index
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Arguments,
@@ -89,8 +91,6 @@ def _unpacked(frame: Frame, value: object, node: Any, parts: list[tuple[Bind, bo
 
 
 def _attribute(node: cst.Attribute) -> Bind:
-    from bncheck.source.interpret.expressions import expression
-
     owner_of, name = expression(node.value), node.attr.value
 
     def bind(frame: Frame, value: object) -> None:
@@ -141,8 +141,6 @@ def _runs_at_each_call(machine: Machine, call: object) -> bool:
 
 
 def _subscript(node: cst.Subscript) -> Bind:
-    from bncheck.source.interpret.expressions import expression, index
-
     owner_of, place_of = expression(node.value), index(node)
 
     def bind(frame: Frame, value: object) -> None:

@@ -12,6 +12,7 @@ from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.apply import apply, apply_item
 from bncheck.source.interpret.builtins import call_external
 from bncheck.source.interpret.classes import construct
+from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import make
 from bncheck.source.interpret.paths import rejoin, resume
@@ -194,7 +195,6 @@ def _compiled(machine: Machine, node: cst.FunctionDef | cst.Lambda) -> _Compiled
 
 
 def _compile(node: cst.FunctionDef | cst.Lambda) -> _Compiled:
-    from bncheck.source.interpret.expressions import expression
     from bncheck.source.interpret.statements import block
 
     parameters = node.params

@@ -9,6 +9,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.containers import fill
+from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Frame, Machine
@@ -197,7 +198,6 @@ def initialise_external(
 
 def make_class(frame: Frame, node: cst.ClassDef) -> object:
     """Return the class that a definition makes."""
-    from bncheck.source.interpret.expressions import expression
     from bncheck.source.interpret.statements import block
 
     bases = [expression(base.value)(frame) for base in node.bases if not base.star]

@@ -11,7 +11,7 @@ from functools import cache
 
 import libcst as cst
 
-from bncheck.source.interpret.expressions import Evaluate, expression
+from bncheck.source.interpret.dispatch import Evaluate, expression
 from bncheck.source.interpret.values import Function
 from bncheck.source.outline import body_text
 

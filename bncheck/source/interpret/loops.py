@@ -9,7 +9,7 @@ from typing import Final
 import libcst as cst
 
 from bncheck.source.interpret.assign import target
-from bncheck.source.interpret.expressions import expression
+from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.paths import fork, keep, rejoin, resume
 from bncheck.source.interpret.sequences import items_of, rounds_of

@@ -13,11 +13,12 @@ import libcst as cst
 
 from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.classes import function_kind, make_class
-from bncheck.source.interpret.expressions import expression, symbol_of
+from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.initialisers import builds_nothing, initialiser
 from bncheck.source.interpret.loops import for_loop, while_loop
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation
+from bncheck.source.interpret.operators import symbol_of
 from bncheck.source.interpret.paths import fork
 from bncheck.source.interpret.sequences import method
 from bncheck.source.interpret.values import (

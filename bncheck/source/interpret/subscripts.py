@@ -1,0 +1,47 @@
+"""Subscripts: what stands between brackets, to read and to assign to."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import libcst as cst
+
+from bncheck.source.interpret.attributes import item
+from bncheck.source.interpret.dispatch import Evaluate, expression, unknown
+from bncheck.source.interpret.machine import Frame
+from bncheck.source.interpret.values import UNKNOWN
+
+
+def subscript(node: cst.Subscript) -> Evaluate:
+    """Turn `value[index]` into a function that evaluates it in a frame."""
+    value_of = expression(node.value)
+    index_of = index(node)
+
+    def evaluate(frame: Frame) -> object:
+        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node))
+
+    return evaluate
+
+
+def index(node: cst.Subscript) -> Evaluate:
+    """Turn what stands between the brackets into a function: a value, a slice or a tuple."""
+    parts = [_one_index(element.slice) for element in node.slice]
+    if len(parts) == 1:
+        return parts[0]
+    return lambda frame: tuple(part(frame) for part in parts)
+
+
+def _one_index(node: cst.BaseSlice) -> Evaluate:
+    if isinstance(node, cst.Index):
+        return expression(node.value)
+    if not isinstance(node, cst.Slice):
+        return unknown
+    ends = [expression(e) if e is not None else None for e in (node.lower, node.upper, node.step)]
+
+    def evaluate(frame: Frame) -> object:
+        bounds = [end(frame) if end is not None else None for end in ends]
+        if all(bound is None or isinstance(bound, int) for bound in bounds):
+            return slice(*cast(Any, bounds))
+        return UNKNOWN
+
+    return evaluate
