@@ -37,15 +37,15 @@ import random
 import resource
 import signal
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from fold_table import left, tables
+from fold_tools import FLOAT32_ONLY, TOOLS, Folded, warm_up
 from observe import difference, leaves, operations, outputs
 from torch import Tensor, nn
 from zoo import ZooModel, models, unavailable
@@ -55,19 +55,6 @@ RESULTS = Path(__file__).parent / "results" / "fold_zoo.json"
 RIGHT = 1e-7
 LIMIT = 120
 """Seconds of CPU that one tool may take for one model."""
-
-
-@dataclass
-class Folded:
-    """What a tool made of a model."""
-
-    run: Callable[..., Any]
-    """Takes the model's inputs."""
-    batch_norms: int | None = None
-    """BatchNorms left, where counting the operations that run does not tell."""
-    details: dict[str, Any] | None = None
-    seconds: float = 0.0
-    """What making it took."""
 
 
 LONGEST = 0.25
@@ -80,73 +67,6 @@ LONGEST_MODEL = 300
 
 class TooLongError(Exception):
     """A tool took longer than `LIMIT`."""
-
-
-def bncheck(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
-    from bncheck.convert.fold import fold
-
-    result = fold(model, inputs, verify=False)
-    steps: dict[str, int] = {}
-    for step in result.steps:
-        steps[step.how] = steps.get(step.how, 0) + 1
-    return Folded(
-        result.model,
-        details={
-            "traced_by": result.traced_by,
-            "kept_class": result.kept_class,
-            "ways": steps,
-            "left": {refusal.batch_norm: refusal.reason for refusal in result.refusals},
-        },
-    )
-
-
-def fx(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
-    from torch.fx.experimental.optimization import fuse
-
-    return Folded(fuse(model))
-
-
-def jit(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
-    with torch.no_grad():
-        traced = torch.jit.trace(model, inputs, check_trace=False, strict=False)
-        frozen = torch.jit.freeze(traced.eval())
-    left = str(frozen.inlined_graph).count("aten::batch_norm(")
-    return Folded(frozen, left)
-
-
-def onnxruntime(model: nn.Module, inputs: tuple[Tensor, ...]) -> Folded:
-    import onnx
-    import onnxruntime as ort
-
-    with tempfile.TemporaryDirectory() as folder:
-        exported, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
-        torch.onnx.export(
-            model, inputs, exported, dynamo=True, verbose=False, external_data=False
-        )  # fmt: skip
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(optimised)
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4
-        session = ort.InferenceSession(str(exported), options, ["CPUExecutionProvider"])
-        left = sum("BatchNorm" in node.op_type for node in onnx.load(optimised).graph.node)
-    names = [value.name for value in session.get_inputs()]
-
-    def run(*arguments: Tensor) -> list[Tensor]:
-        feeds = {name: value.numpy() for name, value in zip(names, arguments, strict=True)}
-        return [torch.from_numpy(value) for value in session.run(None, feeds)]
-
-    return Folded(run, left)
-
-
-TOOLS = {"bncheck": bncheck, "fx": fx, "jit": jit, "onnxruntime": onnxruntime}
-FLOAT32_ONLY = {"onnxruntime"}
-SHOWN = {
-    "bncheck": "bncheck",
-    "fx": "torch.fx optimization.fuse",
-    "jit": "torch.jit.trace + freeze",
-    "onnxruntime": "torch.onnx.export + ONNX Runtime",
-}
 
 
 def measure(
@@ -283,72 +203,6 @@ def limited() -> Iterator[None]:
         signal.signal(signal.SIGPROF, previous)
 
 
-def tables(results: dict[str, Any]) -> str:
-    """Return the comparison as Markdown: of all models, and of those that every tool was run on."""
-    records = results["models"]
-    most = max((len(record["tools"]) for record in records.values()), default=0)
-    common = {n: r for n, r in records.items() if len(r["tools"]) == most}
-    text = table(records)
-    if len(common) < len(records):
-        text += f"\n\nof which every tool was run on:\n\n{table(common)}"
-    return text
-
-
-def table(records: dict[str, Any]) -> str:
-    """Return the comparison of some models as Markdown."""
-    total = sum(record["batch_norms"] for record in records.values())
-    lines = [
-        f"{len(records)} models, {total} BatchNorms",
-        "",
-        "| tool | models handled | BatchNorms removed | wrong models "
-        "| CPU seconds to fold (median) | CPU before / after, batch 1 | batch 32 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for tool, shown in SHOWN.items():
-        runs = [r["tools"][tool] for r in records.values() if tool in r["tools"]]
-        good = [run for run in runs if run["handled"]]
-        if not runs:
-            continue
-        over = sum(r["batch_norms"] for r in records.values() if tool in r["tools"])
-        removed = sum(run["removed"] for run in good if not run["wrong"])
-        seconds = f"{statistics.median(r['seconds'] for r in good):.2f}" if good else "-"
-        lines.append(
-            f"| {shown} | {len(good)} of {len(runs)} | {removed} ({removed / max(over, 1):.1%}) "
-            f"| {sum(run['wrong'] for run in good)} | {seconds} "
-            f"| {_ratio(good, '1')} | {_ratio(good, '32')} |"
-        )
-    return "\n".join(lines)
-
-
-def _ratio(runs: list[dict[str, Any]], batch: str) -> str:
-    ratios = [r["latency"][batch]["ratio"] for r in runs if (r.get("latency") or {}).get(batch)]
-    return f"{statistics.median(ratios):.2f} ({len(ratios)} models)" if ratios else "-"
-
-
-def left(results: dict[str, Any]) -> str:
-    """Return what bncheck leaves, with its reasons, and what it or its result gets wrong."""
-    lines = []
-    for name, record in results["models"].items():
-        run = record["tools"].get("bncheck")
-        if run is None:
-            continue
-        if not run["handled"]:
-            lines.append(f"{name}: not handled: {run['error']}")
-            continue
-        if run["wrong"]:
-            lines.append(f"{name}: WRONG by {run['error']:.2e}")
-        if run["removed"] < record["batch_norms"]:
-            lines.append(f"{name}: {run['removed']} of {record['batch_norms']} removed")
-        lines.extend(f"    {norm}: {reason}" for norm, reason in run["left"].items())
-    return "\n".join(lines)
-
-
-def _warm_up(tool: str) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
-    with contextlib.suppress(Exception):  # a tool that fails on this fails on the models too
-        TOOLS[tool](model, (torch.randn(1, 3, 8, 8),))
-
-
 def _in_process(task: Callable[[], None]) -> str:
     """Run a task in a copy of this process; say how it failed, or nothing."""
     child = os.fork()
@@ -409,7 +263,7 @@ def main() -> None:
         arguments.output.unlink(missing_ok=True)
     end = time.monotonic() + 60 * arguments.minutes
     for tool in arguments.tools:
-        _warm_up(tool)
+        warm_up(tool)
     chosen = list(models(arguments.names or None))
     random.Random(0).shuffle(chosen)
     for place, entry in enumerate(chosen):

@@ -13,9 +13,9 @@ from bncheck.convert.plan import BatchNorm, Map
 from bncheck.convert.producers import display_name
 from bncheck.graph import Kind, Node
 from bncheck.model.affine import affine_map
-from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import has_hooks
+from bncheck.model.traced_call import TracedCall
 from bncheck.verification.precision import in_float64
 
 

@@ -18,7 +18,7 @@ from bncheck.convert.labels import (
     uniform,
 )
 from bncheck.graph import Node
-from bncheck.model.normalise import TracedCall
+from bncheck.model.traced_call import TracedCall
 
 
 def constant_padding(call: TracedCall) -> tuple[list[int], float] | None:

@@ -10,9 +10,9 @@ import torch
 from bncheck.convert.algebra import Weights
 from bncheck.convert.labels import Blocked
 from bncheck.graph import PRODUCERS, Kind, Node
-from bncheck.model.normalise import TracedCall
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import computes_weight, has_hooks
+from bncheck.model.traced_call import TracedCall
 
 _BAKE = "--bake-parametrizations (bake_parametrizations=True)"
 

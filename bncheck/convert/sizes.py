@@ -15,7 +15,7 @@ from torch import fx, nn
 from bncheck.convert.plan import Plan
 from bncheck.convert.transparent import counts_padding
 from bncheck.graph import Kind, Node
-from bncheck.model.normalise import TracedCall
+from bncheck.model.traced_call import TracedCall
 
 _KEEPS_AXES_WORDS = """
     permute transpose t mT T adjoint movedim moveaxis swapaxes swapdims unsqueeze slice select

@@ -24,8 +24,8 @@ from bncheck.convert.labels import (
 )
 from bncheck.convert.padding import constant_padding, pull_padding, push_padding
 from bncheck.graph import Kind, Node
-from bncheck.model.normalise import Constant, TracedCall
 from bncheck.model.operations import kwarg_or_position
+from bncheck.model.traced_call import Constant, TracedCall
 
 HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
 """Activations with `f(scale * x) = scale * f(x)` for every positive scale."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
-from bncheck.model.normalise import Constant, TracedCall
+from bncheck.model.traced_call import Constant, TracedCall
 
 _OPERATIONS = frozenset({"add", "sub", "mul", "div"})
 

@@ -7,18 +7,18 @@ but a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
-from bncheck.model.arguments import DEFAULTS, PARAMETER_ROLES, module_arguments, named_arguments
+from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, LIKE_ANOTHER, METADATA, Call, describe
+from bncheck.model.replay import replay
+from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
@@ -31,57 +31,6 @@ _ASKS_NOTHING = METADATA | {
     "type",
     "_guards_fn",
 }
-
-
-Stored = Mapping[fx.Node, tuple[str, torch.Tensor]]
-"""Inputs of a graph that are parameters and buffers, as in an exported program."""
-NOTHING_STORED: Stored = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A value that depends on nothing but parameters and buffers."""
-
-    source: fx.Node
-    reads: frozenset[str]
-    """Names of the parameters and buffers that it is computed from."""
-    name: str | None
-    """The parameter or buffer that it is, when it is one unchanged."""
-
-
-@dataclass
-class TracedCall:
-    """The call behind a node of the layer graph."""
-
-    source: fx.Node
-    call: Call
-    arguments: dict[str, Any]
-    """Plain values, `Node`s and `Constant`s by argument name."""
-    computed: dict[str, Constant] = field(default_factory=dict)
-    """Roles whose tensor is computed from parameters, not a parameter itself."""
-    reads: frozenset[str] = frozenset()
-    """Every parameter and buffer that the call depends on directly."""
-    from_sizes: bool = False
-    """Whether some argument was computed from sizes, or from other facts that are no tensors."""
-    observed: bool = False
-    """Whether a hook or the caller sees the result."""
-    affine: tuple[tuple[str, Constant], ...] = ()
-    """For a BatchNorm that is spelled out: its operations and their constants."""
-    entry: fx.Node | None = None
-    """What the call, or the first of several that became one, reads first."""
-    _run: Callable[[Sequence[torch.Tensor]], Any] | None = None
-
-    def setting(self, name: str) -> Any:
-        """Return a setting of a layer as this call gives it, or its default."""
-        return self.arguments.get(name, DEFAULTS[name])
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Make the call again with other tensors in the place of the node's inputs."""
-        assert self._run is not None
-        with torch.no_grad():
-            result = self._run(inputs)
-        assert isinstance(result, torch.Tensor)
-        return result
 
 
 def normalise(
@@ -167,7 +116,7 @@ class _Builder:
         if node in self.seen.values and not call.in_place:
             self.environment[node] = self.seen.values[node]
             if (inputs or constants) and call.name not in _ASKS_NOTHING:
-                self._opaque_reader(node, inputs, constants)
+                self._opaque_reader(node, inputs)
             return
         if call.name == "getitem" and isinstance(node.args[0], fx.Node):
             if node.args[0] in self.pieces:
@@ -333,11 +282,10 @@ class _Builder:
         kind = Kind.OPERATION if owner.kind is Kind.INPUT else Kind.OPAQUE
         self._add(node, Call("member", kind), [owner], {})
 
-    def _opaque_reader(self, node: fx.Node, inputs: list[Node], constants: list[Constant]) -> None:
+    def _opaque_reader(self, node: fx.Node, inputs: list[Node]) -> None:
         value = self.environment[node]
         self._add(node, Call("read", Kind.OPAQUE), inputs, {})
         self.environment[node] = value
-        del constants
 
     def _alias(self, node: fx.Node, call: Call) -> None:
         first = node.args[0] if node.args else None
@@ -391,52 +339,9 @@ class _Builder:
         piece = isinstance(splitter, fx.Node) and splitter in self.pieces
         called = splitter if piece and isinstance(splitter, fx.Node) else source
         environment = {a: self.environment.get(a) for a in called.all_input_nodes}
-
         shape_only = describe(called, self.modules).name in LIKE_ANOTHER
-
-        def run(inputs: Sequence[torch.Tensor]) -> Any:
-            given = iter(inputs)
-
-            def value(argument: fx.Node) -> Any:
-                known = environment[argument]
-                if isinstance(known, Node) and shape_only and argument is not called.args[0]:
-                    return torch.zeros(1).expand(known.shape or ())
-                if isinstance(known, Node):
-                    return next(given)
-                if isinstance(known, Constant):
-                    return evaluate(self.graph_module, known.source, self.stored)
-                return known
-
-            args, kwargs = fx.node.map_arg((called.args, called.kwargs), value)
-            result = _call(self.graph_module, called, args, kwargs)
-            return result[source.args[1]] if piece else result
-
-        return run
-
-
-def evaluate(graph_module: fx.GraphModule, node: fx.Node, stored: Stored = NOTHING_STORED) -> Any:
-    """Compute a node that depends on parameters and buffers alone."""
-    if node.op == "placeholder":
-        return stored[node][1]
-    if node.op == "get_attr":
-        value: Any = graph_module
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
-        return value
-    arguments = fx.node.map_arg(
-        (node.args, node.kwargs), lambda a: evaluate(graph_module, a, stored)
-    )
-    with torch.no_grad():
-        return _call(graph_module, node, *arguments)
-
-
-def _call(graph_module: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
-    target: Any = node.target
-    if node.op == "call_module":
-        return graph_module.get_submodule(target)(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], target)(*args[1:], **kwargs)
-    return target(*args, **kwargs)
+        run = replay(self.graph_module, called, environment, self.stored, shape_only)
+        return (lambda inputs: run(inputs)[source.args[1]]) if piece else run
 
 
 def _kind_of_attribute(name: str) -> Kind:

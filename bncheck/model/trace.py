@@ -14,18 +14,13 @@ from torch.utils import _pytree as pytree
 from bncheck.errors import BNCheckError
 from bncheck.graph import LayerGraph, Node
 from bncheck.model.affine import merge_affine_chains
-from bncheck.model.normalise import (
-    NOTHING_STORED,
-    Constant,
-    Stored,
-    TracedCall,
-    evaluate,
-    normalise,
-)
+from bncheck.model.normalise import normalise
 from bncheck.model.observe import observe
 from bncheck.model.record import record
+from bncheck.model.replay import evaluate
 from bncheck.model.trace_export import nodes_seen_by_hooks, trace_export
 from bncheck.model.trace_fx import bind, trace_fx
+from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
 
 class UntraceableError(BNCheckError):
