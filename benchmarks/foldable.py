@@ -88,8 +88,9 @@ def _calmed(model: nn.Module, example: Tensor) -> nn.Module:
 
     What is right with one only is right by where values lie: between two rectifiers, a shift down
     may as well come before the first, and a shift up after the second; far out a sigmoid or tanh
-    gives the same whatever it is given. Signs of scales, shifts that are zero, and which channels
-    are alike stay as they are.
+    gives the same whatever it is given; and what passes a few small scales in a row is lost beside
+    the other channels, right or wrong. Signs of scales, shifts and scales that are zero, and which
+    channels of a BatchNorm are alike stay as they are.
     """
     changed = copy.deepcopy(model)
     done = set()
@@ -100,16 +101,17 @@ def _calmed(model: nn.Module, example: Tensor) -> nn.Module:
         done.add(norm)
         scale, shift = scale_and_shift(norm)
         aim = 0.5 + 0.618 * len(done) % 1  # each another one: a scale of -1 undoes itself
-        spread = scale.abs().max() * _moments(arguments[0], 1)[1].max() / aim
+        moderate = _evened(scale) * (aim / _moments(arguments[0], 1)[1].max())
         size = shift.abs().max()
         wanted = shift * (-0.5 / size if size > 0 else 0.0)
         with torch.no_grad():
-            norm.running_var.copy_((norm.running_var + norm.eps) * spread**2 - norm.eps)
+            ratio = torch.where(scale == 0, 1.0, scale / moderate)
+            norm.running_var.copy_((norm.running_var + norm.eps) * ratio**2 - norm.eps)
             norm.running_mean.zero_()
             if norm.bias is not None:
                 norm.bias.copy_(wanted)
             else:
-                norm.running_mean.copy_(-wanted * spread / scale)
+                norm.running_mean.copy_(-wanted / moderate)
 
     norms = [module for module in changed.modules() if type(module) in _NORMS]
     handles = [norm.register_forward_pre_hook(calm) for norm in norms]
@@ -117,6 +119,14 @@ def _calmed(model: nn.Module, example: Tensor) -> nn.Module:
     for handle in handles:
         handle.remove()
     return changed
+
+
+def _evened(scale: Tensor) -> Tensor:
+    """Return scales from 1/2 to 1 in the same order, with the same signs; zeros and equals stay."""
+    sizes = scale.abs().sort().values
+    larger = torch.cat([torch.zeros(1), (sizes.diff() > 1e-9 * sizes[1:]).cumsum(0)])
+    place = larger[torch.searchsorted(sizes, scale.abs())]
+    return scale.sign() * (1 + place / max(float(larger[-1]), 1.0)) / 2
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -374,12 +384,14 @@ def _run_or_none(model: nn.Module, x: Tensor) -> Outputs | None:
 
 def _of_other_sizes(x: Tensor) -> Iterator[Tensor]:
     """Yield samples of other sizes: in space, and along the axis that most layers fix."""
-    more, space = torch.cat([x, x[:1]]), range(2, x.dim())
-    yield _resized(more, space, lambda size: (size + 1) // 2)
-    yield _resized(more, space, lambda size: size + (size + 1) // 2)
-    yield _resized(x, space, lambda size: 2 * size)  # which views of a fixed shape take as well
-    yield _resized(more, (1,), lambda size: (size + 1) // 2)
-    yield _resized(more, (1,), lambda size: size + (size + 1) // 2)
+    space = range(2, x.dim())
+    # Views of a fixed shape take some sizes of some numbers of samples only.
+    for samples in (x[:2], x, torch.cat([x, x[:1]])):
+        yield _resized(samples, space, lambda size: (size + 1) // 2)
+        yield _resized(samples, space, lambda size: size + (size + 1) // 2)
+        yield _resized(samples, space, lambda size: 2 * size)
+    yield _resized(samples, (1,), lambda size: (size + 1) // 2)
+    yield _resized(samples, (1,), lambda size: size + (size + 1) // 2)
 
 
 def _resized(x: Tensor, axes: Iterable[int], size: Callable[[int], int]) -> Tensor:

@@ -29,13 +29,27 @@ class LabelTable:
         self.scale = torch.ones(1, dtype=torch.float64)
         self.shift = torch.zeros(1, dtype=torch.float64)
         self._variants: dict[object, dict[int, int]] = {}
+        self._known: dict[tuple[float, ...], int] = {}
 
     def add(self, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        """Append maps and return their labels; both tensors are float64 of one shape `(n,)`."""
+        """Return the labels of maps; both tensors are float64 of one shape `(n,)`.
+
+        Maps that are the same but for rounding have one label: what reaches a tensor along two
+        ways, over a factor here and a sum there, is no disagreement. The label IDENTITY is not
+        among them, since it says that nothing is asked.
+        """
         start = len(self.scale)
-        self.scale = torch.cat([self.scale, scale])
-        self.shift = torch.cat([self.shift, shift])
-        return torch.arange(start, len(self.scale))
+        keys = torch.stack([*_rounded(scale), *_rounded(shift)], 1).tolist()
+        labels: list[int] = []
+        new: list[int] = []
+        for place, key in enumerate(map(tuple, keys)):
+            label = self._known.setdefault(key, start + len(new))
+            if label == start + len(new):
+                new.append(place)
+            labels.append(label)
+        self.scale = torch.cat([self.scale, scale[new]])
+        self.shift = torch.cat([self.shift, shift[new]])
+        return torch.tensor(labels, dtype=torch.long)
 
     def scales(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the scale of each label; 1 where undetermined."""
@@ -78,6 +92,12 @@ class LabelTable:
     def scale_only(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the labels of the same maps without their shifts."""
         return self.variant(labels, "scale only", lambda s, t: (s, torch.zeros_like(t)))
+
+
+def _rounded(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mantissas without their last ten bits, and exponents."""
+    mantissa, exponent = torch.frexp(values)
+    return (mantissa * 2.0**43).round(), exponent.double()
 
 
 def distinct(labels: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,10 @@ import torch
 import bncheck
 from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
-from fixtures.models import adversarial, around, recorded
+from fixtures.models import adversarial, around, recorded, several_uses
 from fixtures.models.situations import SITUATIONS
 
-CASES = [*adversarial.CASES, *recorded.CASES, *around.CASES]
+CASES = [*adversarial.CASES, *recorded.CASES, *around.CASES, *several_uses.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """What a right fold may differ by from the original in that dtype, relative to the output's
