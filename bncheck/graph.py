@@ -18,6 +18,8 @@ class Unknown(Enum):
 
     UNKNOWN = "unknown"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python
+
     def __bool__(self) -> bool:
         raise TypeError("an unknown fact is neither true nor false; compare it with `is`")
 

@@ -119,9 +119,16 @@ def _plain(source: bytes | str) -> str | None:
     return source.decode(encoding) if encoding == "utf-8" else None
 
 
+_PLAIN = (cst.FunctionDef, cst.ClassDef)
+"""Most of what stands at module level; a pattern that does not fit takes longer than a look."""
+
+
 def statements(body: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
     """Yield the statements of a body and of the branches in it, not of functions or classes."""
     for statement in body:
+        if statement.__class__ in _PLAIN:
+            yield statement
+            continue
         match statement:
             case cst.SimpleStatementLine(body=small):
                 yield from small

@@ -30,6 +30,17 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             stack += inside(node)
 
 
+def walk_kinds(node: cst.CSTNode, kinds: tuple[type[cst.CSTNode], ...]) -> Iterator[Any]:
+    """Yield a node and what is below it, as far as it is of one of some classes.
+
+    A pattern that does not fit costs ten times as much as a look at the class: libcst's nodes are
+    abstract base classes, which Python asks whether they have subclasses.
+    """
+    for part in walk(node):
+        if part.__class__ in kinds:
+            yield part
+
+
 def inside(node: cst.CSTNode) -> list[cst.CSTNode]:
     """Return a node's children but whitespace and punctuation."""
     found: list[cst.CSTNode] = []

@@ -10,6 +10,7 @@ from bncheck.config import Settings
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Project
 from bncheck.source.timeline import timelines
+from bncheck.source.timeline.entries import is_named_again
 from bncheck.source.timeline.syntax import identifiers, mentions
 
 NETWORK = """
@@ -105,3 +106,65 @@ def test_of_many_factories_that_call_one_builder_four_are_followed() -> None:
     module, project = read(NETWORK.format(norm="norm = nn.BatchNorm2d(8)") + builder + makers)
     found = [timeline.name for timeline in timelines(module, project, Settings())]
     assert len([name for name in found if name.startswith(("make", "public"))]) == 4
+
+
+BUILDER = """
+import torch
+from torch import nn
+
+
+def build(cls, path, keep=None):
+    model = cls()
+    model.load_state_dict(torch.load(path))
+    return model.eval()
+"""
+FACTORY = """
+import torch
+from builder import build
+
+SETTINGS = {"momentum": 0.1}
+
+
+class Net(torch.nn.Module):
+    pass
+
+
+def keep(state, train=False):
+    torch.save(state, train)
+    return state
+
+
+def make(path):
+    return build(Net, path, keep=keep)
+
+
+def tiny(path):
+    return make(path)
+
+
+def small():
+    return make("small.pt")
+"""
+
+
+def test_of_factories_in_many_files_a_few_are_followed_whatever_they_pass_on() -> None:
+    files = {Path(f"/nowhere/net{number}.py"): FACTORY for number in range(6)}
+    project = Project(texts={Path("/nowhere/builder.py"): BUILDER, **files})
+    found = {path.stem: timelines(project.module(str(path)), project) for path in files}
+    followed = [stem for stem, each in found.items() if "make" in {line.name for line in each}]
+    assert followed == ["net0", "net1", "net2", "net3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_again"),
+    [
+        ("def run(): pass", False),
+        ("def run(): pass\nrun()", True),
+        ("run", False),
+        ("run run", True),
+        ("def run(): return rerun + runs + _run", False),
+        ("runs, run, run2, run", True),
+    ],
+)
+def test_a_function_is_named_again_as_a_whole_word(text: str, is_again: bool) -> None:
+    assert is_named_again("run", text) is is_again

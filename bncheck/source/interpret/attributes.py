@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bncheck.graph import Kind, Site, Symbol
 from bncheck.source.interpret.containers import container_item, module_method
 from bncheck.source.interpret.facts import note
@@ -35,6 +37,11 @@ _ALIASES = frozenset({"detach", "view", "view_as", "contiguous", "requires_grad_
 """Methods whose result shares the memory of a buffer, at least where nothing need be changed."""
 
 
+@lru_cache(maxsize=4096)
+def _member(owner: str, name: str) -> External:
+    return External(f"{owner}.{name}")
+
+
 def attribute(machine: Machine, value: object, name: str, site: Site | None) -> object:
     """Return `value.name`; UNKNOWN where it is not known."""
     if isinstance(value, Instance):
@@ -42,7 +49,7 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
     if isinstance(value, External):
         if name == "__name__" and value.name.startswith("torch.nn."):
             return value.name.rpartition(".")[2]
-        return External(f"{value.name}.{name}")
+        return _member(value.name, name)
     if isinstance(value, Tensor):
         return tensor_attribute(machine, value, name, site)
     if isinstance(value, ModuleReference):

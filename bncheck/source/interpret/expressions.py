@@ -37,13 +37,12 @@ def _name(node: cst.Name) -> Evaluate:
         return lambda frame: constant
 
     def evaluate(frame: Frame) -> object:
-        value = frame.names.get(name, MISSING)
-        scope = frame.outer
-        while value is MISSING and scope is not None:
+        scope: Frame | None = frame
+        while scope is not None:
             value = scope.names.get(name, MISSING)
+            if value is not MISSING:
+                return value
             scope = scope.outer
-        if value is not MISSING:
-            return value
         return frame.machine.names.look_up(name, frame.machine, frame.module)
 
     return evaluate

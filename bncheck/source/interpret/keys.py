@@ -8,7 +8,6 @@ from bncheck.graph import Node, Symbol
 from bncheck.source.interpret.values import (
     CONSTANT_TYPES,
     MISSING,
-    UNKNOWN,
     Arguments,
     Class,
     Dictionary,
@@ -20,12 +19,16 @@ from bncheck.source.interpret.values import (
     Missing,
     Partial,
     Tensor,
+    Unknown,
 )
 
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame
 
 _DEEPEST: Final = 6
+_EQUAL_TO_OTHERS: Final = frozenset({bool, float, complex})
+"""True equals 1, and so does 1.0: their class is a part of the key."""
+_KEYS: Final = CONSTANT_TYPES | {Class, Symbol, External, Missing, Unknown}
 
 
 class NotFrozenError(Exception):
@@ -59,11 +62,10 @@ def key_of(arguments: Arguments) -> object:
 
 def _freeze(value: object, depth: int) -> object:
     """Return a hashable key: values with equal keys are interchangeable as arguments."""
-    if isinstance(value, (bool, float, complex)):
-        return (type(value), value)
-    if value is None or isinstance(value, (int, str, Class, Symbol, External, Missing)):
-        return value
-    if value is UNKNOWN or isinstance(value, (*CONSTANT_TYPES, frozenset)):
+    kind = value.__class__
+    if kind in _EQUAL_TO_OTHERS:
+        return (kind, value)
+    if kind in _KEYS:
         return value
     if not depth:
         raise NotFrozenError

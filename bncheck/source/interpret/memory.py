@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bncheck.graph import Layer, LayerGraph, Node, Site, Symbol
 from bncheck.source.interpret.keys import NotFrozenError, key_of, pattern_of
@@ -367,6 +367,9 @@ def _play(machine: Machine, instance: Instance, recording: Recording, nodes: lis
     return _replaced(recording.result, mapped)
 
 
+_PLAIN: Final = CONSTANT_TYPES | {Symbol, Unknown, External, Missing}
+
+
 def _replayable(value: object, known: set[int]) -> bool:
     if isinstance(value, Tensor):
         return id(value.node) in known
@@ -380,7 +383,7 @@ def _replayable(value: object, known: set[int]) -> bool:
         return value.state is None or all(_replayable(v, known) for v in value.state.values())
     if isinstance(value, Branches):
         return all(_replayable(inner, known) for run in value.options for inner in run)
-    return isinstance(value, (*CONSTANT_TYPES, Symbol, Unknown, External, Missing))
+    return value.__class__ in _PLAIN
 
 
 def _replaced(value: object, nodes: dict[int, Node]) -> object:

@@ -32,6 +32,8 @@ class Missing(Enum):
 
     MISSING = "missing"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python
+
 
 MISSING: Final = Missing.MISSING
 
@@ -291,17 +293,18 @@ class Branches:
     options: tuple[tuple[object, ...], ...]
 
 
-CONSTANT_TYPES: Final = (type(None), bool, int, float, str, bytes, complex, type(...))
-_CONSTANTS: Final = (*CONSTANT_TYPES, frozenset)
-_TRUTHS: Final = (*CONSTANT_TYPES, tuple, frozenset)
-_EQUAL: Final = (*_CONSTANTS, Symbol, External, Parameter)
+CONSTANT_TYPES: Final = frozenset(
+    {type(None), bool, int, float, str, bytes, complex, type(...), frozenset}
+)
+"""No value is of a class derived from these, so a look at the class says all."""
+_TRUTHS: Final = CONSTANT_TYPES | {tuple}
+_EQUAL: Final = CONSTANT_TYPES | {Symbol, External, Parameter}
 
 
 def is_constant(value: object) -> bool:
     """Tell whether a value is a constant, or a tuple of constants."""
-    if isinstance(value, tuple):
-        return all(is_constant(item) for item in value)
-    return isinstance(value, _CONSTANTS)
+    kind = value.__class__
+    return kind in CONSTANT_TYPES or (isinstance(value, tuple) and all(map(is_constant, value)))
 
 
 def options(value: object) -> tuple[object, ...]:
@@ -322,7 +325,7 @@ def same(one: object, other: object) -> bool:
         return False
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, _EQUAL):
+    if one.__class__ in _EQUAL:
         return one == other
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.node is other.node
@@ -335,7 +338,7 @@ def same(one: object, other: object) -> bool:
 
 def truth(value: object) -> bool | None:
     """Return whether a value counts as true; None when that is not known."""
-    if isinstance(value, _TRUTHS):
+    if value.__class__ in _TRUTHS:
         return bool(value)
     if isinstance(value, (Unknown, Symbol, Tensor, Parameter)):
         return None

@@ -130,7 +130,9 @@ def of_decorators(run: Run, function: cst.FunctionDef) -> list[Entered]:
 
 def rest_of_body(run: Run, statement: cst.CSTNode) -> Entered | None:
     """Return the mode that `torch.set_grad_enabled(False)` sets for what comes after it."""
-    match statement if statement.__class__ is cst.SimpleStatementLine else None:
+    if statement.__class__ is not cst.SimpleStatementLine:
+        return None
+    match statement:
         case cst.SimpleStatementLine(body=[cst.Expr(value=cst.Call(func=func) as call)]):
             last = func.attr.value if isinstance(func, cst.Attribute) else ""
             if last == "set_grad_enabled" and CONTEXTS.get(_qualified(run, func)):

@@ -94,7 +94,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     for stage in range(3):
         # What nothing else in the file names comes first: it calls the others.
         for name, node, owner in candidates:
-            if node in followed or (stage == 0 and _is_named_again(name, module.text)):
+            if node in followed or (stage == 0 and is_named_again(name, module.text)):
                 continue
             if stage == 1 and name in inner:
                 continue
@@ -140,9 +140,20 @@ def _may_start(
     return relevant(project, module, node, hops=1)
 
 
-def _is_named_again(name: str, text: str) -> bool:
+def is_named_again(name: str, text: str) -> bool:
     """Tell whether a text names a function anywhere but where it is defined."""
-    return text.count(name) > 1 and len(re.findall(rf"\b{name}\b", text)) > 1
+    times, start = 0, text.find(name)
+    while start >= 0:
+        end = start + len(name)
+        if not (_WORD.match(text, end) or (start and _WORD.match(text, start - 1))):
+            times += 1
+            if times > 1:
+                return True
+        start = text.find(name, end)
+    return False
+
+
+_WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import libcst as cst
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline.relevance import WORDS, relevant
-from bncheck.source.timeline.syntax import assigned, identifiers
-from bncheck.source.walk import walk
+from bncheck.source.timeline.syntax import assigned, mentions
+from bncheck.source.walk import walk_kinds
 
 _MOST_VARIANTS = 4
 """A library of networks has a hundred factories that call one builder."""
@@ -27,12 +27,11 @@ def is_one_of_many(project: Project, module: SourceModule, node: cst.FunctionDef
     What happens there stands in those others, at the same sites. Files that name BatchNorm are
     counted apart. A function that calls what it was given or has made is no such function.
     """
-    names = identifiers(node)
-    if names & WORDS or not _only_hands_on(module, node):
+    if mentions(node) & WORDS or not _only_hands_on(module, node):
         return False
     others = {
         id(meaning.binding)
-        for name in names
+        for name in _called(node)
         if name in module.bindings
         for meaning in project.resolve(name, module)
         if isinstance(meaning, Defined)
@@ -47,17 +46,23 @@ def is_one_of_many(project: Project, module: SourceModule, node: cst.FunctionDef
     return project.variants[kind] > _MOST_VARIANTS
 
 
+def _called(node: cst.FunctionDef) -> set[str]:
+    """Return the plain names that a function calls; what it passes on is followed by itself."""
+    calls = walk_kinds(node, (cst.Call,))
+    return {call.func.value for call in calls if isinstance(call.func, cst.Name)}
+
+
 def _only_hands_on(module: SourceModule, node: cst.FunctionDef) -> bool:
-    own = assigned(node) | {part.name.value for part in walk(node) if isinstance(part, cst.Param)}
-    for part in walk(node):
-        match part:
-            case cst.Call(func=cst.Name(value=name)):
+    own = assigned(node) | {part.name.value for part in walk_kinds(node, (cst.Param,))}
+    for call in walk_kinds(node, (cst.Call,)):
+        match call.func:
+            case cst.Name(value=name):
                 if name in own:
                     return False
-            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=name))):
+            case cst.Attribute(value=owner, attr=cst.Name(value=name)):
                 root = (dotted(owner) or "").partition(".")[0]
                 if name not in _OF_CONTAINERS and (root in own or root not in module.bindings):
                     return False
-            case cst.Call():
+            case _:
                 return False
     return True

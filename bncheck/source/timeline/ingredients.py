@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import libcst as cst
 
@@ -18,7 +19,7 @@ from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import inside, walk
+from bncheck.source.walk import inside, walk_kinds
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""
@@ -108,8 +109,8 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
 
 def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.CSTNode]:
     """Yield what a constructor does not run: the other side of a test on one parameter."""
-    for part in walk(init.body):
-        match part if part.__class__ in _CHOOSING else None:
+    for part in walk_kinds(init.body, _CHOOSING):
+        match part:
             case (
                 cst.If(test=test, body=body, orelse=orelse)
                 | cst.IfExp(test=test, body=body, orelse=orelse)
@@ -229,8 +230,8 @@ def put_into(function: cst.FunctionDef, name: str) -> Sequence[cst.BaseExpressio
 @lru_cache(maxsize=4096)
 def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpression]]:
     found: dict[str | None, list[cst.BaseExpression]] = {}
-    for part in walk(function.body):
-        match part if part.__class__ in _PUTTING else None:
+    for part in walk_kinds(function.body, _PUTTING):
+        match part:
             case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
                 if not isinstance(given, cst.Name):
                     found.setdefault(dotted(bound), []).append(given)
@@ -251,8 +252,8 @@ _PUTTING = (cst.Assign, cst.AugAssign, cst.Call)
 def _assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
     init = members(node).get("__init__")
     found: dict[str, cst.BaseExpression] = {}
-    for part in walk(init) if isinstance(init, cst.FunctionDef) else ():
-        match part if part.__class__ in _PUTTING else None:
+    for part in walk_kinds(init, _PUTTING) if isinstance(init, cst.FunctionDef) else ():
+        match part:
             case cst.Assign(
                 targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value=name)))],
                 value=value,
@@ -327,9 +328,6 @@ class _Mentioned:
     """Function called to its first argument, where that is a string."""
 
 
-_NAMING = (cst.Attribute, cst.Name, cst.Call)
-
-
 @lru_cache(maxsize=1024)
 def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
     """Return the names of a module that may stand for a layer or lead to one; None: any may.
@@ -360,34 +358,33 @@ def _mentioned(
     telling: frozenset[str] | None = None,
 ) -> _Mentioned:
     found = _Mentioned()
-    stack: list[tuple[cst.CSTNode, set[str]]] = [(node, found.names)]
+    stack: list[Any] = [node]
     while stack:
-        node, names = stack.pop()
-        if node in dead:
+        part = stack.pop()
+        kind = part.__class__
+        if kind is cst.Name:
+            found.names.add(part.value)
             continue
-        if telling is not None and node.__class__ is LazyBlock and not mentions(node) & telling:
+        if dead and part in dead:
             continue
-        if node.__class__ not in _NAMING:
-            stack += [(child, names) for child in inside(node)]
+        if telling is not None and kind is LazyBlock and not mentions(part) & telling:
             continue
-        match node:
-            case cst.Attribute(value=value):
-                name = dotted(node)
-                if name is None:
-                    stack.append((value, names))
-                else:
-                    names.add(name)
-            case cst.Name(value=name):
-                names.add(name)
-            case cst.Call(func=cst.Name(value="isinstance" | "issubclass"), args=[first, _]):
-                stack.append((first, names))
-            case cst.Call(func=func):
-                name = dotted(func)
-                if name is not None:
-                    first_value = node.args[0].value if node.args else None
-                    if isinstance(first_value, cst.SimpleString):
-                        found.first_strings[name] = literal(first_value)
-                stack += [(child, names) for child in inside(node)]
+        if kind is cst.Attribute:
+            name = dotted(part)
+            if name is None:
+                stack.append(part.value)
+            else:
+                found.names.add(name)
+            continue
+        if kind is cst.Call:
+            name = dotted(part.func)
+            if name in {"isinstance", "issubclass"} and len(part.args) == 2:
+                stack.append(part.args[0])
+                continue
+            first = part.args[0].value if part.args else None
+            if name is not None and first.__class__ is cst.SimpleString:
+                found.first_strings[name] = literal(first)
+        stack += inside(part)
     return found
 
 

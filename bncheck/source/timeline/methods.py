@@ -20,7 +20,7 @@ from bncheck.source.timeline import classes, ingredients
 from bncheck.source.timeline.known import OPTIMIZER_WORDS
 from bncheck.source.timeline.syntax import assigned, mentions
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import walk
+from bncheck.source.walk import walk_kinds
 
 SWITCHES = frozenset(
     """
@@ -126,10 +126,10 @@ def _followed(
 
 def _runs_something(code: cst.FunctionDef, where: Class) -> bool:
     """Tell whether a function calls with an argument what may be a network."""
-    own = assigned(code) | {p.name.value for p in walk(code) if isinstance(p, cst.Param)}
+    own = assigned(code) | {p.name.value for p in walk_kinds(code, (cst.Param,))}
     return any(
-        isinstance(part, cst.Call) and part.args and _may_be_a_network(part.func, own, where)
-        for part in walk(code)
+        part.args and _may_be_a_network(part.func, own, where)
+        for part in walk_kinds(code, (cst.Call,))
     )
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import libcst as cst
 
 from bncheck.source.outline import LazyBlock
-from bncheck.source.walk import inside, walk
+from bncheck.source.walk import inside, walk_kinds
 
 
 @lru_cache(maxsize=8192)
@@ -33,11 +33,12 @@ _NO_CODE = re.compile(
     re.DOTALL,
 )
 """Comments and strings."""
+_FORMATTED = re.compile(r"[fF][rR]?[\"']|[rR][fF][\"']")
 
 
 def _words(text: str) -> list[str]:
     """Return the words of a text outside comments and strings; a string's expressions count."""
-    for found in _NO_CODE.finditer(text):
+    for found in _NO_CODE.finditer(text) if _FORMATTED.search(text) else ():
         if found["formatted"] and found[0].count("{") != found[0].count("}"):
             return _WORD.findall(text)  # It ends elsewhere: there are quotes in its expressions.
     return _WORD.findall(_NO_CODE.sub(lambda m: m[0] if m["formatted"] else " ", text))
@@ -72,8 +73,8 @@ def mentions(node: cst.CSTNode) -> frozenset[str]:
 def assigned(node: cst.CSTNode) -> frozenset[str]:
     """Return the simple names that a node's statements bind."""
     names: set[str] = set()
-    for part in walk(node):
-        match part if part.__class__ in _BINDING else None:
+    for part in walk_kinds(node, _BINDING):
+        match part:
             case cst.AssignTarget(target=target) | cst.For(target=target):
                 names.update(_targets(target))
             case cst.AugAssign(target=target) | cst.NamedExpr(target=target):
