@@ -50,7 +50,10 @@ _MOST_STEPS_OF_ONE = 20_000
 _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
-"""Work for a whole run: a step is a statement or a call, and takes some microseconds."""
+"""Work of a run after which no more variants are read, nor networks without a norm.
+
+A step is a statement or a call, and takes some microseconds.
+"""
 
 
 def graphs(module: SourceModule, project: Project) -> list[LayerGraph]:
@@ -123,9 +126,11 @@ class _Reader:
     understanding: Understanding
     suspects: Collection[Site] | None = None
     budget: int = 10_000_000
-    """Steps that all networks together may still take."""
+    """Steps that all networks together may take before what is read besides is left out."""
     wanted: Callable[[SourceModule, str], bool] | None = None
     """Which definitions to read; None: all."""
+    _reads_besides: bool = False
+    """Whether variants, or networks without a norm, are being read."""
     _reads_others: bool = False
     _given_up: dict[str, int] = field(default_factory=dict)
     """How many networks of each file were too much work."""
@@ -146,6 +151,7 @@ class _Reader:
     def networks(self, modules: Sequence[SourceModule]) -> Iterator[LayerGraph]:
         """Yield the networks of modules, those first of which most is known."""
         for turn in range(MOST_VARIANTS):
+            self._reads_besides = turn > 0 or self._reads_others
             for module in modules:
                 yield from self.factories(module, turn)
             if turn == 0:
@@ -230,7 +236,8 @@ class _Reader:
         arguments: Arguments | None,
         made: object = None,
     ) -> Iterator[LayerGraph]:
-        if self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP or self.budget <= 0:
+        no_work_left = self._reads_besides and self.budget <= 0
+        if no_work_left or self._given_up.get(module.path, 0) >= _MOST_GIVEN_UP:
             self.understanding.given_up["no work left for variants"] += 1
             return
         most = _MOST_STEPS // (1 + self._given_up.get(module.path, 0))
@@ -242,7 +249,7 @@ class _Reader:
         try:
             if made is None:
                 made, symbolic = self._make(machine, module, name, arguments)
-            machine.limit = most
+            machine.extend(most)
             for option in options(made):
                 if (
                     isinstance(option, Instance)

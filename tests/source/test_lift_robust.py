@@ -75,6 +75,94 @@ def test_a_generated_file_is_read_within_the_bound() -> None:
     assert understanding.given_up == {"too much work": 1}
 
 
+_INSPECTS = """
+class Inspector:
+    def __init__(self):
+        self.known = {}
+    def inspect(self, names):
+        for name in names:
+            for other in names:
+                for third in names:
+                    self.known[name, other, third] = name
+    def signature(self, name):
+        found = self.known.get((name, name, name))
+        if found is None:
+            raise ValueError(name)
+        return found
+"""
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_work_of_a_base_does_not_use_up_what_its_networks_have(number: int) -> None:
+    source = (
+        _INSPECTS
+        + """
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inspector = Inspector()
+        self.inspector.inspect(range(40))
+        self.signature = self.inspector.signature(39)
+        self.norm = nn.BatchNorm1d(8)
+"""
+    )
+    for index in range(number):
+        source += f"""
+class Net{index}(Base):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+    def forward(self, x):
+        return self.norm(self.fc(x))
+"""
+    found, understanding = read(source)
+    assert not understanding.given_up
+    assert len(found) == number + 1
+    for graph in found[:number]:
+        [norm] = graph.of_kind(Kind.BATCH_NORM)
+        assert [node.kind for node in norm.inputs] == [Kind.LINEAR]
+
+
+def test_what_a_call_that_was_cut_short_gives_and_changes_is_unknown() -> None:
+    source = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sizes = [3, 8]
+        self.width = self.measure()
+        self.conv = nn.Conv2d(3, self.width, 1)
+        self.last = nn.Conv2d(self.sizes[0], self.factor, 1)
+    def measure(self):
+        self.factor = 1
+        for _ in range(100):
+            for _ in range(100):
+                self.factor = self.factor + 1
+                self.sizes[0] = self.factor
+        return self.factor
+    def forward(self, x):
+        return self.last(self.conv(x))
+"""
+    [graph], understanding = read(source)
+    assert not graph.complete
+    assert understanding.doubts["much work without a layer"] == 1
+    first, last = graph.layers
+    assert first.get("out_channels") is UNKNOWN
+    assert last.get("in_channels") is UNKNOWN
+    assert last.get("out_channels") is UNKNOWN
+
+
+def test_no_network_is_left_out_because_others_were_much_work() -> None:
+    classes = [
+        f"class A{number}(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        for a in range(60):\n            for b in range(60):\n"
+        f"                self.layer = nn.Linear({number}, b)\n"
+        for number in range(80)
+    ]
+    found, understanding = read("".join(classes))
+    assert not understanding.given_up
+    assert len(found) == 80
+
+
 def test_parts_of_a_network_given_up_are_read_as_another_constructs_them() -> None:
     source = """
 class Encoder(nn.Module):

@@ -120,6 +120,7 @@ _NOT_PLAIN: Final = (
 
 def _torch_module(machine: Machine, short: str, arguments: Arguments, site: Site | None) -> object:
     if short in CONTAINERS:
+        machine.layer()
         made = Instance(None, short, site)
         fill(machine, made, arguments)
         return made
@@ -127,6 +128,7 @@ def _torch_module(machine: Machine, short: str, arguments: Arguments, site: Site
     if kind is None:
         return MISSING
     made = Instance(None, short, site)
+    machine.layer()
     made.layer = make_layer(short, kind, arguments, site)
     if machine.graph is not None:
         note(made.layer, "constructed_in", "forward, perhaps" if _decorated(machine) else "forward")

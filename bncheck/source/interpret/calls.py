@@ -25,6 +25,7 @@ from bncheck.source.interpret.values import (
     Dictionary,
     Either,
     External,
+    FruitlessError,
     Function,
     Instance,
     List,
@@ -151,6 +152,9 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     machine.names.run.setdefault(function.node, function)
     frame.entry = len(machine.journal)
     machine.open_journal()
+    fruitless = machine.names.fruitless
+    around = machine.begin(fruitless.get(function.node, 0))
+    uncertain, guessed = machine.uncertain, machine.guessed
     try:
         try:
             status = compiled.run(frame)
@@ -163,8 +167,13 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
         for path in frame.left:
             returned = machine.join(returned, path.returned)
             rejoin(frame, path, frame.entry)
+    except FruitlessError:
+        fruitless[function.node] = fruitless.get(function.node, 0) + 1
+        machine.uncertain, machine.guessed = uncertain, machine.guessed or guessed
+        return machine.abandon(frame.entry + 1, list(frame.names.values()))
     finally:
         machine.close_journal()
+        machine.end(around)
     if frame.yields is not None:
         return List(frame.yields)
     return returned

@@ -192,6 +192,7 @@ def initialise_external(
     if base in {"Sequential", "ModuleList", "ModuleDict"}:
         fill(machine, receiver, arguments)
     elif base is not None and (kind := layer_kind(base)) is not None:
+        machine.layer()
         receiver.layer = make_layer(base, kind, arguments, receiver.site)
     return None
 

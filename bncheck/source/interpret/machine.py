@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bncheck.graph import Kind, LayerGraph, Node, Site
+from bncheck.source.interpret.effort import Effort
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
     Branches,
     Dictionary,
     Either,
-    GiveUpError,
     Heap,
     Instance,
     List,
@@ -79,12 +79,10 @@ class Frame:
 
 
 @dataclass(eq=False)
-class Machine:
+class Machine(Effort):
     """What all frames of one interpretation share."""
 
     names: Names
-    limit: int = 40_000
-    steps: int = 0
     depth: int = 0
     forward_from: int = 0
     """What was born later was made by the forward that is being run."""
@@ -101,17 +99,38 @@ class Machine:
     doubts: dict[str, int] = field(default_factory=dict)
     """Why something was not understood, counted."""
 
-    def step(self, work: int = 1) -> None:
-        """Count work; raise GiveUpError past the bound."""
-        self.steps += work
-        if self.steps > self.limit:
-            raise GiveUpError("too much work")
-
     def doubt(self, reason: str) -> None:
         """Note that something was not understood, which makes the graph incomplete."""
         self.doubts[reason] = self.doubts.get(reason, 0) + 1
         if self.graph is not None:
             self.graph.complete = False
+
+    def abandon(self, opened: int, arguments: Sequence[object]) -> object:
+        """End a call in the midst of its work, and return what is known of its result.
+
+        Whatever it has changed is not known, nor what is in the lists and dictionaries that it
+        could have changed. `opened` is the length of the journal with the call's own.
+        """
+        while len(self.journal) > opened:
+            self.close_journal()
+        for value, before in self.journal[-1].items():
+            if not isinstance(value, Instance):
+                value.state = None
+                continue
+            for name, attribute in value.state.items():
+                if before.get(name, MISSING) is not attribute:
+                    value.state[name] = UNKNOWN
+        for argument in arguments:
+            held = argument.state.values() if isinstance(argument, Instance) else ()
+            for value in (argument, *held):
+                if isinstance(value, (List, Dictionary)):
+                    self.change(value)
+                    value.state = None
+        reason = "much work without a layer"
+        result = self.opaque(reason, None, arguments)
+        if result is UNKNOWN:
+            self.doubt(reason)
+        return result
 
     def change(self, value: Heap) -> None:
         """Remember a heap value's state before it is changed."""
@@ -133,6 +152,8 @@ class Machine:
         layer: Any = None,
     ) -> Tensor:
         """Add a node to the graph and return the tensor that it computes."""
+        if kind is not Kind.JOIN and kind is not Kind.OPAQUE:
+            self.layer()
         node = Node(kind, name, site, layer, attributes or {}, [t.node for t in inputs])
         if self.graph is not None:
             self.graph.add(node)

@@ -121,6 +121,7 @@ def make(
             machine.doubts[reason] = machine.doubts.get(reason, 0) + count
         machine.guessed |= recipe.guessed
         machine.names.constructed.update(recipe.classes)
+        machine.layer()
         return copy_of(recipe.original, site, {}, recipe)
     before, guessed = dict(machine.doubts), machine.guessed
     machine.guessed = False

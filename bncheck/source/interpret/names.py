@@ -13,6 +13,7 @@ from bncheck.source.interpret.values import (
     UNKNOWN,
     Either,
     External,
+    FruitlessError,
     ModuleReference,
     PathEndsError,
 )
@@ -64,6 +65,8 @@ class Names:
     """Classes of which an object was made, in that order, each with its latest object."""
     run: dict[cst.CSTNode, Function] = field(default_factory=dict)
     """Functions of which the body was run, in the order of their first run."""
+    fruitless: dict[cst.CSTNode, int] = field(default_factory=dict)
+    """How often a function's body took its share of the work without coming to a layer."""
     taken: set[tuple[int, bool]] = field(default_factory=set)
     """Which branches were taken of conditions that were known, by the `if`'s identity."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
@@ -143,6 +146,8 @@ class Names:
     def _define(self, binding: object, module: SourceModule, machine: Machine) -> object:
         frame = self.frame(machine, module)
         graph, machine.graph = machine.graph, None
+        machine.open_journal()
+        opened, around = len(machine.journal), machine.begin_apart()
         try:
             if isinstance(binding, cst.ClassDef):
                 return self.make_class(frame, binding)
@@ -153,6 +158,10 @@ class Names:
                 return self.evaluate(frame, value)
         except PathEndsError:
             return UNKNOWN
+        except FruitlessError:
+            return machine.abandon(opened, [])
         finally:
+            machine.close_journal()
+            machine.end(around)
             machine.graph = graph
         return UNKNOWN

@@ -42,6 +42,10 @@ class PathEndsError(Exception):
     """The interpreted code raises here."""
 
 
+class FruitlessError(Exception):
+    """A call took its share of the work, and no layer came of it."""
+
+
 class GiveUpError(Exception):
     """What is interpreted is too large; the reason is for `--statistics`."""
 
