@@ -100,6 +100,7 @@ class Target(Enum):
     NORMS = "its normalisation layers"
     DROPOUTS = "its dropout layers"
     PART = "some of its layers"
+    REST = "some of its layers, with normalisation layers among the others"
 
 
 # --- events ---------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ class ModeFlow:
         match event.target:
             case Target.DROPOUTS:
                 return
-            case Target.PART:
+            case Target.PART | Target.REST:
                 facts = self._get(state, event.model) | {ModeFact(Mode.UNKNOWN, event)}
                 self._set(state, event.model, facts)
             case _:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from bncheck.events import (
+    Assembled,
     Copied,
     Escape,
     Event,
@@ -32,7 +33,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.findings import Confidence
-from bncheck.graph import UNKNOWN
+from bncheck.graph import UNKNOWN, Unknown
 from bncheck.timeline import (
     Block,
     Branch,
@@ -234,8 +235,18 @@ def _after(event: Event, occurrence: Occurrence, flow: _Flow) -> _Flow:
             return _change(flow, model, lambda _: _initial(model))
         case ModeChange():
             return _after_mode_change(event, occurrence, flow)
+        case RequiresGrad(target=Target.REST, value=True | Unknown()):
+            return flow  # What was stopped before stays so for the normalisation layers.
+        case RequiresGrad(model=model, target=Target.REST):
+            return _change(
+                flow, model, lambda s: replace(s, without_gradient=s.without_gradient or event)
+            )
         case RequiresGrad(model=model, value=value):
             stopped = event if value is False else None
+            return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
+        case Assembled(model=model, source=source):
+            stops = {s.without_gradient for s in _states(source, flow)}
+            stopped = stops.pop() if len(stops) == 1 else None
             return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
         case Wrap(model=model, kind=kind):
             return _change(flow, model, lambda s: replace(s, wraps=s.wraps | {kind}))
@@ -293,7 +304,7 @@ def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: _Flow) -
     match event.target:
         case Target.WHOLE | Target.NORMS:
             return _change(flow, event.model, changed)
-        case Target.PART:
+        case Target.PART | Target.REST:
             return _change(flow, event.model, lambda s: replace(s, mode=Mode.UNKNOWN))
         case _:
             return flow

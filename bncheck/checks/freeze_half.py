@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.events import (
+    Assembled,
     AverageUpdate,
     Copied,
     ForwardCall,
@@ -36,7 +37,8 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     exempt |= {event.model for _, event in timeline.of(AverageUpdate)}
     exempt |= {event.model for _, event in timeline.of(Copied)}
     # Switched on and off, as for a GAN's discriminator.
-    switched = [e.model for _, e in timeline.of(RequiresGrad) if e.value is not False]
+    switched = _turned_on(timeline)
+    made_of = {event.model: event.source for _, event in timeline.of(Assembled)}
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):
         for part in _related(moment, forward.model):
@@ -44,11 +46,11 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 continue
             if any(part.within(model) for model in switched):
                 continue
-            for stopped in _without_gradient(moment, part) - seen:
+            for stopped in _without_gradient(moment, part, made_of.get(part)) - seen:
                 seen.add(stopped)
                 sure = assurance(part)
                 if sure is not None:
-                    whole = stopped.target is not Target.PART
+                    whole = stopped.target not in {Target.PART, Target.REST}
                     yield _half(stopped, part, sure if whole else Confidence.POSSIBLE)
             for frozen in _statistics_only(moment, part) - seen:
                 seen.add(frozen)
@@ -61,6 +63,15 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 )
     told = {event.site for event in seen}
     yield from (match for match in _while_made(timeline) if match.site not in told)
+
+
+def _turned_on(timeline: Timeline) -> list[Model]:
+    """Return what takes gradients again, the normalisation layers among it."""
+    return [
+        event.model
+        for _, event in timeline.of(RequiresGrad)
+        if event.value is not False and event.target is not Target.REST
+    ]
 
 
 def _while_made(timeline: Timeline) -> Iterator[Match]:
@@ -99,7 +110,7 @@ def _in_lightning(timeline: Timeline) -> Iterator[Match]:
         return
     followers = {event.model for _, event in timeline.of(AverageUpdate)}
     followers |= {event.model for _, event in timeline.of(Copied)}
-    on_again = {event.model for _, event in timeline.of(RequiresGrad) if event.value is not False}
+    on_again = set(_turned_on(timeline))
     for occurrence, event in timeline.of(RequiresGrad):
         part = event.model
         if (
@@ -138,14 +149,18 @@ def _same(one: Model, other: Model) -> bool:
     return one.within(other) or other.within(one)
 
 
-def _without_gradient(moment: Moment, part: Model) -> set[RequiresGrad]:
+def _without_gradient(moment: Moment, part: Model, source: Model | None) -> set[RequiresGrad]:
     states = moment.of(part)
     if any(state.undone_by is not None for state in states):
         return set()  # BN211's case.
     stopped = {s.without_gradient for s in states if s.without_gradient is not None}
     if moment.modes(part) != {Mode.TRAIN}:
         return set()
-    return {event for event in stopped if event.model is part}
+    return {
+        event
+        for event in stopped
+        if event.model is part or (source is not None and source.within(event.model))
+    }
 
 
 def _statistics_only(moment: Moment, part: Model) -> set[ModeChange]:

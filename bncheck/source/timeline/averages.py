@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -66,7 +66,7 @@ def paired(run: Run, node: cst.For) -> Pair | None:
         name = _last_name(element.value)
         if not isinstance(value, Members) or not value.parameters or name is None:
             return None
-        members[name] = Members(value.model, True, value.classes, one=True, part=value.part)
+        members[name] = replace(value, one=True)
     return Pair(members) if len({m.model for m in members.values()}) > 1 else None
 
 

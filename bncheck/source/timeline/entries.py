@@ -266,8 +266,7 @@ def _from_function(
     parameters = [*node.params.params, *node.params.kwonly_params]
     skip = 1 if function.receiver is not None else 0
     for parameter in parameters[skip:]:
-        name = parameter.name.value
-        arguments.keywords[name] = Opaque(name, run.site(parameter.name), parameter=True)
+        arguments.keywords[parameter.name.value] = _given(run, parameter)
     calls.follow(run, site_node, function, arguments)
     followed.add(node)
     note_one_value_norms(run)
@@ -284,6 +283,16 @@ def _from_function(
         norm_kinds=run.project.norm_kinds(),
         minimum_batch_size=run.settings.minimum_batch_size,
     )
+
+
+def _given(run: Run, parameter: cst.Param) -> Value:
+    """Return what an entry point gets for a parameter: a default that is a name is usual."""
+    if parameter.default is not None:
+        default = calls.default_of(parameter.default)
+        if isinstance(default, Constant) and isinstance(default.value, str):
+            return Constant(default.value, fixed=False)
+    name = parameter.name.value
+    return Opaque(name, run.site(parameter.name), parameter=True)
 
 
 def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
@@ -309,10 +318,8 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     init = classes.find(run, cls, "__init__")
     if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
         parameters = [*init.node.params.params[1:], *init.node.params.kwonly_params]
-        given = {
-            p.name.value: Opaque(p.name.value, run.site(p.name), parameter=True) for p in parameters
-        }
-        arguments = calls.Arguments(keywords=dict(given))
+        given = {p.name.value: _given(run, p) for p in parameters}
+        arguments = calls.Arguments(keywords=given)
         calls.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import libcst as cst
@@ -12,7 +13,7 @@ import libcst as cst
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, choices, classes, statements
+from bncheck.source.timeline import calls, choices, classes, shares, statements
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -91,6 +92,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return defaults.get(name) or _remember(run, value, name, Opaque(name))
         case Members(one=True) if name in {"__class__", "__name__"}:
             return value  # A test on the name of its class is a test on it.
+        case Members(one=True, parameters=False) if name == "weight":
+            return replace(value, parameters=True)
         case Data(loader=loader) if name in {"dataset", "sampler"}:
             return Opaque(f"{loader.name}.{name}")
         case Data() | Tensor():
@@ -183,7 +186,7 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Settings(defaults=defaults), Constant(value=str(name)):
             return defaults.get(name) or Opaque(name)
         case Members(), _:
-            return Members(value.model, value.parameters, value.classes, value.one, part=True)
+            return shares.sliced(value, node)
         case Tensor(), Constant(value=None):
             return Tensor(1, value.made_up, value.loader)
         case Opaque(model=None), Constant(value=None):
@@ -297,7 +300,7 @@ def _comprehension(
         run.emit(Loop(run.site(node), tuple(steps), loader, names))
     match value:
         case Members():
-            return Members(value.model, value.parameters, value.classes, part=bool(loop.ifs))
+            return replace(value, one=False, part=value.part or bool(loop.ifs))
         case Data():
             return value
     return (

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import libcst as cst
 
 from bncheck.events import Mode, ModeChange, RequiresGrad, SetMomentum, Target
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
+from bncheck.source.timeline import expressions, shares
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Members, Opaque, Outside, Value, truth
 from bncheck.source.walk import walk
-
-
-@dataclass(frozen=True)
-class Refined:
-    """What a test on a member lets through, and what it does not."""
-
-    names: tuple[str, ...]
-    """The names that are bound to the member, such as `name, module`."""
-    passed: Members
-    rest: Members
-    leaves: bool = False
-    """Whether only the rest goes on behind the test: `if not isinstance(...): continue`."""
 
 
 def tested(run: Run, test: cst.BaseExpression) -> Refined | None:
@@ -36,27 +26,18 @@ def tested(run: Run, test: cst.BaseExpression) -> Refined | None:
     else:
         return None
     together = tuple(other for other, bound in run.frame.names.items() if bound == value)
-    part = replace(value, part=True)
     classes = _classes(run, test, name)
     if classes is None:
-        return _tested_by_name(test, together, value)
+        return shares.tested(run, test, together, value)
     passed = replace(value, classes=classes)
+    norms = target(passed) is Target.NORMS
+    part = shares.without_norms(value) if norms else shares.some(value)
     if isinstance(test, cst.UnaryOperation):
         return Refined(together, part, passed, leaves=True)
     simple = isinstance(test, cst.Call | cst.Comparison)
     if not simple and not _only_or(test):
-        passed = replace(passed, part=True)
+        passed = shares.some(passed)
     return Refined(together, passed, part)
-
-
-def _tested_by_name(test: cst.BaseExpression, together: tuple[str, ...], value: Members) -> Refined:
-    """Return what a test on names means: `"fc" not in name` is all that matters but a head."""
-    part = replace(value, part=True)
-    excludes = any(isinstance(node, cst.NotIn | cst.Not) for node in walk(test))
-    if _speaks_of_norms(test):
-        norms = replace(value, classes=("BatchNorm",))
-        return Refined(together, part, norms) if excludes else Refined(together, norms, part)
-    return Refined(together, value if excludes else part, part)
 
 
 def _only_or(test: cst.BaseExpression) -> bool:
@@ -93,13 +74,11 @@ def class_names(run: Run, node: cst.BaseExpression) -> list[str]:
     return [name]
 
 
-def _speaks_of_norms(test: cst.BaseExpression) -> bool:
-    for node in walk(test):
-        if isinstance(node, cst.SimpleString):
-            text = str(node.evaluated_value).lower()
-            if text in {"bn", ".bn", "bn."} or "norm" in text:
-                return True
-    return False
+_LEAVES = frozenset(
+    f"torch.nn.{name}"
+    for name in ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear", "Embedding", "PReLU")
+)
+"""Layers that hold no others."""
 
 
 def target(members: Members) -> Target:
@@ -109,6 +88,8 @@ def target(members: Members) -> Target:
         return Target.NORMS
     if last and all("Drop" in name for name in last):
         return Target.DROPOUTS
+    if members.rest or (members.classes and _LEAVES.issuperset(members.classes)):
+        return Target.REST
     return Target.PART if last or members.part else Target.WHOLE
 
 
@@ -149,6 +130,49 @@ def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) ->
         members.classes,
     )
     run.emit(event)
+
+
+TESTS = (cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.BooleanOperation, cst.Call)
+"""Expressions that may ask for the name of a member."""
+
+
+def set_by_test(run: Run, node: cst.Assign) -> bool:
+    """Follow `p.requires_grad = "fc" in name`; tell whether it is such a statement."""
+    match node:
+        case cst.Assign(
+            targets=[
+                cst.AssignTarget(
+                    target=cst.Attribute(value=owner, attr=cst.Name(value="requires_grad")) as mark
+                )
+            ],
+            value=value,
+        ):
+            test, body, orelse = value, True, False
+            if isinstance(value, cst.IfExp):
+                sides = (_literal(value.body), _literal(value.orelse))
+                if sides not in {(True, False), (False, True)}:
+                    return False
+                test, (body, orelse) = value.test, sides
+            refined = tested(run, test)
+            subject = expressions.evaluate(run, owner)
+            if refined is None or not isinstance(subject, Members):
+                return False
+            # What is turned on first: it says nothing of the others.
+            for one, on in sorted(((refined.passed, body), (refined.rest, orelse)), key=_off):
+                set_gradient(run, mark, replace(one, parameters=True), Constant(on))
+            return True
+    return False
+
+
+def _off(pair: tuple[Members, bool]) -> bool:
+    return not pair[1]
+
+
+def _literal(node: cst.BaseExpression) -> bool | None:
+    match node:
+        case cst.Name(value="True" | "False" as text):
+            return text == "True"
+    return None
 
 
 def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[Value]) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import libcst as cst
@@ -12,6 +13,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import averages, contexts, expressions, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
+from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import assigned, names_in_order
 from bncheck.source.timeline.values import (
     Class,
@@ -100,6 +102,8 @@ def _small(run: Run, node: cst.CSTNode) -> None:
             if isinstance(value, cst.Attribute):
                 _mode_not_called(run, value, result)
         case cst.Assign(targets=targets, value=value):
+            if value.__class__ in members.TESTS and members.set_by_test(run, node):
+                return
             result = expressions.evaluate(run, value)
             for target in targets:
                 bind(run, target.target, result)
@@ -316,7 +320,7 @@ def _asks_for_main(test: cst.BaseExpression) -> bool:
     return False
 
 
-def _if_on_members(run: Run, node: cst.If, refined: members.Refined) -> None:
+def _if_on_members(run: Run, node: cst.If, refined: Refined) -> None:
     """Follow both ways: each runs for some members of a model."""
     before = {name: run.frame.names[name] for name in refined.names}
     was_dead = run.dead
@@ -397,7 +401,7 @@ def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
     """Return what a loop's target is while the loop goes over a value."""
     match over:
         case Members():
-            return Members(over.model, over.parameters, over.classes, one=True, part=over.part)
+            return replace(over, one=True)
         case Data(loader=loader):
             return Tensor(loader.batch_size, loader=loader)
         case Container(elements=elements) if elements:

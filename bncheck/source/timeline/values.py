@@ -38,6 +38,8 @@ class Members:
     one: bool = False
     part: bool = False
     """Only some of them: a test on names, a slice."""
+    rest: bool = False
+    """Only some, and normalisation layers are among the others: the last stages, for example."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""Which members of a model a slice, a count or a test on names lets through.
+
+What matters is whether the layers with BatchNorm at the front of a network are among them: a
+freeze of `list(model.children())[:-1]` holds them, and what lets `layer4` train again does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import libcst as cst
+
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers, string
+from bncheck.source.timeline.values import Constant, Container, Members, Value
+from bncheck.source.walk import walk
+
+_FEW = 3
+"""So many children, modules or parameters at the front are likely to hold a BatchNorm layer."""
+
+_FRONT = re.compile(
+    r"(?:^|\.)(?:layer[0-2]|stem|features?|feature_extractor|encoder|backbone(?:_net)?|"
+    r"base(?:_?(?:model|net|network|layer))?|(?:res|dense|mobile|efficient)net\w*|cnn|trunk|body)"
+    r"(?:\.(?!weight$|bias$)|$)",
+    re.IGNORECASE,
+)
+_BACK = re.compile(
+    r"(?:^|[._])(?:fcs?\d*|classifier\w*|heads?\w*|last_\w+|logits?|linear\w*|outputs?\w*|final\w*|"
+    r"cls\w*|predict\w*|decoder\w*|proj\w*|layer[34]|denseblock[34]|top_layer)(?:[._]|$)",
+    re.IGNORECASE,
+)
+_NORM = re.compile(r"norm|(?:^|\.)bn\d*(?:\.|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a test on a member lets through, and what it does not."""
+
+    names: tuple[str, ...]
+    """The names that are bound to the member, such as `name, module`."""
+    passed: Members
+    rest: Members
+    leaves: bool = False
+    """Whether only the rest goes on behind the test: `if not isinstance(...): continue`."""
+
+
+def some(value: Members) -> Members:
+    """Return some of the members, it is not known which."""
+    return replace(value, part=True)
+
+
+def without_norms(value: Members) -> Members:
+    """Return members that leave normalisation layers to the others."""
+    return replace(value, part=True, rest=True)
+
+
+def sliced(value: Members, node: cst.Subscript) -> Members:
+    """Return the members that a subscript takes."""
+    match node.slice:
+        case [cst.SubscriptElement(slice=cst.Slice(lower=lower, upper=upper, step=None))]:
+            start, end = _integer(lower), _integer(upper)
+            if start == 0 and end is not None and (end < 0 or end >= _FEW):
+                return value
+            if start and upper is None:
+                return without_norms(value)
+    return some(value)
+
+
+def _integer(node: cst.BaseExpression | None) -> int | None:
+    match node:
+        case None:
+            return 0
+        case cst.Integer(value=text):
+            return int(text, 0)
+        case cst.UnaryOperation(operator=cst.Minus(), expression=cst.Integer(value=text)):
+            return -int(text, 0)
+    return None
+
+
+def tested(
+    run: Run, test: cst.BaseExpression, together: tuple[str, ...], value: Members
+) -> Refined:
+    """Return what a test on names or counts means: `"fc" not in name` is all but a head."""
+    counted = _counted(test, value)
+    if counted is not None:
+        return Refined(together, *counted)
+    excludes = any(isinstance(node, cst.NotIn | cst.Not) for node in walk(test))
+    words = list(_words(run, test))
+    if any(_NORM.search(word) for word in words):
+        pair = (replace(value, classes=("BatchNorm",)), without_norms(value))
+    elif words and all(_BACK.search(word) for word in words):
+        pair = (without_norms(value), value)
+    elif words and all(_FRONT.search(word) for word in words):
+        pair = (value, without_norms(value))
+    else:
+        pair = (some(value), value if excludes else some(value))
+    return Refined(together, *(reversed(pair) if excludes else pair))
+
+
+def _counted(test: cst.BaseExpression, value: Members) -> tuple[Members, Members] | None:
+    """Return what `i < 7` and `i > 7` let through, and what not."""
+    match test:
+        case cst.Comparison(
+            left=cst.Name(),
+            comparisons=[
+                cst.ComparisonTarget(operator=operator, comparator=cst.Integer(value=text))
+            ],
+        ) if int(text, 0) >= _FEW:
+            match operator:
+                case cst.LessThan() | cst.LessThanEqual():
+                    return value, without_norms(value)
+                case cst.GreaterThan() | cst.GreaterThanEqual():
+                    return without_norms(value), value
+    return None
+
+
+def _words(run: Run, test: cst.BaseExpression) -> Iterator[str]:
+    """Yield the strings in a test, and those that the names in it stand for."""
+    for node in walk(test):
+        text = string(node) if isinstance(node, cst.BaseExpression) else None
+        if text is not None:
+            yield text
+    for name in identifiers(test):
+        yield from _strings(run.look_up(name))
+
+
+def _strings(value: Value | None) -> Iterator[str]:
+    match value:
+        case Constant(value=str(text)):
+            yield text
+        case Container(elements=elements):
+            for element in elements:
+                yield from _strings(element)
