@@ -16,7 +16,7 @@ from bncheck.convert.elsewhere import Arguments, answers_alike_elsewhere, answer
 from bncheck.convert.exact import exact_parameters
 from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
-from bncheck.convert.plan import FoldOptions, Plan
+from bncheck.convert.plan import ATTEMPTS, FoldOptions, Plan
 from bncheck.convert.planner import make_plan
 from bncheck.convert.state import left_as_it_was, restore
 from bncheck.errors import BNCheckError
@@ -42,6 +42,9 @@ class FoldResult:
     kept_class: bool
     """Whether `model` has the class it had, rather than being a `torch.fx.GraphModule`."""
     notes: tuple[str, ...] = ()
+    cut_short: tuple[tuple[str, ...], ...] = ()
+    """Groups of BatchNorms that go into each other, some of which are left though not every order
+    was tried: there may be one in which more go."""
 
 
 def fold(
@@ -54,17 +57,19 @@ def fold(
     bake_parametrizations: bool = False,
     duplicate_shared: bool = False,
     keep_class: bool = False,
+    attempts: int = ATTEMPTS,
 ) -> FoldResult:
     """Return a copy of `model` without every BatchNorm that can be folded exactly.
 
     `example_inputs` is a tensor or a sequence of positional arguments of the model; shapes are
-    what matters. The options are those of `FoldOptions`. The model given is left as it was.
+    what matters. The options are those of `FoldOptions`; where `attempts` cuts a search short, the
+    result says so. The model given is left as it was.
 
     Raises BNCheckError for a model with no BatchNorm, one in train mode or not initialised, one
     that no tracer can read, or inputs that it does not run on.
     """
     require_foldable(model)
-    options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial)
+    options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial, attempts)
     with left_as_it_was(model) as before:
         if example_inputs is None and not example_kwargs:
             example_inputs = guess_inputs(model)
@@ -98,7 +103,20 @@ def _fold_whole(
 
 def _result(plan: Plan, folded: Any) -> FoldResult:
     steps, refusals = tuple(plan.steps), tuple(plan.refusals)
-    return FoldResult(folded, steps, refusals, None, plan.traced.how, True, plan.traced.notes)
+    cut_short = tuple(plan.cut_short)
+    notes = (*plan.traced.notes, *_notes_on_orders(cut_short, plan.options))
+    return FoldResult(folded, steps, refusals, None, plan.traced.how, True, notes, cut_short)
+
+
+def _notes_on_orders(
+    cut_short: tuple[tuple[str, ...], ...], options: FoldOptions
+) -> tuple[str, ...]:
+    return tuple(
+        f"there may be a plan in which more BatchNorms go: {len(names)} of them "
+        f"({', '.join(names[:3])}{', ...' * (len(names) > 3)}) go into each other, and the "
+        f"search for their best order ended after {options.attempts:,} moves"
+        for names in cut_short
+    )
 
 
 def _fold_parts(
@@ -113,6 +131,7 @@ def _fold_parts(
     plans: list[Plan] = []
     steps: list[Step] = []
     refusals: list[Refusal] = []
+    cut_short: list[tuple[str, ...]] = []
     for part in traceable_parts(model, inputs, keywords):
         try:
             plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
@@ -126,6 +145,7 @@ def _fold_parts(
             if step.how != "partly":
                 into = at + into.replace(", ", f", {at}")
             steps.append(Step(at + step.batch_norm, into, step.how))
+        cut_short += [tuple(at + name for name in names) for names in plan.cut_short]
         refusals += [
             Refusal(at + r.batch_norm, r.reason.replace("the model's", f"{part.path}'s"))
             for r in plan.refusals
@@ -146,8 +166,10 @@ def _fold_parts(
     ):
         reason = "it is in a part that the rest of the model does not use as its own code says"
         refusals += [Refusal(step.batch_norm, reason) for step in steps]
-        changed, steps = copy_of(model, {}), []
-    result = FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, (problem,))
+        changed, steps, cut_short = copy_of(model, {}), [], []
+    groups = tuple(cut_short)
+    notes = (problem, *_notes_on_orders(groups, options))
+    result = FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, notes, groups)
     return result, plans
 
 
@@ -197,7 +219,7 @@ def fold_exported(
                 exact=exact_parameters([plan], folded),
             )
         restore(folded, before)
-    return FoldResult(folded, tuple(plan.steps), tuple(plan.refusals), verification, "export", True)
+    return replace(_result(plan, folded), verification=verification)
 
 
 def _with_samples(value: Any) -> Any:

@@ -18,6 +18,8 @@ from bncheck.model.trace import TracedModel
 Map = tuple[torch.Tensor, torch.Tensor]
 How = Literal["backward", "forward", "sideways", "around", "partly"]
 RESTS_ON_SIZE = "is in code that depends on the input's size"
+ATTEMPTS = 5000
+"""How many moves are tried in one group of BatchNorms that depend on each other."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class FoldOptions:
     """Refuse what would make the model a `torch.fx.GraphModule`."""
     partial: bool = False
     """Turn BatchNorms that cannot go into one multiply-add."""
+    attempts: int = ATTEMPTS
+    """How many moves are tried in one group of BatchNorms before the best so far are taken."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Plan:
     """What was done, in order; one move may take other BatchNorms along."""
     steps: list[Step] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    cut_short: list[tuple[str, ...]] = field(default_factory=list)
+    """Groups of BatchNorms in which not every order of moves was tried, though some are left."""
 
     def batch_norm_of(self, node: Node) -> BatchNorm | None:
         """Return the BatchNorm that a node applies and that is still there."""

@@ -29,11 +29,13 @@ def make_plan(
     start = empty_plan(traced, options or FoldOptions(), refused, barred)
     plan = copied(start)
     _make_every_move(plan)
-    moves = better_orders(start, plan)
-    if moves:
+    orders = better_orders(start, plan)
+    if orders.moves:
         plan = start
-        make_moves(plan, moves)
+        make_moves(plan, orders.moves)
         _make_every_move(plan)
+    left = {batch_norm.name for batch_norm in unfinished(plan)}
+    plan.cut_short = [tuple(sorted(names)) for names in orders.cut_short if names & left]
     return _finished(plan)
 
 
@@ -41,6 +43,7 @@ def continued(plan: Plan, moves: Sequence[Move], barred: frozenset[Move]) -> Pla
     """Return a plan for the same model that begins with some moves, and has none that is barred."""
     result = replayed(plan, moves)
     result.barred = barred
+    result.cut_short = plan.cut_short
     _make_every_move(result)
     return _finished(result)
 

@@ -9,7 +9,7 @@ hopeless by itself, every order is tried, as long as there are not too many.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bncheck.convert.around import push_around
 from bncheck.convert.backward import push_backward
@@ -28,8 +28,16 @@ WAYS = {
     "around": push_around,
 }
 _ALL_WAYS = {**WAYS, "partly": push_partly}
-ATTEMPTS = 5000
-"""How many moves are tried in one region, before the best order so far is taken."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What came of trying orders of moves."""
+
+    moves: tuple[Move, ...]
+    """Those to begin with, for more to go; none where the plain order is best."""
+    cut_short: tuple[frozenset[str], ...]
+    """The BatchNorms of each region in which not every order was tried."""
 
 
 def try_move(plan: Plan, batch_norm: BatchNorm, way: str) -> bool:
@@ -54,22 +62,30 @@ def make_moves(plan: Plan, moves: Sequence[Move]) -> None:
         try_move(plan, by_name[move.batch_norm], move.way)
 
 
-def better_orders(start: Plan, done: Plan, attempts: int = ATTEMPTS) -> tuple[Move, ...]:
-    """Return the moves to begin with, for more to go than in `done`; none where that is best.
+def better_orders(start: Plan, done: Plan) -> Orders:
+    """Return the moves to begin with, for more to go than in `done`.
 
     `start` is the plan of the same model before any move.
     """
     gone = {step.batch_norm for step in done.steps}
     moves: tuple[Move, ...] = ()
+    cut_short: tuple[frozenset[str], ...] = ()
     for names in _regions(start):
         left = {b.name for b in unfinished(done)} & names
         if left and gone & names:
-            moves += _best_order(start, names, len(gone & names), attempts)
-    return moves
+            found, complete = _best_order(start, names, len(gone & names))
+            moves += found
+            if not complete:
+                cut_short += (frozenset(names),)
+    return Orders(moves, cut_short)
 
 
-def _best_order(start: Plan, names: set[str], found: int, attempts: int) -> tuple[Move, ...]:
-    """Return the moves within a region that remove most, where that is more than `found`."""
+def _best_order(start: Plan, names: set[str], found: int) -> tuple[tuple[Move, ...], bool]:
+    """Return the moves within a region that remove most, where that is more than `found`.
+
+    The second result tells whether every order was tried.
+    """
+    attempts = start.options.attempts
     best: tuple[Move, ...] = ()
     seen = set()
     stack: list[tuple[Plan, tuple[Move, ...]]] = [(start, ())]
@@ -87,12 +103,12 @@ def _best_order(start: Plan, names: set[str], found: int, attempts: int) -> tupl
             for way in WAYS:
                 attempts -= 1
                 if attempts < 0:
-                    return best
+                    return best, False
                 trial = copied(plan)
                 batch_norm = next(b for b in trial.batch_norms if b.name == name)
                 if try_move(trial, batch_norm, way):
                     stack.append((trial, (*moves, Move(name, way))))
-    return best
+    return best, True
 
 
 def copied(plan: Plan) -> Plan:
@@ -113,6 +129,7 @@ def copied(plan: Plan) -> Plan:
         steps=list(plan.steps),
         moves=list(plan.moves),
         refusals=list(plan.refusals),
+        cut_short=list(plan.cut_short),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bncheck.cli
+import bncheck.convert.fold
 from bncheck.frozen import FrozenBatchNorm
 from fixtures.models.real import randomize_statistics
 
@@ -93,6 +95,35 @@ def test_fold_reports_and_keeps_the_class(output_format: str, tmp_path: Path) ->
     x = torch.randn(SHAPE)
     torch.testing.assert_close(folded(x), built()(x))
     assert path.read_bytes() == before
+
+
+class Halves(nn.Module):
+    """Two BatchNorms that go into a third, unless that goes into them, which only one can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.last = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.one(torch.relu(x)), self.other(torch.tanh(x))
+        return torch.relu(self.last(torch.cat(parts, 1)))
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_a_search_that_was_cut_short_is_reported(
+    output_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(tmp_path, "module", built(Halves))
+    arguments = ("fold", path, "--dry-run", *INPUT, *TRUST, "--format", output_format)
+    note = "there may be a plan in which more BatchNorms go: 3 of them"
+    assert note not in run(*arguments).output
+    monkeypatch.setattr(
+        bncheck.convert.fold, "fold", partial(bncheck.convert.fold.fold, attempts=0)
+    )
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)["notes"] if output_format == "json" else result.output
+    assert note in "".join(said)
 
 
 def test_a_state_dict_and_safetensors_stay_what_they_were(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 from networks import Network, _Builder
 
+from bncheck.convert.fold import fold
 from bncheck.convert.plan import FoldOptions, unfinished
 from bncheck.convert.planner import empty_plan, make_plan
 from bncheck.convert.search import WAYS, copied, try_move
@@ -109,12 +110,34 @@ def shifted_into_padding(count):
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 12])
 @pytest.mark.parametrize("build", [into_one, out_of_one, shifted_into_padding])
 def test_many_go_where_one_could_have_gone(build, count):
+    model = randomised(build, count)
+    traced = trace(model, (torch.randn(2, 2, 5, 5).double(),), {})
+    plan = make_plan(traced)
+    assert len(plan.removed_names) == count, plan.refusals
+    if count <= 5:  # of more, there are too many orders to try each
+        assert not plan.cut_short
+
+
+def randomised(build, count):
     model = build(count).eval()
     randomise(model)
     if build is shifted_into_padding:
         with torch.no_grad():
             model.last.bias.copy_(model.last.running_mean * 0)
             model.last.running_mean.zero_()
-    traced = trace(model.double(), (torch.randn(2, 2, 5, 5).double(),), {})
-    plan = make_plan(traced)
-    assert len(plan.removed_names) == count, plan.refusals
+    return model.double()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_that_was_cut_short_is_told():
+    model, x = randomised(into_one, 3), torch.randn(2, 2, 5, 5).double()
+    whole = fold(model, x)
+    assert (len(whole.steps), whole.cut_short, whole.notes) == (3, (), ())
+
+    hurried = fold(model, x, attempts=5)
+    assert len(hurried.steps) == 1
+    assert hurried.cut_short == (("last", "norm0", "norm1", "norm2"),)
+    assert list(hurried.notes) == [
+        "there may be a plan in which more BatchNorms go: 4 of them (last, norm0, norm1, ...) go "
+        "into each other, and the search for their best order ended after 5 moves"
+    ]
