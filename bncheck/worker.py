@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bncheck.source.losses import Losses
     from bncheck.source.module import SourceModule
     from bncheck.source.project import Project
+    from bncheck.source.understanding import Understanding
 
 _NOQA = re.compile(
     r"#\s*noqa(?!\w)(?:\s*:\s*(?P<codes>[A-Z]+[0-9]*(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE
@@ -76,6 +77,7 @@ def lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Re
 def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> Report:
     from bncheck.source.losses import Losses
     from bncheck.source.module import UnparsableError
+    from bncheck.source.understanding import Understanding
 
     report = Report()
     modules: list[SourceModule] = []
@@ -88,11 +90,13 @@ def _lint_files(paths: Iterable[str], project: Project, settings: Settings) -> R
         except UnparsableError:
             report.findings.append(unreadable(path, project.source(Path(path))))
     by_path: dict[str, list[tuple[str, Match]]] = defaultdict(list)
+    understanding = Understanding()
     for code, match in (
-        *_structure_matches(modules, project, settings, report.statistics),
-        *_timeline_matches(modules, project, settings),
+        *_structure_matches(modules, project, settings, understanding),
+        *_timeline_matches(modules, project, settings, understanding),
     ):
         by_path[match.site.path].append((code, match))
+    report.statistics.update(understanding.counts())
     losses = Losses(project)
     for path, matches in by_path.items():
         if Path(path) in in_run:
@@ -117,19 +121,16 @@ def _structure_matches(
     modules: Sequence[SourceModule],
     project: Project,
     settings: Settings,
-    statistics: dict[str, int],
+    understanding: Understanding,
 ) -> list[tuple[str, Match]]:
     """Check every network of the modules, and the norms that no network was seen to hold."""
     from bncheck.source.lift import networks
     from bncheck.source.strays import stray_norms
-    from bncheck.source.understanding import Understanding
 
     tally = Tally(enabled_checks(settings, "source", LayerGraph))
-    understanding = Understanding()
     if tally.checks:
         for graph in networks(modules, project, understanding, tally.suspects):
             tally.add(graph)
-    statistics.update(understanding.counts())
     known = {site for _, site in tally.constructed}
     constants = [check for check in tally.checks if check.unapplied]
     for module in modules if constants else ():
@@ -141,21 +142,36 @@ def _structure_matches(
 
 
 def _timeline_matches(
-    modules: Sequence[SourceModule], project: Project, settings: Settings
+    modules: Sequence[SourceModule],
+    project: Project,
+    settings: Settings,
+    understanding: Understanding,
 ) -> list[tuple[str, Match]]:
     """Check what happens to models from every entry point; the surest match of a site counts."""
+    from bncheck.source.outline import UnparsableBodyError
     from bncheck.source.timeline import timelines
+    from bncheck.source.understanding import internal
 
     checks = enabled_checks(settings, "source", Timeline)
     surest: dict[tuple[str, Site], Match] = {}
     order = list(Confidence)
     for module in modules if checks else ():
-        for timeline in timelines(module, project, settings):
-            for check in checks:
-                for match in check.function(timeline):
-                    known = surest.setdefault((check.code, match.site), match)
-                    if order.index(match.confidence) < order.index(known.confidence):
-                        surest[check.code, match.site] = match
+        try:
+            found = [
+                (check.code, match)
+                for timeline in timelines(module, project, settings)
+                for check in checks
+                for match in check.function(timeline)
+            ]
+        except UnparsableBodyError:
+            raise
+        except Exception as problem:
+            understanding.scripts_given_up[internal(problem)] += 1
+            continue
+        for code, match in found:
+            known = surest.setdefault((code, match.site), match)
+            if order.index(match.confidence) < order.index(known.confidence):
+                surest[code, match.site] = match
     return [(code, match) for (code, _), match in surest.items()]
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import bncheck
 from bncheck import linting
 from bncheck.cli import main
+from bncheck.worker import lint_source
 
 WRONG = """\
 from torch import nn
@@ -375,3 +376,17 @@ def test_rule_pages() -> None:
     assert "BN101  bias-before-norm" in CliRunner().invoke(main, ["rule"]).stdout
     missing = CliRunner().invoke(main, ["rule", "BN999"])
     assert (missing.exit_code, missing.stdout) == (2, "")
+
+
+def test_an_error_of_the_reader_leaves_a_file_out_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("bncheck.source.timeline.entries.timelines", broken)
+    with pytest.raises(KeyError):
+        lint_source(WRONG)
+    monkeypatch.delenv("BNCHECK_STRICT")
+    assert [finding.code for finding in lint_source(WRONG)] == ["BN101"]
+    assert "script: internal KeyError" in lint("wrong.py", "--statistics").output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -40,7 +39,7 @@ from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
 from bncheck.source.reach import Reach
-from bncheck.source.understanding import Understanding
+from bncheck.source.understanding import Understanding, internal
 from bncheck.source.variants import Variants
 
 _MOST_STEPS = 30_000
@@ -271,10 +270,7 @@ class _Reader:
         except UnparsableBodyError:
             raise
         except Exception as problem:
-            # No source may stop the linter; whoever mends this sees the reason counted.
-            if os.environ.get("BNCHECK_STRICT"):
-                raise
-            self.understanding.given_up[f"internal {type(problem).__name__}"] += 1
+            self.understanding.given_up[internal(problem)] += 1
         finally:
             if was_read:
                 self.variants.note_run(module, list(self.names.run.values())[run:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ class Understanding:
     partly: int = 0
     given_up: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
+    scripts_given_up: Counter[str] = field(default_factory=Counter)
+    """Files of which what happens to models could not be followed."""
     alike: int = 0
     """Factories that were passed over, since they vary what was read and nothing is open in it."""
     without_norm: int = 0
@@ -25,11 +28,23 @@ class Understanding:
             "networks read fully": self.fully,
             "networks read partly": self.partly,
             "networks given up": sum(self.given_up.values()),
+            "scripts given up": sum(self.scripts_given_up.values()),
             "passed over, variants of what was read": self.alike,
             "passed over, no BatchNorm in reach": self.without_norm,
             **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
+            **{f"script: {reason}": count for reason, count in _most(self.scripts_given_up)},
             **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},
         }
+
+
+def internal(problem: Exception) -> str:
+    """Return the reason to count for an error in a reader itself: no source may stop the linter.
+
+    The error is raised where BNCHECK_STRICT is set in the environment, as the tests do.
+    """
+    if os.environ.get("BNCHECK_STRICT"):
+        raise problem
+    return f"internal {type(problem).__name__}"
 
 
 def _most(table: Counter[str]) -> list[tuple[str, int]]:
