@@ -126,6 +126,8 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
         return Models((model,))
     if name == "training":
         return ModeOf(model)
+    if name == "_modules":
+        return Members(model, parameters=False)
     known = run.heap.get(model, name)
     if known is not None:
         return known

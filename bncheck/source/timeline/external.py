@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from bncheck.events import (
     BackwardCall,
-    CheckpointCall,
     Copied,
     Export,
     ExportKind,
@@ -24,7 +22,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, choices, classes, expressions, known, networks
+from bncheck.source.timeline import calls, checkpoints, choices, expressions, known, networks
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
@@ -36,7 +34,6 @@ from bncheck.source.timeline.values import (
     Constant,
     Container,
     Data,
-    Function,
     Members,
     Models,
     Opaque,
@@ -157,9 +154,7 @@ def _on_a_model(
                 run.emit(UpdateStatistics(site, model))
         return Opaque()
     if name in known.CHECKPOINTS:
-        direct = isinstance(first, Models) or _names_a_norm(run, first)
-        for model in run.reachable(first) if first is not None else ():
-            run.emit(CheckpointCall(site, model, name, direct, _compensated(run, model)))
+        checkpoints.checkpoint(run, node, name, first)
         return Tensor()
     if name == "torch.jit.save" and isinstance(first, Models):
         for model in first.models:
@@ -196,41 +191,6 @@ def _on_a_model(
     if name == "copy.deepcopy":
         return Models(tuple(_copy(run, node, model) for model in first.models))
     return first if name in known.EXPORTERS else None
-
-
-_NORM_NAME = re.compile(r"(?:batch_?norm|norm|bn)\d*$", re.IGNORECASE)
-
-
-def _names_a_norm(run: Run, value: Value | None) -> bool:
-    """Tell whether a function names what is likely to be a normalisation layer.
-
-    Of a network whose class is known, so may a method that the function names, and the layer has
-    to hold BatchNorm.
-    """
-    if not isinstance(value, Function):
-        return False
-    named = identifiers(value.node)
-    networks = [model for model in run.reachable(value) if model in run.classes]
-    if not networks:
-        return any(_NORM_NAME.match(name) for name in named)
-    for cls in [run.classes[model] for model in networks]:
-        own = classes.members(cls.node)
-        methods = [own[name] for name in named if isinstance(own.get(name), cst.FunctionDef)]
-        names = named.union(*(identifiers(method) for method in methods))
-        if any(run.part_holds(cls, name) is True for name in names if _NORM_NAME.match(name)):
-            return True
-    return False
-
-
-_HALF_MOMENTUM = re.compile(r"momentum[^\n]*(?:sqrt|\*\*\s*\(?\s*(?:0?\.5|1\s*/\s*2))")
-
-
-def _compensated(run: Run, model: Model) -> Fact:
-    """Look for a square root in a momentum, where the network is or where it is checkpointed."""
-    texts = [run.frame.module.text]
-    if model in run.classes:
-        texts.append(run.classes[model].module.text)
-    return UNKNOWN if any(_HALF_MOMENTUM.search(text) for text in texts) else False
 
 
 def save_script(run: Run, model: Model) -> None:

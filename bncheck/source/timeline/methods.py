@@ -65,7 +65,7 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
         names_all = mentions(cls.node)
         if names_all & {"requires_grad", "requires_grad_"} and "eval" not in names_all:
             return True
-    if not mentions(node) & SWITCHES:
+    if not mentions(node) & SWITCHES and not _hands_on(cls, node):
         return False
     names: set[str] = set()
     followed = list(_followed(project, cls, node))
@@ -81,6 +81,17 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
     if init is not None and mentions(init) & _MODES:
         return True
     return any(_leaves_a_mode_uncalled(where.module.text) for _, where in followed)
+
+
+def _hands_on(cls: Class, node: cst.FunctionDef) -> bool:
+    """Tell whether a forward pass hands layers to a method that checkpoints what it is given."""
+    if node.name.value != "forward" or not mentions(cls.node) & _CHECKPOINTS:
+        return False
+    own = classes.members(cls.node)
+    called = [own[name] for name in mentions(node) & own.keys()]
+    return any(
+        isinstance(code, cst.FunctionDef) and mentions(code) & _CHECKPOINTS for code in called
+    )
 
 
 @lru_cache(maxsize=64)
