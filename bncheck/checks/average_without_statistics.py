@@ -13,6 +13,7 @@ from bncheck.events import (
     ForwardCall,
     LoadWeights,
     Mode,
+    ModeChange,
     Model,
     UpdateStatistics,
     Wrap,
@@ -68,7 +69,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                 modes = _modes_of_forwards(reached, averaged)
                 if modes - {Mode.EVAL}:
                     continue  # It has statistics of its own.
-                unseen = not modes
+                unseen = not modes and not _for_evaluation(events, averaged)
                 subject = source or averaged
                 message = (
                     f"only parameters are averaged into `{averaged.name}`: its BatchNorm layers "
@@ -83,9 +84,10 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
 
 
 def _mended(events: list[Event], position: int, averaged: Model) -> bool:
-    """Tell whether anything may mend the statistics; weights loaded before it do not."""
+    """Tell whether anything may mend the statistics; what is loaded or copied before does not."""
     return any(
-        _mends(event, averaged) and (after > position or not isinstance(event, LoadWeights))
+        _mends(event, averaged)
+        and (after > position or not isinstance(event, LoadWeights | Copied))
         for after, event in enumerate(events)
     )
 
@@ -103,10 +105,14 @@ def _mends(event: Event, averaged: Model) -> bool:
 
 
 def _modes_of_forwards(reached: list[Moment], averaged: Model) -> set[Mode]:
-    """Return the modes in which the averaged model runs."""
-    return {
-        mode
-        for moment in reached
-        if isinstance(moment.event, ForwardCall) and moment.event.model is averaged
-        for mode in moment.modes(averaged)
-    }
+    """Return the modes in which the averaged model runs; by itself, or with what it is part of."""
+    called = [(m, m.event.model) for m in reached if isinstance(m.event, ForwardCall)]
+    own = [moment for moment, model in called if model is averaged]
+    around = [moment for moment, model in called if averaged.within(model)]
+    return {mode for moment in own or around for mode in moment.modes(averaged)}
+
+
+def _for_evaluation(events: list[Event], averaged: Model) -> bool:
+    """Tell whether an averaged model is put in eval mode, and never in another."""
+    changes = [e for e in events if isinstance(e, ModeChange) and averaged.within(e.model)]
+    return bool(changes) and all(change.mode is Mode.EVAL for change in changes)

@@ -9,12 +9,11 @@ import libcst as cst
 
 from bncheck.events import AverageUpdate, Fact, Model
 from bncheck.graph import UNKNOWN
-from bncheck.source.module import dotted
 from bncheck.source.timeline import expressions
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Function, Members, Value
-from bncheck.source.walk import walk
+from bncheck.source.walk import walk, walk_kinds
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
 _AVERAGING = frozenset({"mul_", "mul", "lerp_", "lerp"})
@@ -55,19 +54,61 @@ def averages_equally(function: Value | None) -> bool:
 
 def paired(run: Run, node: cst.For) -> Pair | None:
     """Return what a loop over the parameters of several models binds; None: it is another loop."""
-    loop = node.iter
-    if not isinstance(loop, cst.Call) or dotted(loop.func) != "zip":
-        return None
-    values = [expressions.evaluate(run, argument.value) for argument in loop.args]
-    if not isinstance(node.target, cst.Tuple) or len(node.target.elements) != len(values):
-        return None
+    match node.iter:
+        case cst.Call(func=cst.Name(value="zip"), args=args):
+            members = _zipped(run, node.target, [argument.value for argument in args])
+        case cst.Call() | cst.Name():
+            members = _looked_up(run, node)
+        case _:
+            return None
+    return Pair(members) if len({m.model for m in members.values()}) > 1 else None
+
+
+def _zipped(
+    run: Run, target: cst.BaseAssignTargetExpression, over: list[cst.BaseExpression]
+) -> dict[str, Members]:
+    """Return what `for p, q in zip(a.parameters(), b.parameters())` binds."""
+    values = [expressions.evaluate(run, value) for value in over]
+    if not isinstance(target, cst.Tuple) or len(target.elements) != len(values):
+        return {}
     members = {}
-    for element, value in zip(node.target.elements, values, strict=True):
+    for element, value in zip(target.elements, values, strict=True):
         name = _last_name(element.value)
         if not isinstance(value, Members) or not value.parameters or name is None:
-            return None
+            return {}
         members[name] = replace(value, one=True)
-    return Pair(members) if len({m.model for m in members.values()}) > 1 else None
+    return members
+
+
+def _looked_up(run: Run, node: cst.For) -> dict[str, Members]:
+    """Return what a loop over one model's named parameters looks up, in itself and in others.
+
+    `for name, p in a.named_parameters(): ... others[name]`, or `for name in own.keys()` with both
+    looked up.
+    """
+    found = {}
+    for part in walk_kinds(node.body, (cst.Subscript,)):
+        if isinstance(part.value, cst.Name):
+            value = run.frame.names.get(part.value.value)
+            if isinstance(value, Members) and value.parameters:
+                found[part.value.value] = replace(value, one=True)
+    if not found:
+        return {}
+    over = expressions.evaluate(run, node.iter)
+    name = _last_name(node.target)
+    if not isinstance(over, Members) or not over.parameters or name is None:
+        return {}
+    return found if _only_names(node.iter) else {**found, name: replace(over, one=True)}
+
+
+def _only_names(over: cst.BaseExpression) -> bool:
+    """Tell whether a loop over a dictionary of parameters goes over their names alone."""
+    match over:
+        case cst.Name():
+            return True
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="keys"))):
+            return True
+    return False
 
 
 def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> None:
@@ -106,7 +147,7 @@ def _is_change(part: cst.CSTNode, name: str) -> bool:
 def _root(node: cst.BaseExpression) -> str | None:
     while True:
         match node:
-            case cst.Attribute(value=inner) | cst.Call(func=inner):
+            case cst.Attribute(value=inner) | cst.Call(func=inner) | cst.Subscript(value=inner):
                 node = inner
             case cst.Name(value=name):
                 return name
@@ -117,7 +158,7 @@ def _root(node: cst.BaseExpression) -> str | None:
 def _averages(body: cst.BaseSuite) -> bool:
     for part in walk(body):
         match part:
-            case cst.BinaryOperation(operator=cst.Multiply()):
+            case cst.BinaryOperation(operator=cst.Multiply() | cst.Divide()):
                 return True
             case cst.Attribute(attr=cst.Name(value=name)) if name in _AVERAGING:
                 return True

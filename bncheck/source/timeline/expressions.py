@@ -307,7 +307,7 @@ def _comprehension(
             return value
     return (
         Container((value,))
-        if isinstance(value, Models)
+        if isinstance(value, Models | Instance)
         else Opaque(holds=tuple(run.reachable(value)))
     )
 

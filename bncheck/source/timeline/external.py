@@ -84,6 +84,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return Tensor(1)
     if name == "torch.autograd.Variable" and isinstance(first, Tensor):
         return first
+    if name == "dict" and isinstance(first, Members):
+        return first
     if name == "dict" and not arguments.positional:
         return Container(tuple(arguments.keywords.values()), tuple(arguments.keywords))
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":

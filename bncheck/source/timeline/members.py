@@ -201,6 +201,6 @@ def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[
             return members
         case "parameters" | "named_parameters" | "modules" | "children" | "named_modules":
             return replace(members, one=False, parameters="parameters" in name)
-        case "named_children" | "values" | "items":
+        case "named_children" | "values" | "items" | "keys":
             return replace(members, one=False)
     return Opaque()
