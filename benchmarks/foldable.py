@@ -506,14 +506,12 @@ def _along(values: Tensor, like: Tensor, dim: int) -> Tensor:
 def _with_identity(layer: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module | None:
     """Return a copy of a layer that adds scale * x + shift to its output; None where none can."""
     channels = len(scale)
-    if not isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
-        return None
-    if layer.weight.shape[0] != channels:
+    if not isinstance(layer, _CONSUMERS) or layer.weight.shape[0] != channels:
         return None
     taps: tuple[int, ...] = ()
     inputs = layer.weight.shape[1]
-    if isinstance(layer, _CONVOLUTIONS):
-        if layer.in_channels != channels or isinstance(layer.padding, str):
+    if not isinstance(layer, nn.Linear):
+        if layer.in_channels != layer.out_channels or isinstance(layer.padding, str):
             return None
         sizes = zip(layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True)
         for padding, dilation, kernel, stride in sizes:

@@ -88,8 +88,9 @@ def add_identity(
 ) -> Weights:
     """Return the layer that computes `layer(x) + scale * x + shift`, per channel.
 
-    The layer is a convolution of stride 1 with as many outputs as inputs, whose output at a
-    position sees the input at that position through tap `centre` (Ding et al. 2021, RepVGG).
+    The layer is linear, or a convolution of stride 1, also a transposed one, with as many outputs
+    as inputs, whose output at a position sees the input at that position through tap `centre`
+    (Ding et al. 2021, RepVGG).
     """
     outputs, per_group = layer.weight.shape[:2]
     weight = layer.weight.clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Merges a BatchNorm on an identity branch into a convolution beside it.
+"""Merges a BatchNorm on an identity branch into a convolution or linear layer beside it.
 
 `conv(x) + batch_norm(x)` is `conv'(x) + x` where `conv'` has `scale - 1` added to its centre tap
 (RepVGG, Ding et al. 2021), and `conv(x) - batch_norm(x)` is `conv'(x) - x` where it is subtracted.
@@ -13,7 +13,7 @@ from typing import Any
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import Absorption, BatchNorm, Plan
 from bncheck.convert.producers import describe_node, display_name, each
-from bncheck.graph import Kind, Node
+from bncheck.graph import PRODUCERS, Kind, Node
 
 ALONE = "is not added to a layer of the same input"
 
@@ -77,7 +77,7 @@ def _after(plan: Plan, node: Node) -> tuple[Node, Node] | None:
 def _summands(
     plan: Plan, total: Node, without: Node, weight: float
 ) -> Iterator[tuple[Node, float]]:
-    """Yield the convolutions and linear layers that only this sum reads, with their factors."""
+    """Yield the layers that only this sum reads, with their factors."""
     for source, factor in zip(total.inputs, _weights(plan, total), strict=True):
         while (
             (source.kind is Kind.IDENTITY or source in plan.removed)
@@ -89,12 +89,16 @@ def _summands(
             continue
         if source.kind is Kind.ADD:
             yield from _summands(plan, source, without, weight * factor)
-        elif source.kind in {Kind.CONVOLUTION, Kind.LINEAR} and len(source.inputs) == 1:
+        elif source.kind in PRODUCERS and len(source.inputs) == 1:
             yield source, weight * factor
 
 
 def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
-    """Return the kernel tap through which an output sees the input at its own place."""
+    """Return the kernel tap through which an output sees the input at its own place.
+
+    A transposed convolution of stride 1 is a convolution with the kernel turned round, cut where
+    the other is padded: there, too, it is the tap with as many before it as the padding.
+    """
     producers = plan.producers
     producers.require_plain(layer)
     for other in producers.other_users(layer):
@@ -105,9 +109,11 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
     weight = producers.weights(layer).weight
     if layer.shape is None or layer.shape != layer.inputs[0].shape:
         raise Blocked(f"stands beside {display_name(layer)}, which changes the shape")
-    if layer.kind is Kind.LINEAR:
-        raise Blocked(f"stands beside {display_name(layer)}, which is no convolution")
+    if producers.output_axis(layer) != 1:
+        raise Blocked(f"stands beside {display_name(layer)}, whose channels lie along another axis")
     rank, call = weight.dim() - 2, plan.traced.calls[layer]
+    if rank == 0:
+        return ()
     stride, dilation = (each(call.setting(name), rank) for name in ("stride", "dilation"))
     padding: Any = call.setting("padding")
     if padding == "same":

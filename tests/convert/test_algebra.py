@@ -86,20 +86,34 @@ def test_input_side_is_the_map_before_the_layer(kind, groups, bias):
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 @pytest.mark.parametrize(("kernel", "padding", "dilation"), [(1, 0, 1), (3, 1, 1), (3, 2, 2)])
-def test_an_identity_branch_is_a_tap_of_the_kernel(dimensions, groups, kernel, padding, dilation):
+def test_an_identity_branch_is_a_tap_of_the_kernel(
+    dimensions, kind, groups, kernel, padding, dilation
+):
     torch.manual_seed(0)
-    build = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
-    layer = build(8, 8, kernel, 1, padding, dilation, groups).double()
+    settings = {"padding": padding, "dilation": dilation, "groups": groups}
+    layer = getattr(nn, f"{kind}{dimensions}d")(8, 8, kernel, **settings).double()
     x = torch.randn(2, 8, *(5,) * dimensions, dtype=torch.float64)
     scale, shift = torch.randn(8).double(), torch.randn(8).double()
     expected = layer(x) + x * channels(scale, dimensions) + channels(shift, dimensions)
 
     folded = algebra.add_identity(
-        weights(layer, "conv", groups), scale, shift, (padding // dilation,) * dimensions
+        weights(layer, kind.replace("T", "_t"), groups),
+        scale,
+        shift,
+        (padding // dilation,) * dimensions,
     )
 
+    torch.testing.assert_close(put(layer, folded, torch.float64)(x), expected)
+
+
+def test_a_linear_layer_takes_an_identity_branch():
+    layer, x = nn.Linear(8, 8).double(), torch.randn(2, 8, dtype=torch.float64)
+    scale, shift = torch.randn(8).double(), torch.randn(8).double()
+    folded = algebra.add_identity(weights(layer, "linear", 1), scale, shift, ())
+    expected = layer(x) + x * scale + shift
     torch.testing.assert_close(put(layer, folded, torch.float64)(x), expected)
 
 
