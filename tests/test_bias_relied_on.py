@@ -92,6 +92,9 @@ NOT_RELYING = {
             "        nn.init.zeros_(m.bias)",
         )
     },
+    "where there is more than a weight": {
+        "inside": _loop("if len(list(m.parameters())) > 1: nn.init.zeros_(m.bias)")
+    },
     "left before": {
         "inside": _inside(
             "for m in self.modules():",

@@ -125,6 +125,10 @@ class _Search(ast.NodeVisitor):
                     continue
                 case ast.Attribute(attr=name) | ast.Name(id=name) if self.parameter in name:
                     return True
+                case ast.Call(func=ast.Name(id="len"), args=[counted]):
+                    # `len(list(m.parameters())) > 1`: one with a bias has more of them.
+                    if any(_calls(inner, "parameters") for inner in ast.walk(counted)):
+                        return True
                 case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=name), *_]):
                     if name == self.parameter:
                         return True
@@ -200,6 +204,14 @@ class _Search(ast.NodeVisitor):
                     continue
             if any(_chain(target) == owner for target in targets):
                 yield node.lineno, node.end_lineno or node.lineno, ast.unparse(value)
+
+
+def _calls(node: ast.AST, method: str) -> bool:
+    """Tell whether a node is a call of a method without arguments."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr=name), args=[], keywords=[]):
+            return name == method
+    return False
 
 
 def _chain(node: ast.expr) -> tuple[str, ...] | None:
