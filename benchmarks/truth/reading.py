@@ -13,7 +13,6 @@ from bncheck.findings import Confidence
 from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, Layer, LayerGraph, Node, Site
 from bncheck.source.exact import exact
 from bncheck.source.lift import networks
-from bncheck.source.positions import locate
 from bncheck.source.project import Project
 from bncheck.worker import lint_files
 from truth.observe import Position
@@ -128,7 +127,7 @@ def _positions(sites: set[Site], project: Project, root: Path) -> dict[Site, Pos
     found: dict[Site, Position] = {}
     for path, own in by_path.items():
         written = exact(project.module(path), [site.mark for site in own])
-        ranges = locate(written.tree, written.nodes.values())
+        ranges = written.ranges(written.nodes.values())
         for site in own:
             where = ranges.get(id(written.nodes.get(id(site.mark))))
             if where is not None:
