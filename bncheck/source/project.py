@@ -245,6 +245,10 @@ class Project:
         """Return the text that was given for a path, else the file's; raise OSError."""
         return self.texts[path] if path in self.texts else path.read_bytes()
 
+    def module_at(self, path: str) -> SourceModule | None:
+        """Return the file at `path`; None where it can't be read."""
+        return self._try(Path(path))
+
     def _try(self, path: Path) -> SourceModule | None:
         if path not in self._modules:
             try:

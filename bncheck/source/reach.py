@@ -28,6 +28,10 @@ _ENTRY = re.compile(
     r"([\"']?)\b\w*(?:batch_?norm|instance_?norm)\w*\1\s*(?:=(?!=)|:)\s*[\w.]+\s*(?=[,)}\n])",
     re.IGNORECASE,
 )
+_REGISTRY = re.compile(r"\w+\s*(?::[^=\n]+)?=\s*[\w.]*Registry\(")
+"""What other files may put anything into."""
+_DECORATORS = re.compile(r"^@[^\n]*", re.MULTILINE)
+"""Of the module level: what is put into a registry does not come to what else is in it."""
 _SET_OF_NAMES = re.compile(r"\w+\s*=\s*\{[\w.,\s]+\}\s*")
 _LOCAL_IMPORT = re.compile(
     r"^[ \t]+(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([\w.]+))",
@@ -109,7 +113,11 @@ class Reach:
                 text = _without_entries(text)
             if _names_norm(text):
                 self._norms.add(key)
+        if _REGISTRY.match(text):
+            self._norms.add(key)
         code = _without_tests(_PROSE.sub(_without_prose, text))
+        if code.startswith("@"):
+            code = _DECORATORS.sub(" ", code)
         words = _words(code)
         for word in words if module.star_imports else words & module.bindings.keys():
             for meaning in self.project.resolve(word, module):

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from bncheck.source.interpret.effects import effects, may_be_registry
+from bncheck.source.interpret.effects import (
+    effects,
+    fillers_of,
+    filling,
+    is_filled_elsewhere,
+    is_registered_as,
+    may_be_registry,
+)
+from bncheck.source.interpret.registries import is_registry, settle
 from bncheck.source.interpret.values import (
     UNKNOWN,
+    Dictionary,
     Either,
     External,
     FruitlessError,
+    Instance,
     ModuleReference,
     PathEndsError,
 )
@@ -22,7 +32,7 @@ from bncheck.source.project import Defined, Meaning, ModuleObject, Project
 if TYPE_CHECKING:
     from bncheck.source.interpret.machine import Frame, Machine
     from bncheck.source.interpret.memory import Recipe
-    from bncheck.source.interpret.values import Class, Function, Instance
+    from bncheck.source.interpret.values import Class, Function
     from bncheck.source.module import SourceModule
 
 _ALIASES = {
@@ -124,13 +134,41 @@ class Names:
         return UNKNOWN
 
     def _fill(self, made: object, name: str, module: SourceModule, machine: Machine) -> None:
-        """Run what the module's other statements do to a value, as far as that is understood."""
+        """Run what other statements do to a value, as far as that is understood."""
         self._globals[module.path, name] = made
+        if is_registry(made):
+            assert isinstance(made, Instance)
+            settle(made, module.path, name)
+            return
+        fillers = fillers_of(module, name) if isinstance(made, Dictionary) else frozenset()
+        elsewhere = is_filled_elsewhere(made)
+        self._run_effects(module, name, fillers, machine)
+        if elsewhere:
+            for other in filling(self.project, module, name, fillers):
+                self._run_effects(other, name, fillers, machine)
+
+    def registered(self, path: str, name: str, key: str, machine: Machine) -> object:
+        """Return what any file registers under a key with the registry that `path` defines."""
+        home = self.project.module(path)
+        for module in (home, *filling(self.project, home, name, frozenset(), key)):
+            for node in effects(module, name, frozenset()):
+                if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+                    if is_registered_as(node, name, key):
+                        return self.look_up(node.name.value, machine, module)
+                elif isinstance(node, cst.Expr):
+                    self.run_statement(self.frame(machine, module), node)
+        return UNKNOWN
+
+    def _run_effects(
+        self, module: SourceModule, name: str, fillers: frozenset[str], machine: Machine
+    ) -> None:
         graph, machine.graph = machine.graph, None
         doubts, machine.doubts = machine.doubts, {}
         frame = self.frame(machine, module)
+        machine.open_journal()
+        opened, around = len(machine.journal), machine.begin_apart()
         try:
-            for statement in effects(module, name):
+            for statement in effects(module, name, fillers):
                 try:
                     if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
                         value = self.look_up(statement.name.value, machine, module)
@@ -140,7 +178,11 @@ class Names:
                         self.run_statement(frame, statement)
                 except PathEndsError:
                     continue
+        except FruitlessError:
+            machine.abandon(opened, [])
         finally:
+            machine.close_journal()
+            machine.end(around)
             machine.graph, machine.doubts = graph, doubts
 
     def _define(self, binding: object, module: SourceModule, machine: Machine) -> object:

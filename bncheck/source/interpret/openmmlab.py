@@ -1,8 +1,8 @@
 """OpenMMLab's layers by configuration: what mmcv builds from `dict(type="BN", ...)`.
 
 Its projects write `build_norm_layer(norm_cfg, channels)` where others write
-`nn.BatchNorm2d(channels)`. The names are those that mmcv registers itself (mmcv/cnn/bricks); a
-name that a project registers is not known here, and what is built from it stays unknown.
+`nn.BatchNorm2d(channels)`. The names are those that mmcv registers itself (mmcv/cnn/bricks); what
+a project registers itself is looked for in its files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 from bncheck.graph import Site
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.registries import registry
 from bncheck.source.interpret.values import UNKNOWN, Arguments, Dictionary, External, Instance
 
 _NORMS: Final = {
@@ -28,7 +29,6 @@ _ACTIVATIONS: Final = (
 )  # fmt: skip
 _LAYERS: Final = {**_NORMS, **_CONVOLUTIONS, **{name: name for name in _ACTIVATIONS}}
 _ABBREVIATIONS: Final = {"BatchNorm": "bn", "InstanceNorm": "in", "GroupNorm": "gn"}
-_REGISTRY: Final = "mmengine.registry.MODELS"
 
 Call = Callable[[Machine, Arguments, "Site | None"], object]
 
@@ -110,7 +110,12 @@ def _get(machine: Machine, arguments: Arguments, site: Site | None) -> object:
 
 def _registry(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     """Return a project's registry, which finds in its parents what it has not itself."""
-    return External(_REGISTRY)
+    return registry(_get, _build)
+
+
+def _registry_of_fvcore(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return a registry that has nothing but what the project puts into it."""
+    return registry(lambda m, a, s: UNKNOWN, lambda m, a, s: UNKNOWN)
 
 
 OPENMMLAB_CALLS: Final[dict[str, Call]] = {
@@ -126,5 +131,9 @@ OPENMMLAB_CALLS: Final[dict[str, Call]] = {
     },
     **dict.fromkeys(
         ("mmengine.registry.Registry", "mmengine.Registry", "mmcv.utils.Registry"), _registry
+    ),
+    **dict.fromkeys(
+        ("fvcore.common.registry.Registry", "detectron2.utils.registry.Registry"),
+        _registry_of_fvcore,
     ),
 }
