@@ -11,9 +11,11 @@ from math import sqrt
 
 from bncheck.events import ForwardCall, Loader, Mode, Model, WrapKind
 from bncheck.findings import Confidence
-from bncheck.graph import Kind, LayerGraph, Node, Unknown
+from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node, Unknown
 from bncheck.paths import Moment, assurance, training_forwards
 from bncheck.timeline import Loop, Timeline
+
+_OF_IMAGES = frozenset({"BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,18 @@ class Feeding:
     def tiny(self, minimum: int) -> bool:
         """Tell whether its batches are known to be smaller than `minimum`."""
         size = self.batch_size
-        return isinstance(size, int) and 0 < size < minimum and not self.loader.custom_batches
+        return isinstance(size, int) and 0 < size < minimum and self.of_samples
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether a batch is of as many samples as the loader was asked for.
+
+        What a collate function joins in another way than by stacking is no image: a network whose
+        BatchNorm asks for images is not given it.
+        """
+        custom = self.loader.custom_batches
+        kinds = self.model.norm_kinds
+        return custom is False or (custom is UNKNOWN and bool(kinds) and kinds <= _OF_IMAGES)
 
     @property
     def normalises_by_batch(self) -> bool:
@@ -65,7 +78,8 @@ def feedings(timeline: Timeline) -> Iterator[Feeding]:
         elif moment.occurrence.loops:
             loop = moment.occurrence.loops[-1]
         if loop is not None and loader is not None and not forward.model.driven_by:
-            yield Feeding(loader, loop, forward, moment)
+            for one in (loader, *(other for other in loader.instead if other.training is True)):
+                yield Feeding(one, loop, forward, moment)
 
 
 def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence]]:

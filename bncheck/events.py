@@ -80,9 +80,14 @@ class Loader:
     distributed: Fact = False
     """Whether a DistributedSampler splits its data."""
     custom_batches: Fact = False
-    """Whether it has a batch sampler or collate function that decides the batches."""
+    """Whether a batch sampler or collate function decides what a batch is.
+
+    UNKNOWN: a collate function stacks samples, and joins something of theirs in another way too.
+    """
     training: Fact = UNKNOWN
     """Whether it feeds training, by its names and `shuffle`."""
+    instead: tuple[Loader, ...] = ()
+    """Those that stand for it on other paths, where branches bind a name to different ones."""
 
 
 class Mode(Enum):

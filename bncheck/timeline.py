@@ -15,7 +15,17 @@ from enum import Enum
 from functools import cached_property
 from typing import cast
 
-from bncheck.events import AnyEvent, BackwardCall, Event, Fact, Leave, Loader, Model, OptimizerStep
+from bncheck.events import (
+    AnyEvent,
+    BackwardCall,
+    Event,
+    Fact,
+    Leave,
+    Loader,
+    Model,
+    Number,
+    OptimizerStep,
+)
 from bncheck.graph import UNKNOWN, Site
 
 
@@ -73,6 +83,8 @@ class Loop(Enclosing):
     """The loader that it goes over, where known."""
     over: str = ""
     """The names in what it goes over, space-separated, such as `test_loader`."""
+    times: Number = UNKNOWN
+    """How often its steps run, for `range(n)`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import tiny_feedings
+from bncheck.batches import Feeding, tiny_feedings
 from bncheck.checks import check
 from bncheck.events import OptimizerStep
 from bncheck.findings import Match
 from bncheck.graph import Site
-from bncheck.timeline import Timeline, occurrences
+from bncheck.timeline import Timeline, occurrences, trains
+
+
+def _accumulated(feeding: Feeding, timeline: Timeline) -> Iterator[OptimizerStep]:
+    """Yield the steps that run once in several batches."""
+    loop = feeding.loop
+    inside = [o.event for o in occurrences(loop.steps) if isinstance(o.event, OptimizerStep)]
+    yield from (step for step in inside if step.every != 1)
+    loops = feeding.moment.occurrence.loops
+    if inside or loop is not loops[-1] or loop.times == 1 or not trains(loop.steps):
+        return
+    # Each round of the loop goes backward; the step stands behind it.
+    around = loops[-2].steps if len(loops) > 1 else timeline.steps
+    for occurrence in occurrences(around):
+        if isinstance(occurrence.event, OptimizerStep) and not occurrence.loops:
+            yield occurrence.event
 
 
 @check("BN303", Timeline)
@@ -17,9 +32,8 @@ def accumulation(timeline: Timeline) -> Iterator[Match]:
     """Yield each accumulated optimizer step over tiny batches through BatchNorm."""
     seen: set[Site] = set()
     for feeding, _, sure in tiny_feedings(timeline):
-        for occurrence in occurrences(feeding.loop.steps):
-            step = occurrence.event
-            if not isinstance(step, OptimizerStep) or step.every == 1 or step.site in seen:
+        for step in _accumulated(feeding, timeline):
+            if step.site in seen:
                 continue
             seen.add(step.site)
             yield Match(

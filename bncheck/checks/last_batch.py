@@ -21,7 +21,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
         if (
             loader.site in seen
             or loader.drop_last is not False
-            or loader.custom_batches is not False
+            or not feeding.of_samples
             or feeding.batch_size == 1
             or feeding.model.one_value_norm is not True
             or not feeding.normalises_by_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import tiny_feedings, variance_error
+from bncheck.batches import Feeding, tiny_feedings, variance_error
 from bncheck.checks import check
 from bncheck.events import WrapKind
 from bncheck.findings import Confidence, Match, Severity
@@ -22,8 +22,7 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
     """Yield each loader with a tiny constant batch that trains BatchNorm in train mode."""
     seen: set[Site] = set()
     for feeding, size, sure in tiny_feedings(timeline):
-        # In several processes it is BN401's case.
-        if feeding.loader.site in seen or feeding.wrapped(WrapKind.DISTRIBUTED):
+        if feeding.loader.site in seen or _is_shared(feeding):
             continue
         seen.add(feeding.loader.site)
         if size == 1 and feeding.model.one_value_norm is True:
@@ -42,6 +41,12 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
             _HINT,
             sure,
         )
+
+
+def _is_shared(feeding: Feeding) -> bool:
+    """Tell whether several processes train on it: then it is BN401's case."""
+    wrapped = feeding.moment.wrapped(feeding.model, WrapKind.DISTRIBUTED)
+    return wrapped is True or (wrapped is None and feeding.loader.distributed is not False)
 
 
 def _harm(size: int) -> str:

@@ -84,6 +84,8 @@ class Project:
     _asked: set[tuple[str, str]] = field(default_factory=set)
     """What is being resolved, by name and module: nothing is looked for inside itself."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
+    _folders: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether a folder of that name stands where a file, by its path, imports from."""
 
     def module(self, path: str) -> SourceModule:
         """Parse the file at `path`; raise OSError or UnparsableError."""
@@ -136,6 +138,18 @@ class Project:
                 if module is not None:
                     return module
         return None
+
+    def find_in_folder(
+        self, package: str, name: str, seen_from: SourceModule
+    ) -> SourceModule | None:
+        """Return a module of a package that is a folder without `__init__.py`."""
+        key = (package.partition(".")[0], seen_from.path)
+        if key not in self._folders:
+            roots = self._roots.get(Path(seen_from.path).parent, [])
+            added = self._added.get(seen_from.path, ())
+            every = [*roots, *(root / more for more in added for root in roots)]
+            self._folders[key] = any((root / key[0]).is_dir() for root in every)
+        return self.find(f"{package}.{name}", seen_from) if self._folders[key] else None
 
     def called_on_others(self) -> frozenset[str]:
         """Return the methods that the files given as text call on something but `self`."""
@@ -215,6 +229,9 @@ class Project:
         if binding.attribute is None:
             return [ModuleObject(origin) if origin else External(binding.module)]
         if origin is None:
+            submodule = self.find_in_folder(binding.module, binding.attribute, module)
+            if submodule is not None:
+                return [ModuleObject(submodule)]
             return [External(f"{binding.module}.{binding.attribute}")]
         if origin is module and binding.attribute == name:
             submodule = self.find(f"{origin.name}.{name}", module)

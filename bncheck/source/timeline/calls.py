@@ -22,6 +22,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.relevance import makes_models, relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.values import (
+    NONE,
     Class,
     Constant,
     Container,
@@ -96,6 +97,7 @@ def _arguments(run: Run, node: cst.Call) -> Arguments:
         if argument.star == "*" and isinstance(value, Container) and value.keys is None:
             arguments.positional.extend(value.elements)
         elif argument.star == "**" and isinstance(value, Container) and value.keys:
+            arguments.complete = arguments.complete and not value.changed
             for key, element in zip(value.keys, value.elements, strict=True):
                 if isinstance(key, str):
                     arguments.keywords[key] = element
@@ -205,9 +207,14 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
                 receiver.keys = None
             elif name in {"values", "items", "copy"}:
                 return Container(receiver.elements)
-            elif name == "get" and receiver.elements:
-                key = arguments.positional[0] if arguments.positional else Opaque()
-                return choices.of_container(run, receiver, key)
+            elif name in {"update", "setdefault", "pop", "popitem", "clear"}:
+                receiver.changed = True
+            elif name == "get" and arguments.positional:
+                key, *default = arguments.positional
+                if receiver.lacks(key):
+                    return default[0] if default else NONE
+                if receiver.elements:
+                    return choices.of_container(run, receiver, key)
             return Opaque(holds=tuple(run.reachable(receiver)))
         case Data(loader=loader):
             return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
@@ -292,7 +299,8 @@ def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bo
     if isinstance(function.receiver, Instance) and cls is not None:
         # What it does may stand in the methods that it calls on itself.
         family = classes.ancestry(project, cls).project
-        return any(relevant(project, c.module, c.node) for c in family)
+        if any(relevant(project, c.module, c.node) for c in family):
+            return True
     return relevant(project, module, code) or makes_models(project, module, code)
 
 
@@ -370,7 +378,10 @@ def _bind_parameters(
     if isinstance(star, cst.Param):
         frame.names[star.name.value] = Container(tuple(given[len(parameters) :]))
     if code.params.star_kwarg is not None:
-        frame.names[code.params.star_kwarg.name.value] = Opaque(code.params.star_kwarg.name.value)
+        name = code.params.star_kwarg.name.value
+        more = {k: value for k, value in arguments.keywords.items() if k not in frame.names}
+        known = Container(tuple(more.values()), tuple(more)) if arguments.complete else None
+        frame.names[name] = known or Opaque(name)
 
 
 def default_of(node: cst.BaseExpression) -> Value:

@@ -94,8 +94,18 @@ def find(run: Run, cls: Class, name: str) -> Value | None:
             case cst.ClassDef():
                 return Class(binding, ancestor.module)
             case cst.BaseExpression():
-                return module_constant(binding)
+                return module_constant(_default(binding))
     return None
+
+
+def _default(value: cst.BaseExpression) -> cst.BaseExpression:
+    """Return the default of a field: `field(default=4)`, pydantic's `Field(4)`."""
+    match value:
+        case cst.Call(func=func, args=args) if (dotted(func) or "").endswith(("field", "Field")):
+            for argument in args:
+                if argument.keyword is None or argument.keyword.value == "default":
+                    return argument.value
+    return value
 
 
 def find_above(run: Run, cls: Class, owner: Class, name: str) -> Value | None:

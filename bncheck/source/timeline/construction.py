@@ -12,7 +12,15 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, classes, external, ingredients, known, statements
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Class, Constant, Function, Instance, Models, Value
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Frame,
+    Function,
+    Instance,
+    Models,
+    Value,
+)
 
 if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments
@@ -60,7 +68,7 @@ def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Mode
     if not isinstance(given, Models):
         return None
     for base in classes.ancestry(run.project, cls).external:
-        kind = known.WRAPPERS.get(base)
+        kind = known.wrapper(base)
         if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
             kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER
             keywords = external.constant_keywords(arguments)
@@ -101,12 +109,21 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
 def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments) -> None:
     """Note the networks that a constructor is given and keeps, whole or in parts."""
     given: dict[str, Models] = {}
+    makers: dict[str, Instance] = {}
     for position, parameter in enumerate(init.params.params[1:]):
         value = arguments.get(position, parameter.name.value)
         if isinstance(value, Models):
             given[parameter.name.value] = value
-    for attribute, expression in classes.kept(init) if given else ():
+        elif isinstance(value, Instance):
+            makers[parameter.name.value] = value
+    for attribute, expression in classes.kept(init) if given or makers else ():
         match expression:
+            case cst.Call(
+                func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method)),
+                args=[],
+            ) if name in makers:
+                part = _made_by(run, run.classes[made], expression, makers[name], method)
+                statements.take_in(run, made, attribute, part)
             case cst.Name(value=name) if name in given:
                 statements.take_in(run, made, attribute, given[name])
             case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:
@@ -117,6 +134,14 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
                 called = identifiers(expression)
                 for name in given.keys() & called if "children" in called else ():
                     _inherit(made, given[name].models)
+
+
+def _made_by(run: Run, cls: Class, node: cst.Call, maker: Instance, method: str) -> Value:
+    """Return what a method of an object that a constructor is given makes."""
+    outer, run.frame = run.frame, Frame(cls.module, f"{cls.node.name.value}.__init__")
+    made = calls.method(run, node, maker, method, calls.Arguments())
+    run.frame = outer
+    return made
 
 
 def _inherit(made: Model, parts: Sequence[Model]) -> None:

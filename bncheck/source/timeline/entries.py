@@ -91,10 +91,13 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     before = _Before.of(module, project, settings)
     driver = _driver(module)
     inner = _named_in_functions(project, module)
-    for stage in range(3):
-        # What nothing else in the file names comes first: it calls the others.
+    for stage in range(4):
+        # What nothing else in the file names comes first: it calls the others. A constructor
+        # comes last: where another method of its class was followed, so was it.
         for name, node, owner in candidates:
-            if node in followed or (stage == 0 and is_named_again(name, module.text)):
+            if node in followed or (name == "__init__") is not (stage == _LAST):
+                continue
+            if stage == 0 and is_named_again(name, module.text):
                 continue
             if stage == 1 and name in inner:
                 continue
@@ -107,6 +110,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     return found
 
 
+_LAST = 3
 _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
 
@@ -135,6 +139,8 @@ def _may_start(
 ) -> bool:
     if owner is not None:
         cls = Class(owner, module)
+        if node.name.value == "__init__":
+            return classes.is_network(project, cls) is False
         if classes.is_network(project, cls) is True:
             return method_matters(project, cls, node, settings.pedantic)
     return relevant(project, module, node, hops=1)
@@ -226,6 +232,14 @@ def _start(
     return run
 
 
+_WRAPPERS = frozenset(
+    """
+    DataParallel DistributedDataParallel DDP convert_sync_batchnorm convert_syncbn_model
+    """.split()  # noqa: SIM905
+)
+"""A constructor that names none of these starts nothing by itself."""
+
+
 def _may_have_entries(project: Project, module: SourceModule, node: cst.ClassDef) -> bool:
     """Tell by the words in a class whether a method of it may start, without parsing it."""
     return bool(mentions(node) & SWITCHES) or relevant(project, module, node, hops=1)
@@ -241,7 +255,9 @@ def _candidates(
                 yield name, statement, None
             case cst.ClassDef() if _may_have_entries(project, module, statement):
                 for name, member in classes.members(statement).items():
-                    if isinstance(member, cst.FunctionDef) and name != "__init__":
+                    if not isinstance(member, cst.FunctionDef):
+                        continue
+                    if name != "__init__" or mentions(member) & _WRAPPERS:
                         yield name, member, statement
 
 
@@ -267,7 +283,8 @@ def _from_function(
     skip = 1 if function.receiver is not None else 0
     for parameter in parameters[skip:]:
         arguments.keywords[parameter.name.value] = _given(run, parameter)
-    calls.follow(run, site_node, function, arguments)
+    if node.name.value != "__init__":  # It made the receiver.
+        calls.follow(run, site_node, function, arguments)
     followed.add(node)
     note_one_value_norms(run)
     return Timeline(

@@ -13,7 +13,7 @@ import libcst as cst
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, choices, classes, shares, statements
+from bncheck.source.timeline import calls, choices, classes, loops, shares, statements
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -280,7 +280,7 @@ def _comprehension(
     outer = dict(run.frame.names)
     values: list[Value] = []
     keys: list[object] = []
-    if isinstance(over, Container) and not loop.ifs and len(over.elements) <= statements.UNROLLED:
+    if isinstance(over, Container) and not loop.ifs and len(over.elements) <= loops.UNROLLED:
         for item in over.elements:
             statements.bind(run, loop.target, item)
             values.append(evaluate(run, element))
@@ -290,7 +290,7 @@ def _comprehension(
         run.frame.names = outer
         return Container(tuple(values), tuple(keys) if key is not None else None)
     with run.block() as steps:
-        statements.bind(run, loop.target, statements.one_of(run, over, loop.target))
+        statements.bind(run, loop.target, loops.one_of(run, over, loop.target))
         inner = loop.inner_for_in
         value = (
             evaluate(run, element) if inner is None else _comprehension(run, node, element, inner)

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from bncheck.source.timeline.calls import Arguments
 
 _MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
+_IN_ORDER = frozenset({"enumerate", "reversed", "list", "tuple", "iter"})
+"""What goes over the layers of a container one by one."""
 _OPTIMIZER = ("optim", "opt", "solver")
 _LOADS = {"torch.load", "torch.jit.load", "torch.hub.load"}
 _SEQUENTIAL = {"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"}
@@ -123,11 +125,15 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name == "type" and isinstance(first, Members) and first.one:
         return first
     if last in known.PASS_THROUGH:
+        if last in _IN_ORDER and isinstance(first, Models) and len(arguments.all()) == 1:
+            return first
         return _passed_through(run, arguments)
     if _builds_an_optimizer(name, arguments):
         return _optimizer(run, node, arguments)
     if name in _SEQUENTIAL:
         return make_container(run, node, name, arguments)
+    if last == "DistributedSampler":
+        return Opaque(last, run.site(node), name)
     if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
         return Opaque(last, run.site(node), name, length=first.batch_size)
     if name.startswith("torchvision.datasets.") and last in known.DATASET_LENGTHS:
@@ -162,7 +168,7 @@ def _on_a_model(
         for model in first.models:
             save_script(run, model)
         return Opaque()
-    kind = known.WRAPPERS.get(name)
+    kind = known.wrapper(name)
     averages = known.AVERAGES.search(name)
     wraps = kind or averages or name in known.EXPORTERS
     if (

@@ -222,15 +222,21 @@ WRAPPERS = {
     "torch.nn.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
     "torch.nn.parallel.distributed.DistributedDataParallel": WrapKind.DISTRIBUTED,
     "apex.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
-    "torch.nn.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
-    "torch.nn.modules.batchnorm.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
-    "torch.nn.modules.SyncBatchNorm.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
-    "apex.parallel.convert_syncbn_model": WrapKind.SYNC_BATCH_NORM,
-    "timm.layers.convert_sync_batchnorm": WrapKind.SYNC_BATCH_NORM,
     "torch.compile": WrapKind.COMPILE,
     "torch.jit.script": WrapKind.SCRIPT,
 }
-"""Functions that return the model they are given, wrapped or converted."""
+"""Functions that return the model they are given, wrapped."""
+
+_CONVERTERS = ("convert_sync_batchnorm", "convert_syncbn_model")
+"""Last parts of the functions of torch, apex and others that convert to SyncBatchNorm."""
+
+
+def wrapper(function: str) -> WrapKind | None:
+    """Return how a function wraps or converts the model that it is given; None: it does not."""
+    if function.endswith(_CONVERTERS):
+        return WrapKind.SYNC_BATCH_NORM
+    return WRAPPERS.get(function)
+
 
 AVERAGES = re.compile(
     r"(?:^|\.)(?:AveragedModel|ModelEma(?:V[23])?|ModelEMA|ExponentialMovingAverage|EMA|EMAModel)$"

@@ -8,10 +8,21 @@ import libcst as cst
 
 from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import classes
 from bncheck.source.timeline.known import LoaderClass
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Constant, Container, Data, Opaque, Value, truth
+from bncheck.source.timeline.syntax import called, identifiers
+from bncheck.source.timeline.values import (
+    Constant,
+    Container,
+    Data,
+    Function,
+    Instance,
+    Opaque,
+    Outside,
+    Value,
+    truth,
+)
 from bncheck.source.walk import walk
 
 if TYPE_CHECKING:
@@ -30,12 +41,39 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
-        custom_batches=kind.graphs
-        or bool({"batch_sampler", "collate_fn"} & set(arguments.keywords)),
+        custom_batches=True
+        if kind.graphs or "batch_sampler" in arguments.keywords
+        else _decides_batches(run, arguments.keywords.get("collate_fn")),
         training=_feeds_training(node, arguments),
     )
     run.loaders.append(loader)
     return Data(loader)
+
+
+_STACKS = frozenset({"stack", "default_collate", "from_numpy", "pad_sequence"})
+_JOINS = frozenset(
+    """
+    cat concat concatenate vstack hstack chain batch Batch from_data_list sparse_collate extend
+    repeat SparseTensor
+    """.split()  # noqa: SIM905
+)
+
+
+def _decides_batches(run: Run, collate: Value | None) -> Fact:
+    """Tell whether a collate function makes other batches than of the samples it is given."""
+    match collate:
+        case None | Constant(value=None):
+            return False
+        case Outside(name=name):
+            return not name.endswith("default_collate")
+        case Instance(cls=cls):
+            collate = classes.find(run, cls, "__call__")
+    if not isinstance(collate, Function):
+        return True
+    names = called(collate.node)
+    if not names & _STACKS:
+        return True
+    return UNKNOWN if names & _JOINS else False
 
 
 def _number(value: Value | None, arguments: Arguments, default: int) -> Number:

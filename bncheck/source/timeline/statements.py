@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import libcst as cst
@@ -11,10 +10,10 @@ import libcst as cst
 from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import averages, contexts, expressions, members
+from bncheck.source.timeline import contexts, expressions, loops, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
-from bncheck.source.timeline.syntax import assigned, names_in_order
+from bncheck.source.timeline.syntax import names_in_order
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -30,14 +29,9 @@ from bncheck.source.timeline.values import (
     Package,
     Tensor,
     Value,
-    join,
     truth,
 )
-from bncheck.source.walk import walk
-from bncheck.timeline import Branch, Loop
-
-UNROLLED = 8
-"""Loops over at most so many known elements are followed element by element."""
+from bncheck.timeline import Branch
 
 
 def run_body(run: Run, body: Sequence[cst.CSTNode]) -> None:
@@ -64,9 +58,9 @@ def _statement(run: Run, node: cst.CSTNode) -> None:
         case cst.If():
             _if(run, node)
         case cst.For():
-            _for(run, node)
+            loops.for_loop(run, node)
         case cst.While():
-            _while(run, node)
+            loops.while_loop(run, node)
         case cst.With():
             contexts.with_statement(run, node, lambda: run_body(run, node.body.body))
         case cst.Try() | cst.TryStar():
@@ -150,8 +144,11 @@ def _small(run: Run, node: cst.CSTNode) -> None:
 
 def _imported(run: Run, module: str, attribute: str | None) -> Value:
     found = run.project.find(module, run.frame.module)
+    if found is None and attribute is not None:
+        found = run.project.find_in_folder(module, attribute, run.frame.module)
+        return Outside(f"{module}.{attribute}") if found is None else Package(found)
     if found is None:
-        return Outside(f"{module}.{attribute}" if attribute else module)
+        return Outside(module)
     if attribute is None:
         return Package(found)
     value = run.module_level(attribute, found)
@@ -176,21 +173,21 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
             _bind_attribute(run, target, expressions.evaluate(run, owner), attr.value, value)
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
             _unpack(run, elements, value)
-        case cst.Subscript(value=base):
+        case cst.Subscript(value=base, slice=index):
             holder = expressions.evaluate(run, base)
             if isinstance(holder, Container):
-                holder.elements = (*holder.elements, value)
-                if holder.keys is not None:
-                    holder.keys = (*holder.keys, UNKNOWN)
+                part = index[0].slice
+                key = expressions.evaluate(run, part.value) if isinstance(part, cst.Index) else None
+                holder.put(key.value if isinstance(key, Constant) else UNKNOWN, value)
 
 
 def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None:
-    known = isinstance(value, Container) and value.keys is None
+    parts = value.of_length(len(elements)) if isinstance(value, Container) else None
     for position, element in enumerate(elements):
         match value:
-            case Container(elements=parts) if known and len(parts) == len(elements):
+            case Container() if parts is not None:
                 bind(run, element.value, parts[position])
-            case Container(elements=parts):
+            case Container():
                 bind(run, element.value, Opaque(holds=tuple(run.reachable(value))))
             case Data(loader=loader):
                 bind(run, element.value, Tensor(loader.batch_size, loader=loader))
@@ -335,82 +332,6 @@ def _if_on_members(run: Run, node: cst.If, refined: Refined) -> None:
     if not refined.leaves:
         run.frame.names.update(before)
     run.dead = was_dead
-
-
-def _for(run: Run, node: cst.For) -> None:
-    pair = averages.paired(run, node)
-    if pair is not None:
-        averages.run_pair(run, node, pair, lambda: run_body(run, node.body.body))
-        run.dead = False
-        return
-    over = expressions.evaluate(run, node.iter)
-    if isinstance(over, Members) and not over.one:
-        bind(run, node.target, one_of(run, over, node.target))
-        run_body(run, node.body.body)
-        run.dead = False
-        return
-    _forget_constants(run, node.body)
-    if (
-        isinstance(over, Container)
-        and over.keys is None
-        and 0 < len(over.elements) <= UNROLLED
-        and all(isinstance(e, Models | Constant | Instance | Data) for e in over.elements)
-        and not any(isinstance(part, cst.Break | cst.Continue) for part in walk(node.body))
-    ):
-        for element in over.elements:
-            bind(run, node.target, element)
-            run_body(run, node.body.body)
-        return
-    with run.block() as steps:
-        bind(run, node.target, one_of(run, over, node.target))
-        run_body(run, node.body.body)
-    run.dead = False
-    loader = over.loader if isinstance(over, Data) else None
-    _emit_loop(run, node, Loop(run.site(node), tuple(steps), loader, _over(node.iter)))
-    if node.orelse is not None:
-        run_body(run, node.orelse.body.body)
-
-
-def _while(run: Run, node: cst.While) -> None:
-    _forget_constants(run, node.body)
-    with run.block() as steps:
-        expressions.evaluate(run, node.test)
-        run_body(run, node.body.body)
-    run.dead = False
-    _emit_loop(run, node, Loop(run.site(node), tuple(steps), None, _over(node.test)))
-
-
-def _emit_loop(run: Run, node: cst.CSTNode, loop: Loop) -> None:
-    if loop.steps:
-        run.emit(loop)
-
-
-def _over(node: cst.BaseExpression) -> str:
-    return " ".join(names_in_order(node))
-
-
-def _forget_constants(run: Run, body: cst.CSTNode) -> None:
-    """Forget what the loop assigns: it has another value the next time round."""
-    for name in assigned(body):
-        frame = run.frame.outside.get(name, run.frame)
-        if isinstance(frame.names.get(name), Constant):
-            frame.names[name] = Opaque(name)
-
-
-def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
-    """Return what a loop's target is while the loop goes over a value."""
-    match over:
-        case Members():
-            return replace(over, one=True)
-        case Data(loader=loader):
-            return Tensor(loader.batch_size, loader=loader)
-        case Container(elements=elements) if elements:
-            return join(list(elements))
-        case Models(models=[model]):
-            return Models((run.part(model, "[]"),))
-        case Opaque():
-            return Opaque(dotted(target) or "", holds=over.holds)
-    return Opaque()
 
 
 def _try(run: Run, node: cst.Try | cst.TryStar) -> None:

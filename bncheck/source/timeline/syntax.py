@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.source.module import dotted
 from bncheck.source.outline import LazyBlock
 from bncheck.source.walk import inside, walk_kinds
 
@@ -24,6 +25,13 @@ def identifiers(node: cst.CSTNode) -> frozenset[str]:
         else:
             stack += inside(node)
     return frozenset(names)
+
+
+@lru_cache(maxsize=1024)
+def called(node: cst.CSTNode) -> frozenset[str]:
+    """Return the last parts of the names of what a node calls."""
+    calls = walk_kinds(node, (cst.Call,))
+    return frozenset((dotted(call.func) or "").rpartition(".")[2] for call in calls)
 
 
 _WORD = re.compile(r"[^\W\d]\w*")

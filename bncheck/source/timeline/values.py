@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
@@ -131,6 +131,37 @@ class Container:
     elements: tuple[Value, ...]
     keys: tuple[object, ...] | None = None
     """For a dict: constants, or UNKNOWN."""
+    changed: bool = False
+    """Whether a dict may have lost keys or got others since, in ways that are not followed."""
+    instead: tuple[Container, ...] = ()
+    """Those of other lengths that stand for it on other paths."""
+
+    def put(self, key: object, value: Value) -> None:
+        """Add an element of a dict; what it had under that key it may still have."""
+        if self.keys is not None and key is not UNKNOWN and key in self.keys:
+            place = self.keys.index(key)
+            joined = join([self.elements[place], value])
+            self.elements = (*self.elements[:place], joined, *self.elements[place + 1 :])
+            return
+        self.elements = (*self.elements, value)
+        if self.keys is not None:
+            self.keys = (*self.keys, key)
+
+    def lacks(self, key: Value) -> bool:
+        """Tell whether this is a dict that surely does not have a key."""
+        return (
+            self.keys is not None
+            and UNKNOWN not in self.keys
+            and not self.changed
+            and isinstance(key, Constant)
+            and key.fixed
+            and key.value not in self.keys
+        )
+
+    def of_length(self, length: int) -> tuple[Value, ...] | None:
+        """Return the elements, joined over all paths, if it may be a sequence of that length."""
+        fitting = [c for c in (self, *self.instead) if c.keys is None and len(c.elements) == length]
+        return _side_by_side(fitting) if fitting else None
 
 
 @dataclass(eq=False)
@@ -215,6 +246,12 @@ def join(values: list[Value]) -> Value:
         together = dict.fromkeys(model for value in models for model in value.models)
         return Models(tuple(together))
     informative = [v for v in values if not isinstance(v, Constant) or v.value is not None]
+    loaders = [value.loader for value in informative if isinstance(value, Data)]
+    if loaders:
+        return Data(_one_of_loaders(loaders))
+    containers = [value for value in informative if isinstance(value, Container)]
+    if containers and all(container.keys is None for container in containers):
+        return _one_of_containers(containers)
     for value in informative:
         if not isinstance(value, Constant | Tensor | Opaque):
             return value
@@ -228,6 +265,34 @@ def join(values: list[Value]) -> Value:
     if named is not None and len(opaque) == 1:
         return named
     return Opaque(holds=tuple(holds), name=opaque[0].name if opaque else "")
+
+
+def _one_of_loaders(loaders: list[Loader]) -> Loader:
+    every = {
+        (loader.site, loader.batch_size): loader
+        for joined in loaders
+        for loader in (joined, *joined.instead)
+    }
+    first, *others = every.values()
+    return replace(first, instead=tuple(others))
+
+
+def _one_of_containers(containers: list[Container]) -> Container:
+    by_length: dict[int, list[Container]] = {}
+    for joined in containers:
+        for container in (joined, *joined.instead):
+            by_length.setdefault(len(container.elements), []).append(container)
+    first, *others = (Container(_side_by_side(same)) for same in by_length.values())
+    first.instead = tuple(others)
+    return first
+
+
+def _side_by_side(containers: list[Container]) -> tuple[Value, ...]:
+    """Return the joined elements of sequences of one length; sequences in them stay the first's."""
+    return tuple(
+        values[0] if isinstance(values[0], Container) else join(list(values))
+        for values in zip(*(container.elements for container in containers), strict=True)
+    )
 
 
 def truth(value: Value) -> bool | None:

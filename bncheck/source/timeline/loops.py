@@ -1,0 +1,120 @@
+"""Follows loops: over a model's members, over a loader's batches, over anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import libcst as cst
+
+from bncheck.events import Number
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import dotted
+from bncheck.source.timeline import averages, expressions, statements
+from bncheck.source.timeline.run import EACH, Run
+from bncheck.source.timeline.syntax import assigned, names_in_order
+from bncheck.source.timeline.values import (
+    Constant,
+    Container,
+    Data,
+    Instance,
+    Members,
+    Models,
+    Opaque,
+    Tensor,
+    Value,
+    join,
+)
+from bncheck.source.walk import walk
+from bncheck.timeline import Loop
+
+UNROLLED = 8
+"""Loops over at most so many known elements are followed element by element."""
+
+
+def for_loop(run: Run, node: cst.For) -> None:
+    """Follow a `for` loop."""
+    pair = averages.paired(run, node)
+    if pair is not None:
+        averages.run_pair(run, node, pair, lambda: statements.run_body(run, node.body.body))
+        run.dead = False
+        return
+    over = expressions.evaluate(run, node.iter)
+    if isinstance(over, Members) and not over.one:
+        statements.bind(run, node.target, one_of(run, over, node.target))
+        statements.run_body(run, node.body.body)
+        run.dead = False
+        return
+    _forget_constants(run, node.body)
+    if (
+        isinstance(over, Container)
+        and over.keys is None
+        and 0 < len(over.elements) <= UNROLLED
+        and all(isinstance(e, Models | Constant | Instance | Data) for e in over.elements)
+        and not any(isinstance(part, cst.Break | cst.Continue) for part in walk(node.body))
+    ):
+        for element in over.elements:
+            statements.bind(run, node.target, element)
+            statements.run_body(run, node.body.body)
+        return
+    with run.block() as steps:
+        statements.bind(run, node.target, one_of(run, over, node.target))
+        statements.run_body(run, node.body.body)
+    run.dead = False
+    loader = over.loader if isinstance(over, Data) else None
+    loop = Loop(run.site(node), tuple(steps), loader, _over(node.iter), _times(run, node.iter))
+    _emit_loop(run, node, loop)
+    if node.orelse is not None:
+        statements.run_body(run, node.orelse.body.body)
+
+
+def while_loop(run: Run, node: cst.While) -> None:
+    """Follow a `while` loop."""
+    _forget_constants(run, node.body)
+    with run.block() as steps:
+        expressions.evaluate(run, node.test)
+        statements.run_body(run, node.body.body)
+    run.dead = False
+    _emit_loop(run, node, Loop(run.site(node), tuple(steps), None, _over(node.test)))
+
+
+def _emit_loop(run: Run, node: cst.CSTNode, loop: Loop) -> None:
+    if loop.steps:
+        run.emit(loop)
+
+
+def _times(run: Run, over: cst.BaseExpression) -> Number:
+    match over:
+        case cst.Call(func=cst.Name(value="range"), args=[only]):
+            return run.number(only.value)
+    return UNKNOWN
+
+
+def _over(node: cst.BaseExpression) -> str:
+    return " ".join(names_in_order(node))
+
+
+def _forget_constants(run: Run, body: cst.CSTNode) -> None:
+    """Forget what the loop assigns: it has another value the next time round."""
+    for name in assigned(body):
+        frame = run.frame.outside.get(name, run.frame)
+        if isinstance(frame.names.get(name), Constant):
+            frame.names[name] = Opaque(name)
+
+
+def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
+    """Return what a loop's target is while the loop goes over a value."""
+    match over:
+        case Members():
+            return replace(over, one=True)
+        case Data(loader=loader):
+            return Tensor(loader.batch_size, loader=loader)
+        case Container(elements=elements) if elements:
+            return join(list(elements))
+        case Models(models=[model]):
+            part = Models((run.part(model, EACH),))
+            if isinstance(target, cst.Tuple):  # for position, layer in enumerate(layers)
+                return Container((*(Opaque() for _ in target.elements[1:]), part))
+            return part
+        case Opaque():
+            return Opaque(dotted(target) or "", holds=over.holds)
+    return Opaque()
