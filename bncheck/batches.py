@@ -124,13 +124,33 @@ def fails_on_one_sample(graph: LayerGraph) -> bool:
 
 def _one_value(norm: Node) -> bool:
     source = norm.inputs[0] if norm.inputs else None
+    flattened = False
     while source is not None:
         if source.kind is Kind.LINEAR:
-            return norm.get("dimensions") == 1
-        if source.kind is Kind.POOLING:
-            size = source.get("output_size")
-            return size == 1 or (isinstance(size, tuple | list) and set(size) == {1})
-        if source.kind not in _KEEPS_SIZE:
+            return norm.get("dimensions") == 1 and not flattened
+        if _pools_to_one(source, norm.get("dimensions")):
+            return True
+        if _flattens(source) and norm.get("dimensions") == 1:
+            flattened = True
+        elif source.kind not in _KEEPS_SIZE:
             return False
         source = source.inputs[0] if source.inputs else None
     return False
+
+
+def _pools_to_one(node: Node, dimensions: object) -> bool:
+    """Tell whether pooling, or a mean over all of an image's dimensions, leaves one value."""
+    if node.kind is Kind.POOLING:
+        size = node.get("output_size")
+        return size == 1 or (isinstance(size, tuple | list) and set(size) == {1})
+    reduced = node.get("reduced")
+    if not isinstance(reduced, tuple) or type(dimensions) is not int:
+        return False
+    return {d % (dimensions + 2) for d in reduced} == set(range(2, dimensions + 2))
+
+
+def _flattens(node: Node) -> bool:
+    """Tell whether of what is pooled to one value only the batch and the channels are left."""
+    return node.kind is Kind.RESHAPE and (
+        node.name.lower() in {"flatten", "squeeze"} or node.get("rank") == 2
+    )

@@ -145,7 +145,9 @@ class Node:
     A reshape and an input have `rank`, the number of dimensions of the output, where it is known.
     A concatenation has `dimension`, if all that it joins is known. Of an operation readers of
     source say `elementwise` (True), or `rank_change`, by how much the rank of its output differs
-    from that of its one input; a parameter that it reads besides is taken not to widen it.
+    from that of its one input; a parameter that it reads besides is taken not to widen it. Of a
+    mean or a sum that keeps the dimensions which it goes over, these are `reduced`; of pooling
+    `output_size` is what is left of the image.
     """
 
     kind: Kind

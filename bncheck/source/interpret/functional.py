@@ -19,7 +19,7 @@ from bncheck.source.interpret.values import (
     tensors_in,
 )
 from bncheck.source.module import dotted
-from bncheck.source.walk import ancestors, walk
+from bncheck.source.walk import ancestors, walk, walk_kinds
 
 
 def _parameters(text: str) -> tuple[tuple[str, object], ...]:
@@ -72,12 +72,26 @@ def torch_function(machine: Machine, name: str, arguments: Arguments, site: Site
     values = list(arguments.values())
     if not any(True for value in values for _ in tensors_in(value)):
         return _from_parameters(arguments)
-    result = operate(machine, short.rstrip("_"), values, _method_like(arguments), site)
+    given = _method_like(arguments)
+    if "pool" in short and _pools_everything(site):
+        given = Arguments(given.positional, {**given.keywords, "output_size": 1}, given.open)
+    result = operate(machine, short.rstrip("_"), values, given, site)
     if (short.endswith("_") or arguments.keywords.get("inplace") is True) and values:
         first = values[0]
         if isinstance(first, Tensor) and isinstance(result, Tensor):
             first.node = result.node
     return result
+
+
+def _pools_everything(site: Site | None) -> bool:
+    """Recognise `avg_pool2d(x, x.size()[2:])`: the kernel is as large as the image."""
+    match site.mark if site is not None else None:
+        case cst.Call(args=[first, kernel, *_]):
+            pooled, asked = dotted(first.value), kernel.value
+            for part in walk_kinds(asked, (cst.Attribute,)):
+                if part.attr.value in {"size", "shape"} and dotted(part.value) == pooled:
+                    return pooled is not None and not any(walk_kinds(asked, (cst.BinaryOperation,)))
+    return False
 
 
 def _method_like(arguments: Arguments) -> Arguments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bncheck.graph import Kind, Site
+from bncheck.source.interpret.facts import plain
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -127,7 +128,9 @@ def _shape_facts(
         dimension = _argument(arguments, 0, "dim", 0)
         return {"dimension": dimension} if type(dimension) is int and complete else {}
     if kind is Kind.POOLING and name[-2:] in {"1d", "2d", "3d"}:
-        return {"dimensions": int(name[-2])}
+        default = arguments.at(0) if name.startswith("adaptive") else UNKNOWN
+        size = plain(arguments.keywords.get("output_size", default))
+        return {"dimensions": int(name[-2]), "output_size": size}
     if name in _ELEMENTWISE:
         return {"elementwise": True}
     if name == "flatten" and not {*arguments.keywords} - {"start_dim"}:
@@ -168,7 +171,7 @@ def _reduced(arguments: Arguments) -> dict[str, object]:
         return {}
     if not dimensions or type(kept) is not bool:
         return {}
-    return {"rank_change": 0 if kept else -len(dimensions)}
+    return {"rank_change": 0, "reduced": dimensions} if kept else {"rank_change": -len(dimensions)}
 
 
 def operation_kind(name: str) -> Kind:
