@@ -20,6 +20,7 @@ from bncheck.source.entrances import (
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import base_of, make_class
+from bncheck.source.interpret.configurations import Configurations
 from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.names import Names
@@ -144,6 +145,7 @@ class _Reader:
             lambda frame, node: sequence([node])(frame),
             lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
+        self.configurations = Configurations(self.names)
         self.application = Application(self.project, self.understanding)
         self.variants = Variants(self.names, self.suspects, self._is_wanted)
 
@@ -292,7 +294,8 @@ class _Reader:
         if any(isinstance(option, Instance) for option in options(value)):
             return value, False  # several where the name is bound several times
         if arguments is not None:
-            return call(machine, value, arguments, None), bool(arguments.keywords)
+            given = self.configurations.given(machine, arguments, module.text_of(name))
+            return call(machine, value, given, None), bool(arguments.keywords)
         if (
             not isinstance(value, Class)
             or value in self.names.constructed
@@ -300,7 +303,8 @@ class _Reader:
         ):
             return None, False
         initialiser = find(value, "__init__")
-        given = symbols(initialiser)
+        text = module.text_of(name)
+        given = self.configurations.given(machine, symbols(initialiser), text, value)
         try:
             made = call(machine, value, given, None)
         except PathEndsError:

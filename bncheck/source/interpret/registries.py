@@ -46,7 +46,9 @@ def registry(get: Call, build: Call) -> Instance:
         found = kind if isinstance(kind, (Class, Function)) else _find(machine, made, kind)
         if found is UNKNOWN:
             return build(machine, arguments, site)
-        return machine.names.call(machine, found, Arguments(keywords=given))
+        from bncheck.source.interpret.calls import call
+
+        return call(machine, found, Arguments(keywords=given), site)
 
     def register(machine: Machine, arguments: Arguments, site: Site | None) -> object:
         given = list(arguments.values())
