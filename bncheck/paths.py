@@ -189,7 +189,7 @@ class _Walk:
             events = (occurrence.event for occurrence in occurrences((branch,)))
             self._made[branch] = tuple(e.model for e in events if isinstance(e, Made))
         for model in self._made[branch]:
-            flow = _change(flow, model, lambda _, model=model: _initial(model))  # type: ignore[misc]
+            flow = _made_anew(flow, model)
         return flow
 
     def _loop(
@@ -229,15 +229,21 @@ def _states(model: Model, flow: States) -> frozenset[State]:
     raise AssertionError("a model has a root")
 
 
+def _made_anew(flow: _Flow, model: Model) -> _Flow:
+    """Forget what happened to a model; what it was given to hold keeps its own past."""
+    own = [part for part in flow if part.within(model) and part.site == model.site]
+    return {**flow, **{part: frozenset({_initial(model)}) for part in {model, *own}}}
+
+
 def _after(event: Event, occurrence: Occurrence, flow: _Flow) -> _Flow:
     match event:
         case Made(model=model):
-            return _change(flow, model, lambda _: _initial(model))
+            return _made_anew(flow, model)
         case ModeChange():
             return _after_mode_change(event, occurrence, flow)
         case RequiresGrad(target=Target.REST, value=True | Unknown()):
             return flow  # What was stopped before stays so for the normalisation layers.
-        case RequiresGrad(model=model, target=Target.REST):
+        case RequiresGrad(model=model, value=False, target=Target.PART | Target.REST):
             return _change(
                 flow, model, lambda s: replace(s, without_gradient=s.without_gradient or event)
             )

@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.relevance import makes_models, relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
+from bncheck.source.timeline.syntax import is_shared
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -39,6 +40,7 @@ from bncheck.source.timeline.values import (
     Package,
     Parser,
     Tensor,
+    Use,
     Value,
     join,
 )
@@ -328,6 +330,7 @@ def _run_function(
         outer=function.outer,
         owner=function.owner,
         receiver=function.receiver,
+        use=Use(site, tuple(arguments.all())) if _is_shared(run, function) else None,
     )
     _bind_parameters(frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame
@@ -349,6 +352,13 @@ def _run_function(
         reached = [m for value in given for m in run.reachable(value)]
         return Opaque(function.name, site, function.name, holds=tuple(reached))
     return join(frame.returned) if frame.returned else _generated(run, code, arguments)
+
+
+def _is_shared(run: Run, function: Function) -> bool:
+    """Tell whether a function that stands by itself is called from several places."""
+    if function.owner is not None or function.outer is not None:
+        return False
+    return is_shared(function.name, run.frame.module.text, function.module.text)
 
 
 def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:

@@ -215,6 +215,7 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
             code += [method.body] if isinstance(method, cst.FunctionDef) else []
         elif isinstance(init, cst.FunctionDef):
             code += put_into(init, name)
+            code += put_into(init, name.removesuffix(".children"))
     return any(
         found.fact is True and found.kind
         for node in code

@@ -122,8 +122,13 @@ def _reads_momentum(code: cst.CSTNode) -> bool:
 def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) -> None:
     """Follow `requires_grad = value` on the members of a model."""
     known = truth(value)
+    site, use = run.site(node), run.frame.use
+    if use is not None and any(
+        members.model.within(model) for value in use.given for model in run.reachable(value)
+    ):
+        site = use.site
     event = RequiresGrad(
-        run.site(node),
+        site,
         members.model,
         UNKNOWN if known is None else known,
         target(members),

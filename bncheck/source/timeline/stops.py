@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
-from bncheck.source.project import Project
+from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients
-from bncheck.source.timeline.syntax import identifiers, mentions
+from bncheck.source.timeline.syntax import identifiers, is_shared, mentions
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import walk
+from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import GradientStop
 
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 _SETS = frozenset({"requires_grad", "requires_grad_"})
+_HELPER = re.compile(r"requires_?grad|freeze|trainable", re.IGNORECASE)
+"""What sets it, and what functions are called that do."""
 
 
 def gradient_stops(module: SourceModule, project: Project) -> Iterator[GradientStop]:
@@ -25,11 +28,11 @@ def gradient_stops(module: SourceModule, project: Project) -> Iterator[GradientS
     A class that calls `eval()` anywhere, has a `train` method, or turns the gradients on again is
     passed over, and so is one that stops everything it has: a loss, or a teacher.
     """
-    if "requires_grad" not in module.text:
+    if not _HELPER.search(module.text):
         return
     for bindings in module.bindings.values():
         for binding in bindings:
-            if isinstance(binding, cst.ClassDef) and mentions(binding) & _SETS:
+            if isinstance(binding, cst.ClassDef) and any(map(_HELPER.search, mentions(binding))):
                 yield from _of_class(module, project, binding)
 
 
@@ -37,7 +40,11 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     init = classes.members(node).get("__init__")
     if not isinstance(init, cst.FunctionDef) or mentions(node) & {"eval", "deepcopy", "no_grad"}:
         return
-    stopped = dict(_stopped_parts(init))
+    stopped = {
+        part: statement
+        for code in (init, *_called_on_itself(node, init))
+        for part, statement in _stopped_parts(project, module, code)
+    }
     if not stopped or _turned_on(node):
         return
     cls = Class(node, module)
@@ -57,24 +64,90 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
             return
 
 
-def _stopped_parts(init: cst.FunctionDef) -> Iterator[tuple[str, cst.CSTNode]]:
+def _called_on_itself(node: cst.ClassDef, init: cst.FunctionDef) -> Iterator[cst.FunctionDef]:
+    """Yield the methods that a constructor calls, such as `self.freeze()`."""
+    for call in walk_kinds(init.body, (cst.Call,)):
+        owner, _, name = (dotted(call.func) or "").partition(".")
+        method = classes.members(node).get(name) if owner == "self" else None
+        if isinstance(method, cst.FunctionDef) and mentions(method) & _SETS:
+            yield method
+
+
+def _stopped_parts(
+    project: Project, module: SourceModule, function: cst.FunctionDef
+) -> Iterator[tuple[str, cst.CSTNode]]:
     """Yield each part whose parameters all take no gradient, and where that is said."""
-    for node in walk(init.body):
+    for node in walk(function.body):
         match node:
             case cst.For(
                 iter=cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=which))),
                 body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])])
                 | cst.SimpleStatementSuite(body=[statement]),
             ) if which in _PARAMETERS and stops_gradients(statement):
-                yield from _own_part(owner, _mark(statement))
+                yield from _own_parts(function, owner, _mark(statement))
             case cst.Call(func=cst.Attribute(value=owner)) if stops_gradients(node):
-                yield from _own_part(owner, node)
+                yield from _own_parts(function, owner, node)
+            case cst.Call(func=cst.Name(value=name), args=[cst.Arg(value=owner), *rest]):
+                for helper, where in _defined(project, module, name):
+                    stop = _stop_of_what_is_given(helper, rest)
+                    if stop is not None:
+                        shared = is_shared(name, module.text, where.text)
+                        yield from _own_parts(function, owner, node if shared else stop)
 
 
-def _own_part(owner: cst.BaseExpression, mark: cst.CSTNode) -> Iterator[tuple[str, cst.CSTNode]]:
+def _defined(
+    project: Project, module: SourceModule, name: str
+) -> Iterator[tuple[cst.FunctionDef, SourceModule]]:
+    for meaning in project.resolve(name, module) if _HELPER.search(name) else ():
+        if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.FunctionDef):
+            yield meaning.binding, meaning.module
+
+
+def _stop_of_what_is_given(
+    function: cst.FunctionDef, rest: Sequence[cst.Arg]
+) -> cst.CSTNode | None:
+    """Return where a helper, given the other arguments, stops the gradients of its first."""
+    first, *others = [parameter.name.value for parameter in function.params.params] or [""]
+    off = {name for name, given in zip(others, rest, strict=False) if _is_false(given.value)}
+    for loop in walk_kinds(function.body, (cst.For,)) if mentions(function) & _SETS else ():
+        match loop:
+            case cst.For(
+                iter=cst.Call(
+                    func=cst.Attribute(value=cst.Name(value=owner), attr=cst.Name(value=which))
+                ),
+                body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])]),
+            ) if owner == first and which in _PARAMETERS:
+                if stops_gradients(statement) or _set_to(statement) in off:
+                    return _mark(statement)
+    return None
+
+
+def _is_false(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Name) and node.value == "False"
+
+
+def _set_to(statement: cst.CSTNode) -> str | None:
+    """Return the name that a statement sets `requires_grad` to."""
+    match statement:
+        case cst.Assign(
+            targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="requires_grad")))],
+            value=cst.Name(value=name),
+        ):
+            return name
+    return None
+
+
+def _own_parts(
+    function: cst.FunctionDef, owner: cst.BaseExpression, mark: cst.CSTNode
+) -> Iterator[tuple[str, cst.CSTNode]]:
+    """Yield the attributes that hold what is frozen: itself, or what a local name goes into."""
     root, _, part = (dotted(owner) or "").partition(".")
     if root == "self" and part and "." not in part:
         yield part, mark
+    elif root and not part:
+        for attribute, value in classes.kept(function):
+            if root in identifiers(value):
+                yield attribute, mark
 
 
 def _mark(statement: cst.CSTNode) -> cst.CSTNode:

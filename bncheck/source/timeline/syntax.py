@@ -114,3 +114,10 @@ def string(node: cst.BaseExpression | None) -> str | None:
         value = node.evaluated_value
         return value if isinstance(value, str) else None
     return None
+
+
+@lru_cache(maxsize=256)
+def is_shared(name: str, text: str, home: str) -> bool:
+    """Tell whether a function is called from several places, in a text and where it is defined."""
+    called = re.compile(rf"(?<!def )\b{re.escape(name)}\(")
+    return sum(len(called.findall(part)) for part in {text, home}) > 1

@@ -78,6 +78,14 @@ class Package:
     module: SourceModule
 
 
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A call of a helper, and what it is given there."""
+
+    site: Site
+    given: tuple[Value, ...]
+
+
 @dataclass(eq=False)
 class Frame:
     """The names of a function that runs, or of a module."""
@@ -91,6 +99,8 @@ class Frame:
     owner: Class | None = None
     """The class whose method this is, for `super()`."""
     receiver: Value | None = None
+    use: Use | None = None
+    """The call that runs it, for a function by itself that is called from several places."""
     assigned: dict[str, cst.BaseExpression] = field(default_factory=dict)
     """What a name was last assigned."""
     outside: dict[str, Frame] = field(default_factory=dict)
