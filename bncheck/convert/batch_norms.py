@@ -38,6 +38,8 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
             batch_norm.map = eval_map(traced, batch_norm.nodes[0])
         except Blocked as problem:
             batch_norm.problem = str(problem)
+        if not all(node.inputs for node in batch_norm.nodes):
+            batch_norm.problem = "is applied to what depends on no input"
         batch_norm.fixed = bool(traced.calls[batch_norm.nodes[0]].affine)
     applied = {id(traced.model.get_submodule(n.layer.name))
                for n in traced.graph.of_kind(Kind.BATCH_NORM) if n.layer}  # fmt: skip

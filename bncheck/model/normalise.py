@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from bncheck.errors import BNCheckError
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.observe import Observation
-from bncheck.model.operations import ALIASES, LIKE_ANOTHER, METADATA, Call, describe
+from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, Call, describe
 from bncheck.model.replay import replay
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
@@ -42,8 +43,13 @@ def normalise(
 ) -> tuple[LayerGraph, dict[Node, TracedCall]]:
     """Return the layer graph of a traced model and the call behind each node.
 
-    Sites have the model's class name as their path and the module path as their mark.
+    Sites have the model's class name as their path and the module path as their mark. Raises
+    BNCheckError where a call writes its result into a tensor that is there: which later calls read
+    it, the graph does not say.
     """
+    for node in graph_module.graph.nodes:
+        if node.kwargs.get("out") is not None:
+            raise BNCheckError(f"{node.name} writes its result into a tensor given as out=")
     builder = _Builder(graph_module, model, seen, frozenset(observed), stored)
     for node in graph_module.graph.nodes:
         builder.visit(node)
@@ -129,8 +135,12 @@ class _Builder:
             self.pieces[node] = node
             self.environment[node] = inputs[0]
             return
-        if call.name in LIKE_ANOTHER:
-            inputs = inputs[: 0 if call.kind is Kind.OPERATION else 1]
+        if inputs and call.name in LIKE_ANOTHER | CASTS:
+            first = leaves[0]
+            if isinstance(first, Constant):
+                self._add_like(node, call, first)
+                return
+            inputs = inputs[: 1 if call.kind is Kind.RESHAPE or call.name in CASTS else 0]
         if not inputs and constants and node.op != "call_module" and not call.in_place:
             reads = frozenset[str]().union(*(c.reads for c in constants))
             unchanged = constants[0].name if call.name in _SAME_TENSOR else None
@@ -282,6 +292,14 @@ class _Builder:
         kind = Kind.OPERATION if owner.kind is Kind.INPUT else Kind.OPAQUE
         self._add(node, Call("member", kind), [owner], {})
 
+    def _add_like(self, node: fx.Node, call: Call, constant: Constant) -> None:
+        """Add a parameter that is brought to the shape or the dtype of a tensor."""
+        dtypes = self.seen.dtypes
+        if call.name in CASTS and dtypes.get(constant.source) == dtypes.get(node):
+            self.environment[node] = Constant(constant.source, constant.reads, None)
+        else:
+            self._add(node, Call(call.name, Kind.OPERATION), [], {})
+
     def _opaque_reader(self, node: fx.Node, inputs: list[Node]) -> None:
         value = self.environment[node]
         self._add(node, Call("read", Kind.OPAQUE), inputs, {})
@@ -339,7 +357,7 @@ class _Builder:
         piece = isinstance(splitter, fx.Node) and splitter in self.pieces
         called = splitter if piece and isinstance(splitter, fx.Node) else source
         environment = {a: self.environment.get(a) for a in called.all_input_nodes}
-        shape_only = describe(called, self.modules).name in LIKE_ANOTHER
+        shape_only = describe(called, self.modules).name in LIKE_ANOTHER | CASTS
         run = replay(self.graph_module, called, environment, self.stored, shape_only)
         return (lambda inputs: run(inputs)[source.args[1]]) if piece else run
 

@@ -128,6 +128,9 @@ LIKE_ANOTHER = frozenset(
 """Operations that ask a tensor for nothing but its shape and dtype: the first of the list the
 second argument, the others their only one."""
 
+CASTS = frozenset({"to", "type_as"})
+"""Operations that ask their second argument, where it is a tensor, for its dtype and device."""
+
 _SPELLINGS = {
     "truediv": "div",
     "itruediv": "div",
