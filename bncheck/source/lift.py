@@ -23,6 +23,7 @@ from bncheck.source.interpret.classes import base_of, make_class
 from bncheck.source.interpret.configurations import Configurations
 from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.names import Names
 from bncheck.source.interpret.statements import function_maker, sequence
 from bncheck.source.interpret.values import (
@@ -36,6 +37,7 @@ from bncheck.source.interpret.values import (
     Unknown,
     options,
 )
+from bncheck.source.local import local_networks
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Defined, Project
@@ -163,6 +165,8 @@ class _Reader:
                 for module in reversed(modules):
                     yield from self.classes(module)
                 yield from self.unapplied()
+                for module in modules:
+                    yield from self.local(module)
 
     def read_others(self, wanted: Callable[[SourceModule, str], bool]) -> None:
         """Turn to other definitions, with work left for them."""
@@ -229,6 +233,17 @@ class _Reader:
                 and (self.wanted is None or self.wanted(cls.module, cls.name))
             ):
                 yield from self._network(cls.module, cls.name, None, made)
+
+    def local(self, module: SourceModule) -> Iterator[LayerGraph]:
+        """Yield the networks that functions make for themselves, of which no other has a layer."""
+        for name, bindings in module.bindings.items():
+            if any(isinstance(node, (cst.FunctionDef, cst.ClassDef)) for node in bindings) and (
+                self.wanted is None or self.wanted(module, name)
+            ):
+                for made in local_networks(module, name, self.names):
+                    sites = {layer.site for _, layer in layers_of(made)}
+                    if not self.variants.knows(sites):
+                        yield from self._network(module, name, None, made)
 
     def _network(
         self,

@@ -83,6 +83,10 @@ class Variants:
         told = self._told.setdefault(module.path, _Told())
         told.sites.update(layer.site for layer in graph.layers if layer.site is not None)
 
+    def knows(self, sites: Collection[Site | None]) -> bool:
+        """Tell whether a network that was read has a layer from one of the sites."""
+        return any(not told.sites.isdisjoint(sites) for told in self._told.values())
+
     def note_run(self, module: SourceModule, functions: Iterable[Function]) -> None:
         """Take note of the functions that a network was the first to run."""
         if module.path in self._told:

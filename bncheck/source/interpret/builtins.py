@@ -124,6 +124,8 @@ def _torch_module(machine: Machine, short: str, arguments: Arguments, site: Site
         machine.layer()
         made = Instance(None, short, site)
         fill(machine, made, arguments)
+        if short == "Sequential" and machine.sequentials is not None:
+            machine.sequentials.append(made)
         return made
     kind = layer_kind(short)
     if kind is None:

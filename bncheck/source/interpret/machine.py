@@ -94,6 +94,8 @@ class Machine(Effort):
     """For each open branch or call: the states of what changed, as they were before."""
     active: dict[object, int] = field(default_factory=dict)
     """How often each function is being run, for recursion."""
+    sequentials: list[Instance] | None = None
+    """Those of torch.nn that were made, in order; None where nobody asks for them."""
     guessed: bool = False
     """Whether a number of rounds was assumed, of a loop over what is not known."""
     doubts: dict[str, int] = field(default_factory=dict)
