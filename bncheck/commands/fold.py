@@ -72,7 +72,9 @@ def _conversions(wanted: set[str]) -> Conversions:
             Kind.MODULE: folding(fold, *FOLD_OPTIONS),
             Kind.STATE_DICT: weights,
             Kind.SAFETENSORS: weights,
-            Kind.TORCHSCRIPT: folding(fold_torchscript),
+            Kind.TORCHSCRIPT: folding(
+                fold_torchscript, "bake_parametrizations", "duplicate_shared", "partial"
+            ),
             Kind.EXPORTED: folding(fold_exported, "bake_parametrizations", "duplicate_shared"),
         },
         {},

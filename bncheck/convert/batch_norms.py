@@ -31,7 +31,9 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
         elif node.layer is not None:
             key = node.layer.name
         if key not in found:
-            found[key] = BatchNorm(display_name(node), [])
+            taken = {batch_norm.name for batch_norm in found.values()}
+            name = display_name(node)  # two that share statistics share it as well
+            found[key] = BatchNorm(f"{name} ({node.name})" if name in taken else name, [])
         found[key].nodes.append(node)
     for batch_norm in found.values():
         try:

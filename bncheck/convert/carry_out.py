@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -25,6 +25,7 @@ from bncheck.convert.replacements import SurgeryFails
 from bncheck.convert.rewrite_exported import rewrite_exported
 from bncheck.convert.rewrite_graph import rewrite_graph
 from bncheck.convert.rewrite_module import rewrite_module
+from bncheck.convert.rewrite_script import Rewritten, rewrite_script
 from bncheck.convert.sizes import steps_that_rest_on_size
 from bncheck.errors import BNCheckError
 from bncheck.model.trace import UntraceableError
@@ -65,6 +66,15 @@ def carry_out_exported(plan: Plan, program: ExportedProgram) -> tuple[Plan, Expo
     return _held(
         plan, lambda smaller: (smaller, rewrite_exported(smaller, program)), right_elsewhere
     )
+
+
+def carry_out_script(plan: Plan, module: Any, arguments: Arguments) -> tuple[Plan, Rewritten]:
+    """Return the folded TorchScript, and the plan without what is wrong at other sizes."""
+
+    def right_elsewhere(plan: Plan, folded: Rewritten) -> bool:
+        return answers_alike_elsewhere(module, folded.module, arguments)
+
+    return _held(plan, lambda smaller: (smaller, rewrite_script(smaller, module)), right_elsewhere)
 
 
 Folded = TypeVar("Folded")

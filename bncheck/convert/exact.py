@@ -6,7 +6,7 @@ up to 1e-9, where rounding to float32 alone may be amplified to 1e-2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -29,15 +29,14 @@ Compute = Callable[[], torch.Tensor]
 def exact_parameters(plans: Iterable[Plan], folded: Any) -> dict[str, Compute]:
     """Return what computes the exact values of the parameters that plans changed, by their names.
 
-    Empty where what the plans changed is more than that: a weight that was computed when the
-    model ran.
+    `folded` is a module, a program, or a mapping of names to the tensors that the plans made.
     """
     by_memory: dict[int, Compute] = {}
     for plan in plans:
-        if plan.baked:
-            return {}
         by_memory.update({t.data_ptr(): compute for t, compute in _changed(plan) if t.numel()})
-    if isinstance(folded, torch.export.ExportedProgram):
+    if isinstance(folded, Mapping):
+        tensors = dict(folded)
+    elif isinstance(folded, torch.export.ExportedProgram):
         tensors = dict(folded.state_dict)
     else:
         tensors = dict(chain(folded.named_parameters(), folded.named_buffers()))

@@ -50,20 +50,22 @@ def changed_tensors(plan: Plan) -> dict[str, torch.Tensor]:
     return new
 
 
-def added_tensors(plan: Plan) -> Iterator[tuple[Node, str, torch.Tensor]]:
-    """Yield the parameters that layers get and did not have: node, role, parameter."""
+def added_tensors(plan: Plan) -> Iterator[tuple[tuple[Node, ...], str, torch.Tensor]]:
+    """Yield the parameters that layers get and did not have: every use, role, parameter."""
     tensors = plan.traced.tensors
     for node, (_, bias) in plan.folded.items():
         if node in plan.own_copy or node in plan.baked:
             continue
         if bias is not None and "bias" not in node.parameters:
             weight = tensors[node.parameters["weight"]]
-            yield node, "bias", nn.Parameter(bias, requires_grad=weight.requires_grad)
+            parameter = nn.Parameter(bias, requires_grad=weight.requires_grad)
+            yield (node, *plan.producers.other_users(node)), "bias", parameter
     for batch_norm in changed_batch_norms(plan):
         node = batch_norm.nodes[0]
         for role, value in affine_of(plan, batch_norm).items():
             if role not in node.parameters:
-                yield node, role, nn.Parameter(value, requires_grad=False)
+                parameter = nn.Parameter(value, requires_grad=False)
+                yield tuple(batch_norm.nodes), role, parameter
 
 
 def changed_batch_norms(plan: Plan) -> Iterator[BatchNorm]:

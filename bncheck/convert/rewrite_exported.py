@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +40,10 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
     editor = _Editor(root, state, specs)
     for name, tensor in changed_tensors(plan).items():
         state[name] = tensor
-    for node, role, parameter in added_tensors(plan):
-        owner = next(iter(node.parameters.values())).rpartition(".")[0]
-        editor.give(copies[plan.traced.calls[node].source], role, f"{owner}.{role}", parameter)
+    for nodes, role, parameter in added_tensors(plan):
+        owner = next(iter(nodes[0].parameters.values())).rpartition(".")[0]
+        calls = [copies[plan.traced.calls[node].source] for node in nodes]
+        editor.give(calls, role, f"{owner}.{role}", parameter)
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, editor, copies[plan.traced.calls[node].source], node)
     for node in last_first(plan):
@@ -81,9 +83,9 @@ def _output_specs(root: fx.GraphModule, specs: list[OutputSpec]) -> list[OutputS
 def _give_own_copy(plan: Plan, editor: _Editor, call: fx.Node, node: Node) -> None:
     weight, bias = plan.folded[node]
     old = plan.traced.tensors.get(node.parameters.get("weight", ""), nn.Parameter(weight))
-    editor.give(call, "weight", f"{call.name}_folded.weight", parameter_like(old, weight))
+    editor.give([call], "weight", f"{call.name}_folded.weight", parameter_like(old, weight))
     if bias is not None:
-        editor.give(call, "bias", f"{call.name}_folded.bias", parameter_like(old, bias))
+        editor.give([call], "bias", f"{call.name}_folded.bias", parameter_like(old, bias))
 
 
 class _Editor:
@@ -92,25 +94,26 @@ class _Editor:
     def __init__(self, root: fx.GraphModule, state: dict[str, Any], specs: list[InputSpec]) -> None:
         self.root, self.state, self.specs = root, state, specs
 
-    def give(self, call: fx.Node, role: str, name: str, value: torch.Tensor) -> None:
-        """Let a call read a new parameter."""
+    def give(self, calls: Sequence[fx.Node], role: str, name: str, value: torch.Tensor) -> None:
+        """Let calls read a new parameter."""
         while name in self.state:
             name += "_"
         self.state[name] = value
         first = next(iter(self.root.graph.nodes))
         with self.root.graph.inserting_before(first):
             read = self.root.graph.placeholder(f"p_{name.replace('.', '_')}")
-        example = call.meta.get("val")
+        example = calls[0].meta.get("val")
         if isinstance(example, torch.Tensor) and hasattr(example, "fake_mode"):
             read.meta["val"] = example.fake_mode.from_tensor(value, static_shapes=True)
         spec = InputSpec(InputKind.PARAMETER, TensorArgument(read.name), name, None)
         self.specs.insert(0, spec)
-        position = _position(call, role)
-        if position < len(call.args):
-            call.update_arg(position, read)
-        else:
-            padding = [None] * (position - len(call.args))
-            call.args = (*call.args, *padding, read)
+        for call in calls:
+            position = _position(call, role)
+            if position < len(call.args):
+                call.update_arg(position, read)
+            else:
+                padding = [None] * (position - len(call.args))
+                call.args = (*call.args, *padding, read)
 
     def drop_unused(self) -> None:
         """Remove parameters and buffers that no node reads any more."""

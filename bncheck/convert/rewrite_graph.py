@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import fx, nn
 from bncheck.convert.plan import Map, Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, kept_map, parameter_like
 from bncheck.graph import Node
+from bncheck.model.arguments import argument_names
 from bncheck.model.operations import describe
 
 
@@ -23,8 +25,8 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
         memo[id(_attribute(traced.fx, name))] = tensor
     result = copy.deepcopy(traced.fx, memo)
     copies = dict(zip(traced.fx.graph.nodes, result.graph.nodes, strict=True))
-    for node, role, parameter in added_tensors(plan):
-        _add_parameter(result, copies[traced.calls[node].source], node, role, parameter)
+    for nodes, role, parameter in added_tensors(plan):
+        _add_parameter(result, [copies[traced.calls[n].source] for n in nodes], role, parameter)
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, result, copies[traced.calls[node].source], node)
     for node in last_first(plan):
@@ -105,12 +107,14 @@ def bypass(call: fx.Node, source: fx.Node) -> None:
 
 
 def _add_parameter(
-    root: fx.GraphModule, call: fx.Node, node: Node, role: str, parameter: nn.Parameter | Any
+    root: fx.GraphModule, calls: Sequence[fx.Node], role: str, parameter: nn.Parameter | Any
 ) -> None:
-    if call.op == "call_module":
-        setattr(root.get_submodule(str(call.target)), role, parameter)
-        return
-    _set_argument(root, call, role, parameter, f"{call.name}_{role}")
+    for call in calls:
+        if call.op == "call_module":
+            setattr(root.get_submodule(str(call.target)), role, parameter)
+    functional = [call for call in calls if call.op != "call_module"]
+    if functional:
+        _set_argument(root, functional, role, parameter, f"{functional[0].name}_{role}")
 
 
 def _give_own_copy(plan: Plan, root: fx.GraphModule, call: fx.Node, node: Node) -> None:
@@ -129,24 +133,27 @@ def _give_own_copy(plan: Plan, root: fx.GraphModule, call: fx.Node, node: Node) 
         setattr(root, target, layer)
         call.target = target
         return
-    _set_argument(root, call, "weight", new_weight, f"{call.name}_weight")
+    _set_argument(root, [call], "weight", new_weight, f"{call.name}_weight")
     if new_bias is not None:
-        _set_argument(root, call, "bias", new_bias, f"{call.name}_bias")
+        _set_argument(root, [call], "bias", new_bias, f"{call.name}_bias")
 
 
-def _set_argument(root: fx.GraphModule, call: fx.Node, role: str, value: Any, name: str) -> None:
-    """Give a functional convolution or linear layer another weight or bias."""
+def _set_argument(
+    root: fx.GraphModule, calls: Sequence[fx.Node], role: str, value: Any, name: str
+) -> None:
+    """Give functional convolutions, linear layers or BatchNorms another weight or bias."""
     name = _free_name(root, name)
     setattr(root, name, value)
-    with call.graph.inserting_before(call):
-        read = call.graph.get_attr(name)
-    position = {"weight": 1, "bias": 2}[role]
-    if role in call.kwargs or position > len(call.args):
-        call.update_kwarg(role, read)
-    elif position == len(call.args):
-        call.args = (*call.args, read)
-    else:
-        call.update_arg(position, read)
+    for call in calls:
+        position = argument_names(call, describe(call, {})).index(role)
+        with call.graph.inserting_before(call):
+            read = call.graph.get_attr(name)
+        if role in call.kwargs or position > len(call.args):
+            call.update_kwarg(role, read)
+        elif position == len(call.args):
+            call.args = (*call.args, read)
+        else:
+            call.update_arg(position, read)
 
 
 def _free_name(root: nn.Module, name: str) -> str:

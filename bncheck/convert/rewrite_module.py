@@ -34,8 +34,9 @@ def rewrite_module(plan: Plan) -> nn.Module:
     }
     memo.update({id(model.get_submodule(p)): m for p, m in _replacements(plan).items()})
     result = copy_of(model, memo)
-    for node, role, parameter in added_tensors(plan):
-        _set(result, f"{_owner(node)}.{role}", parameter, new=True)
+    for nodes, role, parameter in added_tensors(plan):
+        for owner in dict.fromkeys(map(_owner, nodes)):
+            _set(result, f"{owner}.{role}", parameter, new=True)
     for node in plan.own_copy:
         weight, bias = plan.folded[node]
         name = node.parameters["weight"]

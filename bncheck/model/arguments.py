@@ -64,18 +64,21 @@ DEFAULTS: dict[str, Any] = {
 
 def named_arguments(node: fx.Node, call: Call) -> dict[str, Any]:
     """Return the arguments of a function, method or ATen call of a known operation by name."""
-    if call.name == "batch_norm":
-        functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
-        names = (_BATCH_NORM_FUNCTIONAL if functional else _BATCH_NORM_ATEN).split()
-    elif call.name in _PARAMETERS:
-        names = _PARAMETERS[call.name].split()
-    elif isinstance(node.target, torch._ops.OpOverload):
-        names = [argument.name for argument in node.target._schema.arguments]
-    else:
-        names = ["input"]
-    found = dict(zip(names, node.args, strict=False))
+    found = dict(zip(argument_names(node, call), node.args, strict=False))
     found.update({_SYNONYMS.get(name, name): value for name, value in node.kwargs.items()})
     return found
+
+
+def argument_names(node: fx.Node, call: Call) -> list[str]:
+    """Return the names of what a call of a known operation takes by position, in order."""
+    if call.name == "batch_norm":
+        functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
+        return (_BATCH_NORM_FUNCTIONAL if functional else _BATCH_NORM_ATEN).split()
+    if call.name in _PARAMETERS:
+        return _PARAMETERS[call.name].split()
+    if isinstance(node.target, torch._ops.OpOverload):
+        return [argument.name for argument in node.target._schema.arguments]
+    return ["input"]
 
 
 _MODULE_ATTRIBUTES_WORDS = """

@@ -70,16 +70,21 @@ def attribute(module: Any, value: Any) -> Attribute | None:
     if node.kind() == "prim::Constant":
         constant = value.toIValue()
         return Attribute("", constant) if isinstance(constant, torch.Tensor) else None
-    path: list[str] = []
-    while node.kind() == "prim::GetAttr":
-        path.insert(0, node.s("name"))
-        node = node.inputsAt(0).node()
-    if node.kind() != "prim::Param" or not path:
-        return None
+    path = attribute_path(value)
     owner = module
     for name in path:
         owner = getattr(owner, name, None)
     return Attribute(".".join(path), owner) if isinstance(owner, torch.Tensor) else None
+
+
+def attribute_path(value: Any) -> list[str]:
+    """Return the names that lead from the module to a value; none where it is computed."""
+    path: list[str] = []
+    node = value.node()
+    while node.kind() == "prim::GetAttr":
+        path.insert(0, node.s("name"))
+        node = node.inputsAt(0).node()
+    return path if node.kind() == "prim::Param" else []
 
 
 def is_none(value: Any) -> bool:

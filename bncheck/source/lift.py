@@ -20,7 +20,6 @@ from bncheck.source.entrances import (
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import base_of, make_class
-from bncheck.source.interpret.configurations import Configurations
 from bncheck.source.interpret.expressions import expression
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
@@ -147,7 +146,6 @@ class _Reader:
             lambda frame, node: sequence([node])(frame),
             lambda machine, function, value: call(machine, function, Arguments([value]), None),
         )
-        self.configurations = Configurations(self.names)
         self.application = Application(self.project, self.understanding)
         self.variants = Variants(self.names, self.suspects, self._is_wanted)
 
@@ -309,8 +307,7 @@ class _Reader:
         if any(isinstance(option, Instance) for option in options(value)):
             return value, False  # several where the name is bound several times
         if arguments is not None:
-            given = self.configurations.given(machine, arguments, module.text_of(name))
-            return call(machine, value, given, None), bool(arguments.keywords)
+            return call(machine, value, arguments, None), bool(arguments.keywords)
         if (
             not isinstance(value, Class)
             or value in self.names.constructed
@@ -318,8 +315,7 @@ class _Reader:
         ):
             return None, False
         initialiser = find(value, "__init__")
-        text = module.text_of(name)
-        given = self.configurations.given(machine, symbols(initialiser), text, value)
+        given = symbols(initialiser)
         try:
             made = call(machine, value, given, None)
         except PathEndsError:

@@ -11,6 +11,7 @@ import torch
 from bncheck.errors import BNCheckError
 from bncheck.verification.inputs import jitter, map_tensors, tensors
 from bncheck.verification.precision import Exact, in_float64, widen
+from bncheck.verification.script import script_in_float64
 
 
 def outputs(model: Any, values: Any, seed: int, name: str) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class Reference:
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = getattr(model, "_orig_mod", model)
+        self.original = self.model = getattr(model, "_orig_mod", model)
         self.dtype = dtype_of(model)
         self.name = "float64"
         self._ways: list[Callable[[Any, int, dict[str, Any]], dict[str, Any]]] = [
@@ -43,7 +44,7 @@ class Reference:
             self._perturbed,
         ]
         if isinstance(model, torch.jit.ScriptModule):
-            self._ways[:2] = [self._doubled]  # its interpreter may crash under a dispatch mode
+            self._ways[:2] = [self._scripted]  # its interpreter may crash under a dispatch mode
         if self.dtype is torch.float64:
             del self._ways[:-1]
 
@@ -72,11 +73,14 @@ class Reference:
 
         None where only the original's rounding was estimated, or the model does not run so.
         """
-        if len(self._ways) == 1 or self._ways[0] not in (self._widened, self._copied):
+        if len(self._ways) == 1:
             return None
+        wide = map_tensors(values, widen)
         try:
+            if isinstance(converted, torch.jit.ScriptModule):
+                return outputs(_script_with(converted, planned), wide, seed, "")
             with in_float64(self.dtype, planned):
-                return outputs(converted, map_tensors(values, widen), seed, "")
+                return outputs(converted, wide, seed, "")
         except Exception:  # whatever keeps a model from float64
             return None
 
@@ -86,10 +90,10 @@ class Reference:
             self.model = _Doubled(copy.deepcopy(self.model).double())
         return self._widened(values, seed, own)
 
-    def _doubled(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
-        """Convert a copy, for a model whose graph fixes no dtype."""
+    def _scripted(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
+        """Rewrite a copy, for a model that is a graph."""
         if not isinstance(self.model, _Doubled):
-            self.model = _Doubled(copy.deepcopy(self.model).double())
+            self.model = _Doubled(script_in_float64(self.model, {}))
         return outputs(self.model, map_tensors(values, widen), seed, "")
 
     def _perturbed(self, values: Any, seed: int, own: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +104,7 @@ class Reference:
         """
         self.name = "the original with input and weights perturbed by one rounding"
         generator = torch.Generator().manual_seed(seed)
-        model = self.model.model if isinstance(self.model, _Doubled) else self.model
-        moved = copy.deepcopy(model).to(self.dtype)
+        moved = copy.deepcopy(self.original)
         with torch.no_grad():
             for parameter in moved.parameters():
                 if parameter.dtype.is_floating_point:
@@ -109,6 +112,13 @@ class Reference:
                     parameter += parameter * noise * torch.finfo(parameter.dtype).eps
         near = jitter(values, generator, torch.finfo(self.dtype).eps)
         return outputs(moved, near, seed, "the original model")
+
+
+def _script_with(model: Any, planned: Exact) -> Any:
+    named = (*model.named_parameters(), *model.named_buffers())
+    return script_in_float64(
+        model, {name: planned[id(tensor)]() for name, tensor in named if id(tensor) in planned}
+    )
 
 
 class _Doubled:

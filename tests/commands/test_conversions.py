@@ -164,7 +164,7 @@ def test_archives_stay_what_they_were(kind: str, tmp_path: Path) -> None:
     )
     wanted = float(built()(torch.ones(SHAPE)).sum())
     assert float(done.stdout.split()[-1]) == pytest.approx(wanted, rel=1e-5)
-    assert run("fold", path, "-o", out, *INPUT, "--partial").exit_code == 2
+    assert run("fold", path, "-o", out, *INPUT, "--keep-class").exit_code == 2
 
 
 def test_sync_and_freeze_write_what_loads_safely(tmp_path: Path) -> None:

@@ -221,8 +221,6 @@ def item(machine: Machine, value: object, place: object, site: Site | None) -> o
 
             getter = instance_attribute(machine, value, "__getitem__", site)
             return call(machine, getter, Arguments([place]), site)
-        if value.base is None and isinstance(place, str):
-            return value.state.get(place, UNKNOWN)
         return UNKNOWN
     if isinstance(value, Tensor):
         if value.node.kind in {Kind.OPAQUE, Kind.RECURRENT, Kind.ATTENTION, Kind.INPUT}:

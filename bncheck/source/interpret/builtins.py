@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 import libcst as cst
 
 from bncheck.graph import Site, Symbol
-from bncheck.source.interpret.configurations import CLASSES, configuration
 from bncheck.source.interpret.containers import fill
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.functional import torch_function
@@ -264,7 +263,6 @@ def _constant(name: str, arguments: Arguments) -> object:
 
 _CALLS: Final[dict[str, Call]] = {
     **OPENMMLAB_CALLS,
-    **dict.fromkeys(CLASSES, configuration),
     "builtins.len": length,
     "builtins.range": range_of,
     "builtins.enumerate": enumerated,

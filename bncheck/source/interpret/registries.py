@@ -46,9 +46,7 @@ def registry(get: Call, build: Call) -> Instance:
         found = kind if isinstance(kind, (Class, Function)) else _find(machine, made, kind)
         if found is UNKNOWN:
             return build(machine, arguments, site)
-        from bncheck.source.interpret.calls import call
-
-        return call(machine, found, Arguments(keywords=given), site)
+        return machine.names.call(machine, found, Arguments(keywords=given))
 
     def register(machine: Machine, arguments: Arguments, site: Site | None) -> object:
         given = list(arguments.values())
