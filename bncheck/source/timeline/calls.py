@@ -11,10 +11,12 @@ from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
     choices,
     classes,
+    commandline,
     construction,
     contexts,
     expressions,
     external,
+    loaders,
     members,
     networks,
     statements,
@@ -128,6 +130,8 @@ def _super_call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Va
     found = classes.find_above(run, cls, owner, name) if cls is not None else None
     if isinstance(found, Function):
         return follow(run, node, classes.bound(found, receiver), arguments)
+    if name == "__init__" and isinstance(receiver, Instance):
+        loaders.construct_above(run, node, receiver, arguments)
     if name != "__init__" and isinstance(receiver, Models):
         return networks.method(run, node, receiver.models[0], name, arguments, inherited=True)
     return Opaque()
@@ -200,7 +204,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             value = run.member(module, name) or Opaque(name)
             return call_value(run, node, value, arguments)
         case Parser():
-            return external.parser_method(receiver, node, name, arguments)
+            return commandline.parser_method(receiver, node, name, arguments)
         case Container():
             if name in {"append", "add", "extend", "insert"} and arguments.positional:
                 added = arguments.positional[-1]
@@ -210,7 +214,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             elif name in {"values", "items", "copy"}:
                 return Container(receiver.elements)
             elif name in {"update", "setdefault", "pop", "popitem", "clear"}:
-                receiver.changed = True
+                receiver.forget(name)
             elif name == "get" and arguments.positional:
                 key, *default = arguments.positional
                 if receiver.lacks(key):
@@ -218,6 +222,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
                 if receiver.elements:
                     return choices.of_container(run, receiver, key)
             return Opaque(holds=tuple(run.reachable(receiver)))
+        case Data(made=Instance(cls=cls) as made) if classes.find(run, cls, name) is not None:
+            return _instance_method(run, node, made, cls, name, arguments)
         case Data(loader=loader):
             return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
         case Opaque():
@@ -382,6 +388,9 @@ def _bind_parameters(
             frame.names[name] = arguments.keywords[name]
         elif parameter.default is not None and arguments.complete:
             frame.names[name] = default_of(parameter.default)
+        elif code.decorators and arguments.complete:
+            options = commandline.option_defaults(code)
+            frame.names[name] = options.get(name) or Opaque(name)
         else:
             frame.names[name] = Opaque(name)
     star = code.params.star_arg
@@ -401,5 +410,7 @@ def default_of(node: cst.BaseExpression) -> Value:
             return Constant(text == "True")
         case cst.Name(value="None"):
             return Constant(None)
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="Option")), args=[first, *_]):
+            return module_constant(first.value)  # typer's
     value = module_constant(node)
     return Constant(value.value) if isinstance(value, Constant) else Opaque()

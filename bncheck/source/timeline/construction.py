@@ -9,7 +9,15 @@ import libcst as cst
 
 from bncheck.events import Model, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, classes, external, ingredients, known, statements
+from bncheck.source.timeline import (
+    calls,
+    classes,
+    external,
+    ingredients,
+    known,
+    loaders,
+    statements,
+)
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -28,6 +36,9 @@ if TYPE_CHECKING:
 
 def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
     """Follow the construction of an object of a project class."""
+    loader = loaders.loader_class(run, cls)
+    if loader is not None:
+        return loaders.make_own_loader(run, node, loader, Instance(cls), arguments)
     network = classes.is_network(run.project, cls)
     name = cls.node.name.value
     qualified = f"{cls.module.name}.{name}"

@@ -89,11 +89,14 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
         case Package(module=module):
             return run.member(module, name) or Opaque(name)
         case Settings(defaults=defaults):
-            return defaults.get(name) or _remember(run, value, name, Opaque(name))
+            known = run.heap.get(value, name) or defaults.get(name)
+            return known or _remember(run, value, name, Opaque(name))
         case Members(one=True) if name in {"__class__", "__name__"}:
             return value  # A test on the name of its class is a test on it.
         case Members(one=True, parameters=False) if name == "weight":
             return replace(value, parameters=True)
+        case Data(made=Instance() as made):
+            return attribute(run, made, name, node)
         case Data(loader=loader) if name in {"dataset", "sampler"}:
             return Opaque(f"{loader.name}.{name}")
         case Data() | Tensor():

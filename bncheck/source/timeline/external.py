@@ -28,7 +28,7 @@ from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers, string
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -345,35 +345,6 @@ def _optimizer(run: Run, node: cst.Call, arguments: Arguments) -> Value:
     for model in models:
         run.emit(OptimizerBuilt(site, model))
     return Optimizer()
-
-
-def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:
-    """Follow the building of a command line, and its defaults."""
-    match name:
-        case "add_argument":
-            default = arguments.keywords.get("default")
-            flags = [string(argument.value) for argument in node.args if not argument.keyword]
-            named = [flag for flag in flags if flag]
-            destination = arguments.keywords.get("dest")
-            long = next(
-                (flag for flag in named if flag.startswith("--")), named[0] if named else ""
-            )
-            key = long.lstrip("-").replace("-", "_")
-            if isinstance(destination, Constant):
-                key = str(destination.value)
-            if isinstance(default, Constant):
-                parser.defaults[key] = Constant(default.value, fixed=False)
-        case "set_defaults":
-            for key, value in arguments.keywords.items():
-                if isinstance(value, Constant):
-                    parser.defaults[key] = Constant(value.value, fixed=False)
-        case "parse_args":
-            return Settings(parser.defaults)
-        case "parse_known_args":
-            return Container((Settings(parser.defaults), Opaque()))
-        case "add_argument_group" | "add_mutually_exclusive_group":
-            return parser
-    return Opaque()
 
 
 def method_of_unknown(

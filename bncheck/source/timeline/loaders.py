@@ -8,11 +8,12 @@ import libcst as cst
 
 from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import classes
-from bncheck.source.timeline.known import LoaderClass
+from bncheck.source.timeline import calls, classes
+from bncheck.source.timeline.known import LOADERS, LoaderClass
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import called, identifiers
 from bncheck.source.timeline.values import (
+    Class,
     Constant,
     Container,
     Data,
@@ -50,6 +51,41 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     return Data(loader)
 
 
+def loader_class(run: Run, cls: Class) -> LoaderClass | None:
+    """Return the known loader that a class of the project derives from; None: it is no loader."""
+    for base in classes.ancestry(run.project, cls).external:
+        if base in LOADERS:
+            return LOADERS[base]
+    return None
+
+
+def make_own_loader(
+    run: Run, node: cst.Call, kind: LoaderClass, made: Instance, arguments: Arguments
+) -> Value:
+    """Follow the construction of a loader of the project's own class.
+
+    Its arguments are those of the constructor above, and so is its site.
+    """
+    init = classes.find(run, made.cls, "__init__")
+    if isinstance(init, Function):
+        calls.follow(run, node, classes.bound(init, made), arguments)
+        data = run.heap.get(made, _ABOVE)
+    else:
+        data = make_loader(run, node, kind, arguments)
+    if not isinstance(data, Data):
+        return made
+    data.loader.training = _feeds_training(node, arguments)
+    return Data(data.loader, made)
+
+
+def construct_above(run: Run, node: cst.Call, made: Instance, arguments: Arguments) -> None:
+    """Follow `super().__init__(...)` in the constructor of a loader of the project's own class."""
+    kind = loader_class(run, made.cls)
+    if kind is not None:
+        run.heap.set(made, _ABOVE, make_loader(run, node, kind, arguments))
+
+
+_ABOVE = "super().__init__"
 _STACKS = frozenset({"stack", "default_collate", "from_numpy", "pad_sequence"})
 _JOINS = frozenset(
     """

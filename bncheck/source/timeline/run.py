@@ -17,6 +17,7 @@ from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
 from bncheck.source.timeline.syntax import identifiers
@@ -161,10 +162,10 @@ class Run:
                 value = self.look_up(name)
             case cst.Attribute(value=cst.Name(value=name), attr=attr):
                 owner = self.look_up(name)
-                if isinstance(owner, Settings):
-                    value = owner.defaults.get(attr.value)
-                elif isinstance(owner, Instance | Opaque):
+                if isinstance(owner, Instance | Opaque | Settings):
                     value = self.heap.get(owner, attr.value)
+                if value is None and isinstance(owner, Settings):
+                    value = owner.defaults.get(attr.value)
         if isinstance(value, Constant) and isinstance(value.value, int):
             return value.value
         return UNKNOWN
@@ -344,6 +345,9 @@ class Run:
                         return Function(binding, module, name)
                     case Assigned(value=cst.Dict(elements=entries)):
                         return self._table(entries, module)
+                    case Assigned(value=(cst.Call() | cst.Name()) as value):
+                        filled = of_module(self.project, module, name, module_constant)
+                        return filled or module_constant(value)
                     case Assigned(value=value):
                         return module_constant(value)
         return Opaque()

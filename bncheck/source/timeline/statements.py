@@ -27,6 +27,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Outside,
     Package,
+    Settings,
     Tensor,
     Value,
     truth,
@@ -220,7 +221,7 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
                 take_in(run, model, name, value)
         case Members():
             members.assign(run, target, owner, name, value)
-        case Instance() | Opaque():
+        case Instance() | Opaque() | Settings():
             if isinstance(value, Constant):
                 value = Constant(value.value, fixed=False)
             run.heap.set(owner, name, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import libcst as cst
@@ -47,6 +46,8 @@ class Data:
     """A data loader, or something that iterates over it."""
 
     loader: Loader
+    made: Instance | None = None
+    """The object, if it is of a class of the project's own."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,13 @@ class Container:
         if self.keys is not None:
             self.keys = (*self.keys, key)
 
+    def forget(self, method: str) -> None:
+        """Note that a method of a dict may have changed which keys it has, or more."""
+        self.changed = True
+        if method == "update":
+            known = (Opaque() if isinstance(e, Constant) else e for e in self.elements)
+            self.elements = tuple(known)
+
     def lacks(self, key: Value) -> bool:
         """Tell whether this is a dict that surely does not have a key."""
         return (
@@ -178,7 +186,7 @@ class Container:
 class Settings:
     """A parsed command line or a configuration: attribute to default."""
 
-    defaults: Mapping[str, Value]
+    defaults: dict[str, Value]
 
 
 @dataclass(eq=False)

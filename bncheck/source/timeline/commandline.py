@@ -1,0 +1,63 @@
+"""Command lines: what argparse, click and typer say that an option is by default."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.source.module import dotted
+from bncheck.source.timeline.run import module_constant
+from bncheck.source.timeline.syntax import string
+from bncheck.source.timeline.values import Constant, Container, Opaque, Parser, Settings, Value
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+
+def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:
+    """Follow the building of an argparse command line."""
+    match name:
+        case "add_argument":
+            default = arguments.keywords.get("default")
+            destination = arguments.keywords.get("dest")
+            key = _destination(node)
+            if isinstance(destination, Constant):
+                key = str(destination.value)
+            if isinstance(default, Constant):
+                parser.defaults[key] = Constant(default.value, fixed=False)
+        case "set_defaults":
+            for key, value in arguments.keywords.items():
+                if isinstance(value, Constant):
+                    parser.defaults[key] = Constant(value.value, fixed=False)
+        case "parse_args":
+            return Settings(parser.defaults)
+        case "parse_known_args":
+            return Container((Settings(parser.defaults), Opaque()))
+        case "add_argument_group" | "add_mutually_exclusive_group":
+            return parser
+    return Opaque()
+
+
+def _destination(node: cst.Call) -> str:
+    """Return the name that an option's value goes by."""
+    flags = [string(argument.value) for argument in node.args if not argument.keyword]
+    named = [flag for flag in flags if flag]
+    long = next((flag for flag in named if flag.startswith("--")), named[0] if named else "")
+    return long.lstrip("-").replace("-", "_")
+
+
+@lru_cache(maxsize=1024)
+def option_defaults(function: cst.FunctionDef) -> dict[str, Value]:
+    """Return the defaults of the options that click's decorators give to a function."""
+    found: dict[str, Value] = {}
+    for decorator in function.decorators:
+        match decorator.decorator:
+            case cst.Call(func=func, args=arguments) as call if (dotted(func) or "").rpartition(
+                "."
+            )[2] == "option":
+                for argument in arguments:
+                    if argument.keyword is not None and argument.keyword.value == "default":
+                        found[_destination(call)] = module_constant(argument.value)
+    return found
