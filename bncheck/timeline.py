@@ -207,6 +207,8 @@ class GradientStop:
     class_name: str
     part: str
     """The attribute that holds it."""
+    trained: bool
+    """Whether the project calls `train()` on networks."""
 
 
 @dataclass(frozen=True, eq=False)

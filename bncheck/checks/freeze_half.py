@@ -10,6 +10,7 @@ from bncheck.events import (
     Assembled,
     AverageUpdate,
     Copied,
+    Escape,
     ForwardCall,
     Mode,
     ModeChange,
@@ -63,6 +64,7 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 )
     told = {event.site for event in seen}
     yield from (match for match in _while_made(timeline) if match.site not in told)
+    yield from _fitted(timeline)
 
 
 def _turned_on(timeline: Timeline) -> list[Model]:
@@ -76,7 +78,6 @@ def _turned_on(timeline: Timeline) -> list[Model]:
 
 def _while_made(timeline: Timeline) -> Iterator[Match]:
     """Yield what a network's constructor stops, where the project calls `train()` on networks."""
-    trained = "train" in timeline.called_on_others
     for stop in timeline.gradient_stops:
         if not _FOLLOWS_ANOTHER.search(stop.part):
             yield Match(
@@ -85,7 +86,7 @@ def _while_made(timeline: Timeline) -> Iterator[Match]:
                 "keeps its BatchNorm layers out of train mode: their running statistics still "
                 "move and the batch still normalises",
                 _HINT,
-                Confidence.LIKELY if trained else Confidence.POSSIBLE,
+                Confidence.LIKELY if stop.trained else Confidence.POSSIBLE,
             )
 
 
@@ -123,6 +124,32 @@ def _in_lightning(timeline: Timeline) -> Iterator[Match]:
             and any(name.endswith(".__init__") for name in occurrence.functions)
             and any(model.within(part) for model in stepped)
             and not any(_same(part, model) for model in followers | on_again)
+            and not _FOLLOWS_ANOTHER.search(part.name)
+        ):
+            yield _half(event, part, Confidence.LIKELY)
+
+
+def _fitted(timeline: Timeline) -> Iterator[Match]:
+    """Yield what a script stops of a LightningModule that it then has a trainer fit."""
+    fitted = {
+        event.model
+        for _, event in timeline.of(Escape)
+        if event.function.endswith(".fit")
+        and event.model.driven_by == "lightning"
+        and event.model.overrides_train is False
+    }
+    if not fitted:
+        return
+    elsewhere = {event.model for _, event in timeline.of(ModeChange)} | set(_turned_on(timeline))
+    for _, event in timeline.of(RequiresGrad):
+        part = event.model
+        if (
+            event.value is False
+            and event.target in {Target.WHOLE, Target.NORMS}
+            and part.holds_batch_norm is True
+            and part.overrides_train is False
+            and any(part is not model and part.within(model) for model in fitted)
+            and not any(_same(part, model) for model in elsewhere)
             and not _FOLLOWS_ANOTHER.search(part.name)
         ):
             yield _half(event, part, Confidence.LIKELY)

@@ -28,6 +28,12 @@ _NORMS = re.compile(
 )
 """In code, not in prose."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
+_TRAINED = re.compile(
+    rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
+    rb"detector|extractor|learner|segmentor|head)\w*|[mDG])(?:\.\w+\([^()\n]*\))*\.train\(",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""`model.train()`, `net.cuda().train()`: not `solver.train()`, which is a procedure."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Project:
     """Functions as `bncheck.source.interpret.calls` runs them, by their node's identity."""
     _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
     _called: frozenset[str] | None = None
+    _trains: bool | None = None
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
@@ -160,6 +167,14 @@ class Project:
                 found.update(name.decode() for name in _CALLED.findall(encoded))
             self._called = frozenset(found)
         return self._called
+
+    def trains_networks(self) -> bool:
+        """Tell whether any file given as text calls `train()` on what is named as a network."""
+        if self._trains is None:
+            texts = self.texts.values()
+            encoded = (text.encode() if isinstance(text, str) else text for text in texts)
+            self._trains = any(b".train(" in text and _TRAINED.search(text) for text in encoded)
+        return self._trains
 
     def norm_kinds(self) -> frozenset[str]:
         """Return the BatchNorm classes that the files given as text use, not only test for."""

@@ -197,6 +197,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
                 if by_class and not static:
                     found = classes.bound(found, receiver)
                 return follow(run, node, found, arguments)
+            if name == "load_from_checkpoint":
+                return construction.construct(run, node, receiver, Arguments(complete=False))
             return external.method_of_unknown(run, node, receiver, name, arguments)
         case Outside(name=outside):
             return external.call(run, node, f"{outside}.{name}", arguments)

@@ -60,7 +60,8 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
         return
     for part, statement in stopped.items():
         if ingredients.part_holds(project, cls, part) is True:
-            yield GradientStop(Site(module.path, statement), node.name.value, part)
+            trained = project.trains_networks()
+            yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return
 
 
