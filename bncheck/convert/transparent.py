@@ -24,7 +24,7 @@ from bncheck.convert.labels import (
 )
 from bncheck.convert.padding import constant_padding, pull_padding, push_padding
 from bncheck.graph import Kind, Node
-from bncheck.model.operations import kwarg_or_position
+from bncheck.model.operations import STACKS, kwarg_or_position
 from bncheck.model.traced_call import Constant, TracedCall
 
 HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
@@ -37,6 +37,10 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
     """Tell whether maps may pass through this node at all."""
     if node.shape is None or any(i.shape is None for i in node.inputs) or not node.inputs:
         return False
+    if len(node.inputs) > 1 and not (
+        node.kind in {Kind.CONCAT, Kind.ADD} or call.call.name in STACKS or is_scaling(call)
+    ):
+        return False  # what it does depends on values, such as an index that was computed
     if node.kind in {
         Kind.IDENTITY, Kind.RESHAPE, Kind.CONCAT, Kind.ADD, Kind.PADDING, Kind.UPSAMPLING
     }:  # fmt: skip

@@ -17,12 +17,14 @@ from bncheck.errors import BNCheckError
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.observe import Observation
-from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, Call, describe
+from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
 from bncheck.model.replay import replay
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
+_OF_ONE = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.POOLING, Kind.PADDING, Kind.UPSAMPLING})
+"""What has a tensor that it is done to, which comes first."""
 _ASKS_NOTHING = METADATA | {
     "_assert",
     "_assert_tensor_metadata",
@@ -146,6 +148,11 @@ class _Builder:
             unchanged = constants[0].name if call.name in _SAME_TENSOR else None
             self.environment[node] = Constant(node, reads, unchanged)
             return
+        if inputs and constants and (call.kind is Kind.CONCAT or call.name in STACKS):
+            self._add_joined(node, call)
+            return
+        if call.kind in _OF_ONE and inputs and leaves[0] is not inputs[0]:
+            call = Call(call.name, Kind.OPERATION)  # of a parameter, such as an entry of a table
         self._add(node, self._refine(node, call), inputs, self._arguments(node, call))
         if call.in_place:
             self._overwrite(node, constants)
@@ -291,6 +298,28 @@ class _Builder:
             return
         kind = Kind.OPERATION if owner.kind is Kind.INPUT else Kind.OPAQUE
         self._add(node, Call("member", kind), [owner], {})
+
+    def _add_joined(self, node: fx.Node, call: Call) -> None:
+        """Add an operation that joins tensors some of which are parameters, as nodes here."""
+        known = {a: self.environment[a] for a in node.all_input_nodes if a in self.environment}
+        for argument, value in known.items():
+            if isinstance(value, Constant):
+                self.environment[argument] = self._add_parameter(argument, value)
+        self._add(node, call, list(self._inputs(node)), self._arguments(node, call))
+        self.environment.update(known)
+
+    def _add_parameter(self, source: fx.Node, constant: Constant) -> Node:
+        parameter = Node(
+            Kind.OPERATION,
+            source.name,
+            Site(self.graph.name, _module_path(source)),
+            attributes={"operation": "parameter"},
+            shape=self.seen.shapes.get(source),
+        )
+        self.graph.add(parameter)
+        called = Call("parameter", Kind.OPERATION)
+        self.calls[parameter] = TracedCall(source, called, {}, reads=constant.reads)
+        return parameter
 
     def _add_like(self, node: fx.Node, call: Call, constant: Constant) -> None:
         """Add a parameter that is brought to the shape or the dtype of a tensor."""

@@ -128,6 +128,9 @@ LIKE_ANOTHER = frozenset(
 """Operations that ask a tensor for nothing but its shape and dtype: the first of the list the
 second argument, the others their only one."""
 
+STACKS = frozenset({"stack", "hstack", "vstack", "dstack"})
+"""Movements of data that take several tensors, as concatenations do."""
+
 CASTS = frozenset({"to", "type_as"})
 """Operations that ask their second argument, where it is a tensor, for its dtype and device."""
 

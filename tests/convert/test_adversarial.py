@@ -12,10 +12,18 @@ import torch
 import bncheck
 from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
-from fixtures.models import adversarial, around, beside, like_another, recorded, several_uses
+from fixtures.models import (
+    adversarial,
+    around,
+    beside,
+    like_another,
+    mixed_operands,
+    recorded,
+    several_uses,
+)
 from fixtures.models.situations import SITUATIONS
 
-SETS = (adversarial, recorded, around, several_uses, beside, like_another)
+SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands)
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
