@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Wrap, WrapKind
+from bncheck.events import Mode, ModeChange, Model, Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
 from bncheck.timeline import Timeline
+
+
+def _is_only_evaluated(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model is put in eval mode and never in train mode: no statistics move."""
+    modes = {event.mode for _, event in timeline.of(ModeChange) if model.within(event.model)}
+    return modes == {Mode.EVAL}
 
 
 @check("BN405", Timeline)
@@ -27,7 +33,7 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
         ):
             continue
         sure = assurance(wrap.model)
-        if sure is not None:
+        if sure is not None and not _is_only_evaluated(timeline, wrap.model):
             seen.add(wrap.site)
             yield Match(
                 wrap.site,

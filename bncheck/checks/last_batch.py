@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.batches import Feeding, feedings
 from bncheck.checks import check
-from bncheck.events import Event, WrapKind
+from bncheck.events import Event, Leave, WrapKind
 from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
 from bncheck.graph import Site
 from bncheck.timeline import Branch, Step, Timeline, children
@@ -26,7 +26,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or feeding.model.one_value_norm is not True
             or not feeding.normalises_by_batch
             or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)  # It counts the samples of all processes.
-            or _looks_at_the_size(feeding.loop.steps)
+            or _looks_at_the_size(feeding)
         ):
             continue
         certain = _certain(feeding)
@@ -47,14 +47,29 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
 _SIZES = frozenset({"shape", "size", "len", "batch_size"})
 
 
-def _looks_at_the_size(steps: tuple[Step, ...]) -> bool:
-    """Tell whether the loop decides by a size, as in `if len(x) < 2: continue`."""
+def _looks_at_the_size(feeding: Feeding) -> bool:
+    """Tell whether it is by a size that the loop goes forward, as in `if len(x) < 2: continue`.
+
+    What is printed after so many samples decides nothing.
+    """
     return any(
-        (isinstance(step, Branch) and bool(_SIZES & set(step.condition.split())))
-        or any(_looks_at_the_size(part) for part in children(step))
-        for step in steps
-        if not isinstance(step, Event)
+        isinstance(event, Leave) or event is feeding.forward
+        for event, inside in _with_branches(feeding.loop.steps)
+        if any(_SIZES & set(branch.condition.split()) for branch in inside)
     )
+
+
+def _with_branches(
+    steps: tuple[Step, ...], inside: tuple[Branch, ...] = ()
+) -> Iterator[tuple[Event, tuple[Branch, ...]]]:
+    """Yield each event and the branches that it stands in."""
+    for step in steps:
+        if isinstance(step, Event):
+            yield step, inside
+            continue
+        more = (*inside, step) if isinstance(step, Branch) else inside
+        for part in children(step):
+            yield from _with_branches(part, more)
 
 
 def _certain(feeding: Feeding) -> bool | None:

@@ -9,7 +9,6 @@ import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
-    choices,
     classes,
     commandline,
     construction,
@@ -19,13 +18,13 @@ from bncheck.source.timeline import (
     loaders,
     members,
     networks,
+    sequences,
     statements,
 )
 from bncheck.source.timeline.relevance import makes_models, relevant
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.syntax import is_shared
 from bncheck.source.timeline.values import (
-    NONE,
     Class,
     Constant,
     Container,
@@ -208,22 +207,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Parser():
             return commandline.parser_method(receiver, node, name, arguments)
         case Container():
-            if name in {"append", "add", "extend", "insert"} and arguments.positional:
-                added = arguments.positional[-1]
-                more = added.elements if isinstance(added, Container) else (added,)
-                receiver.elements = (*receiver.elements, *more)
-                receiver.keys = None
-            elif name in {"values", "items", "copy"}:
-                return Container(receiver.elements)
-            elif name in {"update", "setdefault", "pop", "popitem", "clear"}:
-                receiver.forget(name)
-            elif name == "get" and arguments.positional:
-                key, *default = arguments.positional
-                if receiver.lacks(key):
-                    return default[0] if default else NONE
-                if receiver.elements:
-                    return choices.of_container(run, receiver, key)
-            return Opaque(holds=tuple(run.reachable(receiver)))
+            return sequences.method(run, receiver, name, arguments)
         case Data(made=Instance(cls=cls) as made) if classes.find(run, cls, name) is not None:
             return _instance_method(run, node, made, cls, name, arguments)
         case Data(loader=loader):
@@ -242,9 +226,22 @@ def _tensor_method(
         run.emit(BackwardCall(run.site(node)))
     elif name in _TENSOR_METHODS:
         return receiver
-    elif name == "unsqueeze" and arguments.positional[:1] == [Constant(0)]:
+    elif makes_batch_of_one(name, arguments):
         return Tensor(1, receiver.made_up, receiver.loader)
     return Tensor(made_up=receiver.made_up, loader=receiver.loader)
+
+
+def makes_batch_of_one(method: str, arguments: Arguments) -> bool:
+    """Recognise `x.unsqueeze(0)`, and `x.view(1, -1)` or `x.reshape(1, ...)`."""
+    match method:
+        case "unsqueeze":
+            return arguments.get(0, "dim") == Constant(0)
+        case "view" | "reshape":
+            first = arguments.get(0, "shape")
+            if isinstance(first, Container) and first.elements:
+                first = first.elements[0]
+            return first == Constant(1)
+    return False
 
 
 def _instance_method(

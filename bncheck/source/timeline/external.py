@@ -82,8 +82,11 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _zoo(run, node, name, holds, arguments)
     if last in _MADE_UP and name.startswith("torch."):
         return Tensor(_first_dimension(arguments), made_up=True)
-    if name == "torch.unsqueeze" and arguments.get(1, "dim") == Constant(0):
+    axis = arguments.get(1, "dim") or arguments.keywords.get("axis")
+    if name in {"torch.unsqueeze", "numpy.expand_dims"} and axis == Constant(0):
         return Tensor(1)
+    if name == "torch.from_numpy" and isinstance(first, Tensor):
+        return first
     if name == "torch.autograd.Variable" and isinstance(first, Tensor):
         return first
     if name == "dict" and isinstance(first, Members):
@@ -370,7 +373,7 @@ def method_of_unknown(
             ):
                 run.emit(OptimizerStep(run.site(node), run.every))
             return Opaque()
-        case "unsqueeze" if arguments.positional[:1] == [Constant(0)]:
+        case "unsqueeze" | "view" | "reshape" if calls.makes_batch_of_one(name, arguments):
             return Tensor(1)
         case "prepare" | "setup" | "setup_module" | "initialize":
             run.escape(node, given, name)

@@ -18,7 +18,9 @@ from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class, Models
 from bncheck.timeline import occurrences
 
-_ZOO = re.compile(r"deeplabv3|DeepLabV3|inception_v3")
+_ZOO = re.compile(
+    r"deeplabv3|DeepLabV3|inception_v3|segmentation_models_pytorch.*\.(?:PSPNet|PAN|UPerNet)$"
+)
 """Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""
 
 _KEEPS_ONE = re.compile(r"(?:ReLU6?|LeakyReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Dropout|Identity)$")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TypeVar
 
 import libcst as cst
@@ -20,7 +19,7 @@ from bncheck.source.project import Defined, External, Meaning, ModuleObject, Pro
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import counted, identifiers
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -39,7 +38,6 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
-from bncheck.source.walk import walk
 from bncheck.timeline import Branch, Step
 
 _MODEL_NAME = re.compile(
@@ -142,12 +140,12 @@ class Run:
             self.dead = was_dead
 
     @contextmanager
-    def accumulating(self, test: cst.BaseExpression) -> Iterator[None]:
+    def accumulating(self, node: cst.If) -> Iterator[None]:
         """Note that what is inside runs once in so many times, if the test counts."""
         outer = self.every
-        remainder = _remainder(test)
-        if remainder is not None:
-            divisor = self.number(remainder.right)
+        number = counted(node)
+        if number is not None:
+            divisor = self.number(number)
             self.every = divisor if divisor is UNKNOWN or outer is UNKNOWN else divisor * outer
         yield
         self.every = outer
@@ -365,15 +363,6 @@ class Run:
             keys.append(key.value if isinstance(key, Constant) else UNKNOWN)
             values.append(self.module_level(name, module) or Opaque(name))
         return Container(tuple(values), tuple(keys))
-
-
-@lru_cache(maxsize=8192)
-def _remainder(test: cst.BaseExpression) -> cst.BinaryOperation | None:
-    """Return the `step % n` in a test."""
-    for node in walk(test):
-        if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
-            return node
-    return None
 
 
 def module_constant(value: cst.BaseExpression) -> Value:

@@ -292,7 +292,7 @@ def _if(run: Run, node: cst.If) -> None:
     known = truth(value)
 
     def then() -> None:
-        with run.accumulating(node.test):
+        with run.accumulating(node):
             run_body(run, node.body.body)
 
     def otherwise() -> None:
