@@ -98,7 +98,7 @@ def eval_map(traced: TracedModel, node: Node) -> Map:
             raise Blocked(f"has a {role} that is no parameter or buffer of the model")
         if tensor.device.type == "meta":
             raise Blocked("is on the meta device and has no values")
-        values[role] = tensor.detach()
+        values[role] = traced.unrounded.get(name, tensor).detach()
     mean, variance = values["running_mean"], values["running_var"]
     eps = float(call.setting("eps"))
     for role, tensor in values.items():

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from bncheck.convert.elsewhere import (
     Arguments,
+    Exact,
     answers_alike_elsewhere,
     answers_alike_on_other_values,
     answers_with,
@@ -49,8 +50,7 @@ def carry_out(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
             model, folded, arguments
         ):
             return False
-        exact = exact_parameters([plan], folded)
-        return answers_alike_elsewhere(model, folded, arguments, fixed, exact)
+        return answers_alike_elsewhere(model, folded, arguments, fixed, _exact(plan, folded))
 
     return _held(plan, lambda smaller: _rewritten(smaller, arguments), right_elsewhere)
 
@@ -120,11 +120,16 @@ def _right_moves(plan: Plan, rewrite: Rewrite[Folded], right: Judge[Folded], kno
     return low
 
 
+def _exact(plan: Plan, folded: nn.Module) -> Exact:
+    """Return the exact values, where the model that was traced has them as well."""
+    return {} if plan.traced.unrounded else exact_parameters([plan], folded)
+
+
 def _rewritten(plan: Plan, arguments: Arguments) -> tuple[Plan, nn.Module]:
     while True:
         try:
             folded = rewrite_module(plan)
-            exact = exact_parameters([plan], folded)
+            exact = _exact(plan, folded)
             if answers_with(plan.traced.output, plan.traced.model, folded, arguments, exact):
                 return plan, folded
             problem = SurgeryFails("the model's own code does not compute what was traced")

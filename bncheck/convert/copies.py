@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
 from bncheck.model.trace_fx import computes_weight
+from bncheck.verification.precision import in_float64
+from bncheck.verification.runs import dtype_of
 
 
 def copy_of(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -26,21 +29,47 @@ def copy_of(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def bake(model: nn.Module) -> nn.Module:
-    """Return a copy whose parametrizations, weight and spectral norms and masks are values."""
+def bake(model: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Return a copy whose parametrizations, weight and spectral norms and masks are values.
+
+    Also returns these values, by name, as they were computed in float64 before they were rounded.
+    """
     baked = copy_of(model)
-    for module in baked.modules():
+    exact: dict[str, torch.Tensor] = {}
+    for path, module in baked.named_modules():
+        values = dict(_computed_exactly(module))
         if parametrize.is_parametrized(module):
             _end_parametrizations(module)
         for hook in list(module._forward_pre_hooks.values()):
             match type(hook).__name__:
                 case "WeightNorm":
-                    remove_weight_norm(module, hook.name)  # type: ignore[attr-defined]
+                    remove_weight_norm(module, hook.name)
                 case "SpectralNorm":
-                    remove_spectral_norm(module, hook.name)  # type: ignore[attr-defined]
+                    remove_spectral_norm(module, hook.name)
                 case _ if isinstance(hook, prune.BasePruningMethod):
                     prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
-    return baked
+        for role, value in values.items():
+            with torch.no_grad():
+                getattr(module, role).copy_(value)
+            exact[f"{path}.{role}" if path else role] = value
+    return baked, exact
+
+
+def _computed_exactly(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the computed tensors of a module, in float64, by their roles."""
+    with torch.no_grad(), in_float64(dtype_of(module)):
+        if parametrize.is_parametrized(module):
+            for role in module.parametrizations:  # type: ignore[union-attr]
+                yield role, getattr(module, role).detach()
+        for hook in module._forward_pre_hooks.values():
+            given: Any = hook
+            match type(hook).__name__:
+                case "WeightNorm":
+                    yield given.name, given.compute_weight(module).detach()
+                case "SpectralNorm":
+                    yield given.name, given.compute_weight(module, False).detach()
+                case _ if isinstance(hook, prune.BasePruningMethod):
+                    yield given._tensor_name, given.apply_mask(module).detach()
 
 
 def _end_parametrizations(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,12 +25,16 @@ from bncheck.convert.replacements import (
 from bncheck.graph import Node
 
 Compute = Callable[[], torch.Tensor]
+NOTHING_UNROUNDED: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
-def exact_parameters(plans: Iterable[Plan], folded: Any) -> dict[str, Compute]:
+def exact_parameters(
+    plans: Iterable[Plan], folded: Any, unrounded: Mapping[str, torch.Tensor] = NOTHING_UNROUNDED
+) -> dict[str, Compute]:
     """Return what computes the exact values of the parameters that plans changed, by their names.
 
-    `folded` is a module, a program, or a mapping of names to the tensors that the plans made.
+    `folded` is a module, a program, or a mapping of names to the tensors that the plans made;
+    `unrounded` has what the original computes when it runs, and the folded model need not.
     """
     by_memory: dict[int, Compute] = {}
     for plan in plans:
@@ -40,11 +45,17 @@ def exact_parameters(plans: Iterable[Plan], folded: Any) -> dict[str, Compute]:
         tensors = dict(folded.state_dict)
     else:
         tensors = dict(chain(folded.named_parameters(), folded.named_buffers()))
-    return {
-        name: by_memory[tensor.data_ptr()]
+    found: dict[str, Compute] = {name: partial(_as_is, value) for name, value in unrounded.items()}
+    found.update(
+        (name, by_memory[tensor.data_ptr()])
         for name, tensor in tensors.items()
         if isinstance(tensor, torch.Tensor) and tensor.data_ptr() in by_memory
-    }
+    )
+    return found
+
+
+def _as_is(value: torch.Tensor) -> torch.Tensor:
+    return value
 
 
 def _changed(plan: Plan) -> Iterator[tuple[torch.Tensor, Compute]]:

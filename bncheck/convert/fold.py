@@ -76,32 +76,39 @@ def fold(
         inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
         keywords = draw(dict(example_kwargs or {}), torch.Generator().manual_seed(1))
         inputs, keywords = map_tensors((inputs, keywords), _with_samples)
-        start = bake(model) if bake_parametrizations and may_be_baked(model) else model
+        start, unrounded = model, dict[str, torch.Tensor]()
+        if bake_parametrizations and may_be_baked(model):
+            start, unrounded = bake(model)
         try:
-            folded, plans = _fold_whole(start, inputs, keywords, options)
+            folded, plans = _fold_whole(start, unrounded, inputs, keywords, options)
         except UntraceableError as problem:
-            folded, plans = _fold_parts(start, inputs, keywords, options, str(problem))
+            folded, plans = _fold_parts(start, unrounded, inputs, keywords, options, str(problem))
         restore(model, before)
         restore(folded.model, before)
         verification = None
         if verify:
-            exact = exact_parameters(plans, folded.model) if start is model else {}
+            exact = exact_parameters(plans, folded.model, unrounded)
             verification = compare(model, folded.model, inputs, keywords, exact=exact)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 
 
 def _fold_whole(
-    model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], options: FoldOptions
+    model: nn.Module,
+    unrounded: Mapping[str, torch.Tensor],
+    inputs: tuple[Any, ...],
+    keywords: dict[str, Any],
+    options: FoldOptions,
 ) -> tuple[FoldResult, list[Plan]]:
-    plan = make_plan(trace(model, inputs, keywords), options)
+    plan = make_plan(replace(trace(model, inputs, keywords), unrounded=unrounded), options)
     if not plan.batch_norms:
         raise _nothing_to_fold(model)
     plan, folded = carry_out(plan, (inputs, keywords))
-    return _result(plan, folded), [plan]
+    return result_of(plan, folded), [plan]
 
 
-def _result(plan: Plan, folded: Any) -> FoldResult:
+def result_of(plan: Plan, folded: Any) -> FoldResult:
+    """Return what a plan came to, unverified."""
     steps, refusals = tuple(plan.steps), tuple(plan.refusals)
     cut_short = tuple(plan.cut_short)
     notes = (*plan.traced.notes, *_notes_on_orders(cut_short, plan.options))
@@ -121,6 +128,7 @@ def _notes_on_orders(
 
 def _fold_parts(
     model: nn.Module,
+    unrounded: Mapping[str, torch.Tensor],
     inputs: tuple[Any, ...],
     keywords: dict[str, Any],
     options: FoldOptions,
@@ -133,13 +141,15 @@ def _fold_parts(
     refusals: list[Refusal] = []
     cut_short: list[tuple[str, ...]] = []
     for part in traceable_parts(model, inputs, keywords):
+        at = f"{part.path}."
+        own = {n.removeprefix(at): v for n, v in unrounded.items() if n.startswith(at)}
+        plan = make_plan(replace(part.traced, unrounded=own), options)
         try:
-            plan, folded = carry_out(make_plan(part.traced, options), (part.inputs, part.keywords))
+            plan, folded = carry_out(plan, (part.inputs, part.keywords))
         except UntraceableError:
             continue
         memo[id(model.get_submodule(part.path))] = folded
         plans.append(plan)
-        at = f"{part.path}."
         for step in plan.steps:
             into = step.into
             if step.how != "partly":
@@ -219,7 +229,7 @@ def fold_exported(
                 exact=exact_parameters([plan], folded),
             )
         restore(folded, before)
-    return replace(_result(plan, folded), verification=verification)
+    return replace(result_of(plan, folded), verification=verification)
 
 
 def _with_samples(value: Any) -> Any:

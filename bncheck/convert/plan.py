@@ -191,7 +191,7 @@ class Plan:
         original = self.producers.weight(node)
         _require_holds(layer, original.dtype, display_name(node), change.side == "input")
         weight = torch.empty_like(original).copy_(layer.weight)
-        bias = None if layer.bias is None else layer.bias.to(original.dtype)
+        bias = None if layer.bias is None else layer.bias.to(original)
         return weight, bias
 
     def exact_affine(self, node: Node, to: Map) -> Map:

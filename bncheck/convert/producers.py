@@ -13,6 +13,7 @@ from bncheck.graph import PRODUCERS, Kind, Node
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import computes_weight, has_hooks
 from bncheck.model.traced_call import TracedCall
+from bncheck.verification.precision import in_float64
 
 _BAKE = "--bake-parametrizations (bake_parametrizations=True)"
 
@@ -156,16 +157,32 @@ class Producers:
     def _spatial(self, node: Node) -> int:
         return spatial_dimensions(node, self.weight(node))
 
+    def _exactly(self, node: Node, role: str) -> torch.Tensor:
+        """Return a parameter of a producer in float64 on the CPU, computed where it is computed."""
+        name = node.parameters.get(role, "")
+        tensor = self.find(name)
+        if tensor is not None:
+            return self.traced.unrounded.get(name, tensor).detach().cpu().double()
+        computed = self.traced.calls[node].computed[role]
+        try:
+            with in_float64(self.weight(node).dtype):
+                value: torch.Tensor = self.traced.value(computed).detach().cpu()
+        except Exception as problem:  # whatever keeps a computation from float64
+            raise Blocked(
+                f"needs to change {display_name(node)}, whose {role} cannot be computed in float64"
+            ) from problem
+        return value
+
     def weights(self, node: Node) -> Weights:
         """Return the weight and bias of a producer in float64."""
-        weight = self.weight(node)
-        bias = self.find(node.parameters["bias"]) if "bias" in node.parameters else None
+        weight = self._exactly(node, "weight")
+        bias = self._exactly(node, "bias") if "bias" in node.parameters else None
         groups: Any = (
             self.traced.calls[node].setting("groups") if node.kind is not Kind.LINEAR else 1
         )
         return Weights(
-            weight.detach().double(),
-            None if bias is None else bias.detach().double(),
+            weight,
+            bias,
             "transposed" if node.kind is Kind.TRANSPOSED_CONVOLUTION else "convolution",
             groups if isinstance(groups, int) else 1,
         )

@@ -8,14 +8,19 @@ from typing import Any
 
 import torch
 
+from bncheck.verification.precision import full_precision
+
 Tensors = Mapping[str, torch.Tensor]
 
 
 @contextmanager
 def left_as_it_was(model: Any) -> Iterator[Tensors]:
-    """Put a model's buffers and the random state back after it has run; give what they were."""
+    """Put a model's buffers and the random state back after it has run; give what they were.
+
+    It runs without autocast and at full precision, as it is verified.
+    """
     before = {name: tensor.detach().clone() for name, tensor in buffers(model).items()}
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with full_precision(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             yield before
         finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bncheck.convert.carry_out import carry_out_script
 from bncheck.convert.exact import exact_parameters
-from bncheck.convert.fold import FoldResult
+from bncheck.convert.fold import FoldResult, result_of
 from bncheck.convert.outcome import Refusal
 from bncheck.convert.plan import FoldOptions
 from bncheck.convert.planner import make_plan
@@ -58,11 +59,9 @@ def fold_torchscript(
         if verify:
             exact = {} if rewritten.nameless else exact_parameters([plan], rewritten.tensors)
             verification = compare(module, folded, inputs, keywords, exact=exact)
-    refusals = (
-        *plan.refusals,
-        *(Refusal(name, "it runs under a condition or in a loop") for name in hidden),
-    )
-    return FoldResult(folded, tuple(plan.steps), refusals, verification, "script", True)
+    result = result_of(plan, folded)
+    stay = (Refusal(name, "it runs under a condition or in a loop") for name in hidden)
+    return replace(result, refusals=(*result.refusals, *stay), verification=verification)
 
 
 def _require_eval(module: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from bncheck.errors import BNCheckError
-from bncheck.verification.compare import in_eval
 from bncheck.verification.inputs import InputSpec, draw
+from bncheck.verification.placement import in_eval
 
 _SIDES = {1: (256, 64, 1024, 16000), 2: (224, 64, 32, 299, 128), 3: (32, 64, 112)}
 

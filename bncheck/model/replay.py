@@ -19,7 +19,7 @@ def replay(
     stored: Stored,
     shape_only: bool,
 ) -> Callable[[Sequence[torch.Tensor]], Any]:
-    """Return what makes a call again with other tensors in the place of its inputs.
+    """Return what makes a call again with other tensors, on the CPU, in the place of its inputs.
 
     `environment` says what each argument is; with `shape_only`, arguments other than the first
     count by their shapes alone.
@@ -35,12 +35,23 @@ def replay(
             if isinstance(known, Node):
                 return next(given)
             if isinstance(known, Constant):
-                return evaluate(graph_module, known.source, stored)
+                return _on_the_cpu(evaluate(graph_module, known.source, stored))
             return known
 
-        return _call(graph_module, called, *fx.node.map_arg((called.args, called.kwargs), value))
+        arguments = fx.node.map_arg((called.args, called.kwargs), value)
+        return _call(graph_module, called, *fx.node.map_aggregate(arguments, _on_the_cpu))
 
     return run
+
+
+def _on_the_cpu(value: Any) -> Any:
+    """Return what a call on tensors of the CPU takes in the place of a tensor or device."""
+    match value:
+        case torch.Tensor():
+            return value.cpu()
+        case torch.device():
+            return torch.device("cpu")
+    return value
 
 
 def evaluate(graph_module: fx.GraphModule, node: fx.Node, stored: Stored = NOTHING_STORED) -> Any:

@@ -45,6 +45,8 @@ class TracedModel:
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and buffers by every name that they have."""
     stored: Stored = field(default_factory=lambda: NOTHING_STORED)
+    unrounded: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What parameters were before they were rounded, in float64, where that is known."""
 
     def value(self, constant: Constant) -> Any:
         """Compute what depends on parameters and buffers alone."""
@@ -143,7 +145,7 @@ def _default(node: fx.Node) -> Any:
 
 def _run(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)
             return model(*inputs, **keywords)
     except Exception as problem:

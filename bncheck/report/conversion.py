@@ -82,6 +82,10 @@ def verification_object(verification: Verification | None) -> dict[str, Any] | N
         "error_exact": None
         if verification.error_exact is None
         else _number(verification.error_exact),
+        "exact_with": verification.exact_with,
+        "error_float64": None
+        if verification.error_float64 is None
+        else _number(verification.error_float64),
         "device": verification.device,
         "dtype": verification.dtype,
         "reference": verification.reference,
@@ -99,7 +103,10 @@ def verdict_as_text(verification: Verification) -> str:
         f"{verification.error_converted:.2e}, allowed {verification.allowed:.2e}"
     )
     if verification.error_exact is not None:
-        errors += f"; before rounding {verification.error_exact:.2e}"
+        how = {"exact values": "before rounding", "same parameters": "with the same parameters"}
+        errors += f"; in float64, {how[verification.exact_with]}, {verification.error_exact:.2e}"
+    elif verification.error_float64 is not None:
+        errors += f"; in float64, rounded parameters as they are, {verification.error_float64:.2e}"
     if verification.passed:
         return click.style("Verified", fg="green", bold=True) + f" {where} ({errors})."
     failed = click.style("Verification failed", fg="red", bold=True)

@@ -9,10 +9,8 @@ more than a small multiple of that.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,8 +19,9 @@ import torch
 
 from bncheck.errors import BNCheckError
 from bncheck.verification.inputs import InputSpec, draw, jitter, map_tensors
+from bncheck.verification.placement import ready
 from bncheck.verification.precision import Exact, full_precision, widen
-from bncheck.verification.runs import Reference, outputs, tensors_of
+from bncheck.verification.runs import Reference, outputs, same_parameters
 
 MULTIPLE = 8.0
 """How many times the original's own error a converted model's may be. The largest error over the
@@ -81,9 +80,15 @@ class Verification:
     reason: str = ""
     """Why it failed; empty where it passed."""
     error_exact: float | None = None
-    """The error of the converted model in float64, with the values that its parameters were
-    rounded from: what is not the same in real arithmetic shows here, however badly the model
-    rounds. None where those values were not given, or the model does not run in float64."""
+    """The error of the converted model in float64, where rounding has no part in it: what is not
+    the same in real arithmetic shows here, however badly the model rounds. None where there was
+    no such comparison."""
+    exact_with: str = ""
+    """What makes it so: `exact values` that the parameters were rounded from, or that both models
+    have the `same parameters`."""
+    error_float64: float | None = None
+    """The error in float64 of a converted model whose parameters are others, as they are. It
+    holds what rounding them costs, whose size nothing here knows, so that it decides nothing."""
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else f"FAILED: {self.reason}"
@@ -127,20 +132,6 @@ def verify(
         return _verdict(first, second, arguments, target, seed, exact or {})
 
 
-@contextmanager
-def ready(
-    original: Any, converted: Any, device: str | torch.device | None = None
-) -> Iterator[tuple[Any, Any, torch.device]]:
-    """Give both models, callable, in eval mode and on one device, and the device.
-
-    That is the first CUDA device when there is one, else the CPU. Models elsewhere are copied
-    there; all are left as they were.
-    """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with in_eval(original) as first, in_eval(converted) as second:
-        yield _placed(first, second, target)
-
-
 def as_arguments(example_inputs: Any) -> tuple[Any, ...]:
     """Return positional arguments; a lone tensor, mapping or None is one or none of them."""
     if example_inputs is None:
@@ -162,6 +153,10 @@ def _verdict(
     reference = Reference(original)
     comparison = _Comparison()
     planned = _planned(converted, exact, comparison.problems)
+    if planned:
+        comparison.exact_with = "exact values"
+    elif same_parameters(original, converted):
+        comparison.exact_with = "same parameters"
     free = any(isinstance(leaf, InputSpec) for leaf in _leaves(arguments))
 
     def attempt(values: Any) -> None:
@@ -175,8 +170,7 @@ def _verdict(
             return
         wide = reference.answer(values, seed, own)
         comparison.add(wide, own, theirs)
-        if planned:
-            comparison.add_exact(wide, reference.of_planned(converted, planned, values, seed))
+        comparison.add_exact(wide, reference.of_converted(converted, planned, values, seed))
 
     for _ in range(DRAWS if free else 1):
         drawn = draw(arguments, generator)
@@ -213,6 +207,12 @@ def _leaves(arguments: Any) -> list[Any]:
     return found
 
 
+_WITH = {
+    "exact values": "the values that its parameters were rounded from",
+    "same parameters": "the same parameters as the original",
+}
+
+
 class _Comparison:
     """What the inputs tried so far say, per output."""
 
@@ -223,7 +223,9 @@ class _Comparison:
         self.converted: dict[str, float] = {}
         self.floor: dict[str, float] = {}
         self.dtype: dict[str, str] = {}
+        self.exact_with = ""
         self.exact: float | None = None
+        """The largest error in float64."""
 
     def add(self, exact: dict[str, Any], own: dict[str, Any], theirs: dict[str, Any]) -> None:
         if not own:
@@ -262,10 +264,10 @@ class _Comparison:
             self.exact = max(self.exact or 0.0, error)
             real = value.dtype.is_floating_point or value.dtype.is_complex
             rounding = SPREAD * 2.0**-29 * self.original.get(path, 0.0)
-            if error > (max(EXACT, rounding) if real else 1e-3):
+            if self.exact_with and error > (max(EXACT, rounding) if real else 1e-3):
                 self.problems.append(
-                    "it computes something else in float64, with exact parameters: "
-                    f"the error is {error:.1e}"
+                    "the converted model computes something else in float64, with "
+                    f"{_WITH[self.exact_with]}: the error is {error:.1e}"
                 )
 
     def allowed(self, path: str) -> float:
@@ -302,7 +304,9 @@ class _Comparison:
             output=worst or "",
             inputs=self.inputs,
             reason=self.problems[0] if self.problems else "",
-            error_exact=self.exact,
+            error_exact=self.exact if self.exact_with else None,
+            exact_with=self.exact_with if self.exact is not None else "",
+            error_float64=None if self.exact_with else self.exact,
         )
 
 
@@ -349,39 +353,3 @@ def _floor(own: Any) -> float:
     if own.dtype.is_floating_point or own.dtype.is_complex:
         return FLOOR * torch.finfo(own.dtype).eps
     return 1e-3
-
-
-@contextmanager
-def in_eval(model: Any) -> Iterator[Any]:
-    """Give the model in eval mode, and put each of its modules back as it was."""
-    if isinstance(model, torch.export.ExportedProgram):
-        yield model.module()
-        return
-    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _placed(original: Any, converted: Any, target: torch.device) -> tuple[Any, Any, torch.device]:
-    """Give the models on `target`: themselves if they are there, else copies.
-
-    Models that cannot be copied, or that span devices, are compared where they are.
-    """
-    homes = {t.device for model in (original, converted) for t in tensors_of(model)}
-    if target.type == "cuda" and target.index is None:
-        target = torch.device("cuda", torch.cuda.current_device())
-    if homes <= {target}:
-        return original, converted, target
-    try:
-        return copy.deepcopy(original).to(target), copy.deepcopy(converted).to(target), target
-    except Exception as problem:
-        if len(homes) > 1:
-            raise BNCheckError(
-                f"the models cannot be moved to {target}: {problem}; put both on one device"
-            ) from problem
-        return original, converted, homes.pop()

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from bncheck.verification.compare import as_arguments, ready
+from bncheck.verification.compare import as_arguments
 from bncheck.verification.inputs import draw, map_tensors
+from bncheck.verification.placement import ready
 
 RUNS = 9
 SECONDS = 5.0

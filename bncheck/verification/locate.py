@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bncheck.verification.compare import as_arguments, ready
+from bncheck.verification.compare import as_arguments
 from bncheck.verification.inputs import draw, map_tensors, tensors
+from bncheck.verification.placement import ready
 
 SAME = 100.0
 """Rounding units of a difference below which outputs count as the same."""

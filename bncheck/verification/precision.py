@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -123,13 +123,33 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Turn TF32, and every other shortcut in float32 arithmetic, off for a while."""
+    """Turn autocast, TF32, and every other shortcut in float32 arithmetic, off for a while.
+
+    Newer torch has these settings twice, and raises where one is asked for while the other says
+    something else, so that both are set.
+    """
     with ExitStack() as stack:
-        for backend in _switches():
-            before = backend.fp32_precision
-            stack.callback(setattr, backend, "fp32_precision", before)
+        for device in ("cuda", "cpu"):
+            stack.enter_context(torch.amp.autocast_mode.autocast(device, enabled=False))
+        switches = _switches()
+        for backend in switches:
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+        _set_older(stack)
+        for backend in switches:
             backend.fp32_precision = "ieee"
         yield
+
+
+def _set_older(stack: ExitStack) -> None:
+    with suppress(RuntimeError):  # the two differ already, by the newer settings alone
+        products = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        stack.callback(torch.set_float32_matmul_precision, products)
+    cudnn: Any = torch.backends.cudnn
+    with suppress(RuntimeError):
+        convolutions = cudnn.allow_tf32
+        cudnn.allow_tf32 = False
+        stack.callback(setattr, cudnn, "allow_tf32", convolutions)
 
 
 def _switches() -> list[Any]:

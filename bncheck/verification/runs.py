@@ -10,7 +10,7 @@ import torch
 
 from bncheck.errors import BNCheckError
 from bncheck.verification.inputs import jitter, map_tensors, tensors
-from bncheck.verification.precision import Exact, in_float64, widen
+from bncheck.verification.precision import WIDER, Exact, in_float64, widen
 from bncheck.verification.script import script_in_float64
 
 
@@ -66,10 +66,10 @@ class Reference:
         with in_float64(self.dtype):
             return outputs(self.model, wide, seed, "")
 
-    def of_planned(
+    def of_converted(
         self, converted: Any, planned: Exact, values: Any, seed: int
     ) -> dict[str, Any] | None:
-        """Run a converted model in float64, with the values that its parameters were cast from.
+        """Run a converted model in float64, with other values of those parameters that are planned.
 
         None where only the original's rounding was estimated, or the model does not run so.
         """
@@ -135,6 +135,25 @@ def dtype_of(model: Any) -> torch.dtype:
     """Return the dtype of the first real parameter or buffer, float32 where there is none."""
     dtypes: list[torch.dtype] = [tensor.dtype for tensor in tensors_of(model)]
     return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
+
+
+def same_parameters(original: Any, converted: Any) -> bool:
+    """Tell whether two models have real parameters and buffers of the same values, and some."""
+    one, other = (
+        [tensor for tensor in tensors_of(model) if tensor.dtype in WIDER]
+        for model in (original, converted)
+    )
+    return bool(one) and _are_among(other, one) and _are_among(one, other)
+
+
+def _are_among(tensors: list[Any], others: list[Any]) -> bool:
+    alike: dict[object, list[Any]] = {}
+    for other in others:
+        alike.setdefault((other.dtype, other.shape), []).append(other)
+    return all(
+        any(torch.equal(tensor, other) for other in alike.get((tensor.dtype, tensor.shape), ()))
+        for tensor in tensors
+    )
 
 
 def tensors_of(model: Any) -> list[Any]:

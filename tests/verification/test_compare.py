@@ -1,5 +1,6 @@
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bncheck.convert.copies import copy_of
 from bncheck.errors import BNCheckError
 from bncheck.verification.compare import verify
 from bncheck.verification.inputs import InputSpec, tensors
+from bncheck.verification.precision import full_precision
 
 IMAGE = InputSpec((2, 3, 8, 8))
 
@@ -110,6 +113,65 @@ def test_leaves_models_and_random_state_alone() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
     assert all(module.training for module in [*original.modules(), *converted.modules()])
     assert all(torch.equal(before[name], value) for name, value in original.state_dict().items())
+
+
+SETTINGS: dict[str, Callable[[], object]] = {
+    "untouched": lambda: None,
+    "older flags on": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "older flags off": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "newer flag": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+}
+
+
+def precision_settings() -> list[Any]:
+    """Return all settings of precision, of which torch refuses some where others contradict."""
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    reads: list[Callable[[], Any]] = [
+        torch.get_float32_matmul_precision,
+        lambda: cuda.matmul.allow_tf32,
+        lambda: cudnn.allow_tf32,
+        lambda: cuda.matmul.fp32_precision,
+        lambda: cudnn.conv.fp32_precision,
+        lambda: cudnn.rnn.fp32_precision,
+        lambda: torch.backends.mkldnn.matmul.fp32_precision,
+    ]
+    found = []
+    for read in reads:
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append("refused")
+    return found
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="older torch")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_of_precision_says_the_same_and_is_put_back(setting: str) -> None:
+    before = precision_settings()
+    try:
+        SETTINGS[setting]()
+        changed = precision_settings()
+        with torch.autocast("cpu", dtype=torch.bfloat16), full_precision():
+            inside = precision_settings()
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+        assert inside == ["highest", False, False, "ieee", "ieee", "ieee", "ieee"]
+        assert precision_settings() == changed
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    assert precision_settings() == before
+
+
+def test_verifies_in_float32_under_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = verify(small(), folded(small()), [IMAGE])
+    assert result.passed
+    assert (result.dtype, result.reference) == ("float32", "float64")
+    assert result.error_original < 1e-6
 
 
 @dataclass
@@ -252,3 +314,55 @@ def test_runs_on_cuda_without_tf32_and_leaves_the_models_on_the_cpu() -> None:
     assert result.error_original < 1e-5
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     assert next(model.parameters()).device.type == "cpu"
+
+
+class Through(nn.Module):
+    """Computes with another's parameters, with an error that float32 hides."""
+
+    def __init__(self, body: nn.Module, error: float) -> None:
+        super().__init__()
+        self.body = body
+        self.error = error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        return y + self.error * y[:1]
+
+
+@pytest.mark.parametrize("kind", ["module", "script", "program"])
+@pytest.mark.filterwarnings("ignore")
+def test_models_of_the_same_parameters_agree_in_float64(kind: str) -> None:
+    def build(error: float) -> Any:
+        model, x = Through(small(), error).eval(), torch.randn(2, 3, 8, 8)
+        match kind:
+            case "script":
+                return torch.jit.script(model)
+            case "program":
+                return torch.export.export(model, (x,))
+        return model
+
+    right = verify(small(), build(0.0), [IMAGE])
+    assert right.passed, right
+    assert (right.exact_with, right.error_float64) == ("same parameters", None)
+    assert right.error_exact is not None
+    assert right.error_exact < 1e-12
+    wrong = verify(small(), build(1e-8), [IMAGE])
+    assert wrong.error_converted < wrong.allowed
+    assert not wrong.passed
+    assert "in float64, with the same parameters as the original" in wrong.reason
+
+
+def test_rounded_parameters_are_compared_as_they_are_and_decide_nothing() -> None:
+    result = verify(small(), folded(small()), [IMAGE])
+    assert result.passed
+    assert (result.exact_with, result.error_exact) == ("", None)
+    assert result.error_float64 is not None
+    assert 1e-9 < result.error_float64 < 1e-6
+
+
+def test_computed_weights_are_left_in_the_dtype_that_they_had() -> None:
+    layer = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    layer(torch.randn(2, 3, 8, 8))
+    before = layer.weight
+    assert verify(layer, copy.deepcopy(nn.utils.remove_weight_norm(copy_of(layer))), [IMAGE]).passed
+    assert layer.weight is before
