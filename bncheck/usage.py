@@ -73,12 +73,19 @@ def in_training_loop(occurrence: Occurrence) -> bool:
 
 
 def in_training_step(occurrence: Occurrence) -> bool:
-    """Tell whether it is part of a training step, in a loop of its own such as `range(T)` too."""
+    """Tell whether it is part of a training step, in a loop of its own such as `range(T)` too.
+
+    That loop may stand in the forward pass of a network that the step calls.
+    """
     if in_training_loop(occurrence):
         return True
-    inside = occurrence.inside
-    around = [block for block in inside if isinstance(block, Loop | Call)][-2:]
-    match around:
+    around = [
+        block
+        for block in occurrence.inside
+        if isinstance(block, Loop)
+        or (isinstance(block, Call) and not block.function.endswith(".forward"))
+    ]
+    match around[-2:]:
         case [Loop() as outer, Loop(loader=None, over=over)]:
             return not speaks_of_evaluation(over) and _trains_beside(outer.steps)
     return False

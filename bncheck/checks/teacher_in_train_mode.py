@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import AverageUpdate, Copied, ForwardCall, Mode, ModeChange, Model, RequiresGrad
+from bncheck.events import (
+    AverageUpdate,
+    Copied,
+    ForwardCall,
+    Mode,
+    ModeChange,
+    Model,
+    OptimizerBuilt,
+    RequiresGrad,
+    Target,
+)
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import Facts, mode_flow
 from bncheck.timeline import Timeline
@@ -15,6 +25,7 @@ from bncheck.usage import (
     events_on,
     has_weights,
     in_training_loop,
+    in_training_step,
     is_optimized,
     managed,
     speaks_of_evaluation,
@@ -25,13 +36,17 @@ _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re
 
 @check("BN205", Timeline)
 def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
-    """Yield forward calls without gradients, in a training step, of an untrained model."""
+    """Yield forward calls in a training step of a model that takes no gradient from it."""
     for occurrence, event in timeline.of(ForwardCall):
         if event.discarded:
             continue
-        if occurrence.gradient is not False or not in_training_loop(occurrence):
-            continue
         model = event.model
+        if not in_training_step(occurrence):
+            continue
+        if occurrence.gradient is not False and not (
+            _takes_no_gradient(timeline, model) and has_weights(timeline, model)
+        ):
+            continue
         if speaks_of_evaluation(event.arguments) or managed(timeline, model):
             continue
         if not _stays_in_train_mode(model, mode_flow(timeline).before(event)):
@@ -42,11 +57,21 @@ def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
         if known is not None:
             yield Match(
                 event.site,
-                f"`{model.name}` runs without gradients in the training step, but is in train "
+                f"`{model.name}` is fixed while the training step runs it, but it is in train "
                 "mode: BatchNorm normalises by the batch, and its statistics drift",
                 f"call `{model.name}.eval()` before the loop, and after every train() of a parent",
                 confidence=known,
             )
+
+
+def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:
+    """Tell whether all of a model's parameters are frozen for good, while others are trained."""
+    if not timeline.of(OptimizerBuilt):
+        return False
+    switched = [event for _, event in timeline.of(RequiresGrad) if event.model is model]
+    return bool(switched) and all(
+        event.value is False and event.target is Target.WHOLE for event in switched
+    )
 
 
 def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
@@ -61,7 +86,7 @@ def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
 def _is_trained(timeline: Timeline, model: Model) -> bool:
     if is_optimized(timeline, model):
         return True
-    return any(
+    return not _takes_no_gradient(timeline, model) and any(
         event.model is model and occurrence.gradient is not False and in_training_loop(occurrence)
         for occurrence, event in timeline.of(ForwardCall)
     )

@@ -19,6 +19,8 @@ _MAX_HOPS = 20
 _ALWAYS_EXTERNAL = frozenset({"torch", "torchvision", "numpy"})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which other people's packages lie beside one another: not one project."""
+_MOST_DEFINING = 40
+"""Files that are parsed for one name that a module chosen at run time has to have."""
 
 
 _NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
@@ -81,6 +83,7 @@ class Project:
     _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
     _called: frozenset[str] | None = None
     _trains: bool | None = None
+    _defining: dict[str, tuple[SourceModule, ...]] = field(default_factory=dict)
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
@@ -175,6 +178,19 @@ class Project:
             encoded = (text.encode() if isinstance(text, str) else text for text in texts)
             self._trains = any(b".train(" in text and _TRAINED.search(text) for text in encoded)
         return self._trains
+
+    def defining(self, name: str) -> tuple[SourceModule, ...]:
+        """Return the modules given as text that define a function or class of that name."""
+        if name not in self._defining:
+            defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
+            paths = [
+                path
+                for path, text in self.texts.items()
+                if defined.search(text.encode() if isinstance(text, str) else text)
+            ]
+            found = (self._try(path) for path in paths[:_MOST_DEFINING])
+            self._defining[name] = tuple(module for module in found if module is not None)
+        return self._defining[name]
 
     def norm_kinds(self) -> frozenset[str]:
         """Return the BatchNorm classes that the files given as text use, not only test for."""

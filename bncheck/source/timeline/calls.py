@@ -9,6 +9,7 @@ import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
+    choices,
     classes,
     commandline,
     construction,
@@ -21,10 +22,12 @@ from bncheck.source.timeline import (
     sequences,
     statements,
 )
-from bncheck.source.timeline.relevance import makes_models, relevant
+from bncheck.source.timeline.following import is_harmless_callback, worth_following
+from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.syntax import is_shared
 from bncheck.source.timeline.values import (
+    AnyPackage,
     Class,
     Constant,
     Container,
@@ -40,6 +43,7 @@ from bncheck.source.timeline.values import (
     Outside,
     Package,
     Parser,
+    Settings,
     Tensor,
     Use,
     Value,
@@ -167,7 +171,11 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
 
 
 def unknown_call(run: Run, node: cst.Call, name: str, values: Sequence[Value]) -> Opaque:
-    """Follow a call of something unknown: it may change every model that it can get at."""
+    """Follow a call of something unknown: it may change every model that it can get at.
+
+    What it is given to call back does no more than it does anywhere.
+    """
+    values = [value for value in values if not is_harmless_callback(run, value)]
     run.escape(node, values, name)
     holds = dict.fromkeys(model for value in values for model in run.reachable(value))
     return Opaque(name, run.site(node), name, holds=tuple(holds))
@@ -204,6 +212,11 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Package(module=module):
             value = run.member(module, name) or Opaque(name)
             return call_value(run, node, value, arguments)
+        case AnyPackage():
+            chosen = choices.of_any_package(run, name)
+            return call_value(run, node, chosen, arguments)
+        case Settings() if (kept := run.heap.get(receiver, name)) is not None:
+            return call_value(run, node, kept, arguments)
         case Parser():
             return commandline.parser_method(receiver, node, name, arguments)
         case Container():
@@ -275,7 +288,7 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
         return run.make_declared(node, function.name, declared)
     if isinstance(code, cst.Lambda):
         return _run_lambda(run, function, code, arguments)
-    if not _worth_following(run, function, given):
+    if not worth_following(run, function, given):
         run.followed.add(code)
         return Opaque(function.name, run.site(node), function.name)
     unknown_decorator = any(
@@ -292,23 +305,12 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
     ):
         if run.is_managed(function):
             run.followed.add(code)
-        run.escape(node, [*given, function], function.name)
+        # What a recursion does is followed already, but for the modes that it may switch deeper.
+        if code not in run.stack or may_switch(run.project, function.module, code):
+            run.escape(node, [*given, function], function.name)
         holds = tuple(m for value in given for m in run.reachable(value))
         return Opaque(function.name, run.site(node), function.name, holds=holds)
     return _run_function(run, node, function, code, arguments)
-
-
-def _worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
-    if any(isinstance(value, Members) or run.reachable(value) for value in given):
-        return True
-    project, module, code = run.project, function.module, function.node
-    cls = networks.class_of(run, function.receiver) if function.receiver is not None else None
-    if isinstance(function.receiver, Instance) and cls is not None:
-        # What it does may stand in the methods that it calls on itself.
-        family = classes.ancestry(project, cls).project
-        if any(relevant(project, c.module, c.node) for c in family):
-            return True
-    return relevant(project, module, code) or makes_models(project, module, code)
 
 
 def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:

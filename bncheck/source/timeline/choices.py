@@ -51,6 +51,14 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
     return _one(run, [c for c in candidates if c is not None]) or picked or Opaque()
 
 
+def of_any_package(run: Run, name: str) -> Value:
+    """Return what a name stands for in a module of the project that is chosen at run time."""
+    candidates = (run.module_level(name, m) for m in run.project.defining(name))
+    return _one(run, [c for c in candidates if c is not None and holds(run, c) is not None]) or (
+        Opaque(name)
+    )
+
+
 def _at(container: Container, key: Value) -> Value | None:
     if isinstance(key, Constant) and container.keys is not None and key.value in container.keys:
         return container.elements[container.keys.index(key.value)]

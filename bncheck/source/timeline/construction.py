@@ -11,6 +11,7 @@ from bncheck.events import Model, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     calls,
+    choices,
     classes,
     external,
     ingredients,
@@ -27,6 +28,7 @@ from bncheck.source.timeline.values import (
     Function,
     Instance,
     Models,
+    Outside,
     Value,
 )
 
@@ -118,23 +120,26 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
 
 
 def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments) -> None:
-    """Note the networks that a constructor is given and keeps, whole or in parts."""
+    """Note the networks that a constructor is given, or makes of what it is given, and keeps."""
     given: dict[str, Models] = {}
-    makers: dict[str, Instance] = {}
+    makers: dict[str, Class | Function | Instance | Outside] = {}
     for position, parameter in enumerate(init.params.params[1:]):
         value = arguments.get(position, parameter.name.value)
         if isinstance(value, Models):
             given[parameter.name.value] = value
-        elif isinstance(value, Instance):
+        elif isinstance(value, Class | Function | Instance | Outside):
             makers[parameter.name.value] = value
     for attribute, expression in classes.kept(init) if given or makers else ():
         match expression:
             case cst.Call(
                 func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method)),
                 args=[],
-            ) if name in makers:
-                part = _made_by(run, run.classes[made], expression, makers[name], method)
+            ) if isinstance(maker := makers.get(name), Instance):
+                part = _made_by(run, run.classes[made], expression, maker, method)
                 statements.take_in(run, made, attribute, part)
+            case cst.Call(func=cst.Name(value=name)) if name in makers:
+                if choices.holds(run, makers[name]) is True:
+                    made.holds_batch_norm = True
             case cst.Name(value=name) if name in given:
                 statements.take_in(run, made, attribute, given[name])
             case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:

@@ -45,7 +45,7 @@ from bncheck.timeline import Entry, Timeline
 _RELEVANT = re.compile(
     r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"
     r"requires_grad_?|convert_sync_batchnorm|DataParallel|DistributedDataParallel|trace|export|"
-    r"checkpoint|AveragedModel|momentum|parameters|__main__)\b"
+    r"checkpoint|AveragedModel|momentum|parameters|__main__)\b|jit\.script\(|\.prepare"
 )
 """A file without any of these words does nothing to a model, and starts nothing that does."""
 
@@ -81,10 +81,15 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             gradient_stops=tuple(stops.gradient_stops(module, project)),
         )
     ]
+    loaded = _loaded(body)
     candidates = [
         (name, node, owner)
         for name, node, owner in _candidates(project, module)
-        if node not in followed and _may_start(project, module, node, owner, settings)
+        if node not in followed
+        and (
+            _may_start(project, module, node, owner, settings)
+            or (loaded and mentions(node.body) & loaded)
+        )
     ]
     if not candidates:
         return found
@@ -111,6 +116,19 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
 
 
 _LAST = 3
+
+_LOADED_ATTRIBUTE = re.compile(r"\bself\.(\w+)(?:\.module)?\.load_state_dict\(")
+
+
+def _loaded(body: Run) -> frozenset[str]:
+    """Return the names of networks with weights that a file keeps, for what infers with them."""
+    names = {name for name, value in body.frame.names.items() if isinstance(value, Models)}
+    text = body.frame.module.text
+    return frozenset(
+        names | set(_LOADED_ATTRIBUTE.findall(text) if "load_state_dict" in text else ())
+    )
+
+
 _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
 

@@ -18,6 +18,7 @@ from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     NONE,
+    AnyPackage,
     Class,
     Constant,
     Container,
@@ -84,6 +85,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return classes.find(run, value, name) or Opaque(name)
         case Outside(name=outside):
             return Outside(f"{outside}.{name}")
+        case AnyPackage():
+            return choices.of_any_package(run, name)
         case Package() if name == "__dict__":
             return value
         case Package(module=module):
@@ -171,25 +174,27 @@ def _dict(run: Run, entries: Sequence[cst.BaseDictElement]) -> Value:
     return Container(tuple(values), tuple(keys))
 
 
-def _subscript(run: Run, node: cst.Subscript) -> Value:
-    value = evaluate(run, node.value)
-    index: Value = Opaque()
+def index(run: Run, node: cst.Subscript) -> Value:
+    """Return what stands between the brackets; opaque for a slice, or the first of several."""
     first = node.slice[0].slice if node.slice else None
-    if isinstance(first, cst.Index):
-        index = evaluate(run, first.value)
-    match value, index:
+    return evaluate(run, first.value) if isinstance(first, cst.Index) else Opaque()
+
+
+def _subscript(run: Run, node: cst.Subscript) -> Value:
+    value, chosen = evaluate(run, node.value), index(run, node)
+    match value, chosen:
         case Container(elements=elements, keys=None), Constant(value=int(position)):
             return elements[position] if -len(elements) <= position < len(elements) else Opaque()
         case Container(elements=elements, keys=keys), Constant(value=key) if keys is not None:
-            if key in keys or not index.fixed:
-                return choices.of_container(run, value, index)
+            if key in keys or not chosen.fixed:
+                return choices.of_container(run, value, chosen)
             return Opaque(holds=tuple(run.reachable(value)))
         case Container(elements=elements), _ if elements:
-            return choices.of_container(run, value, index)
+            return choices.of_container(run, value, chosen)
         case Package(), _:
-            return choices.of_package(run, value, index)
-        case Settings(defaults=defaults), Constant(value=str(name)):
-            return defaults.get(name) or Opaque(name)
+            return choices.of_package(run, value, chosen)
+        case Settings(), Constant(value=str(name)):
+            return attribute(run, value, name, node)
         case Members(), _:
             return shares.sliced(value, node)
         case Tensor(), Constant(value=None):
@@ -201,11 +206,11 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Data(loader=loader), _:
             return Tensor(loader=loader)
         case Models(models=[model]), _:
-            key = index.value if isinstance(index, Constant) else UNKNOWN
+            key = chosen.value if isinstance(chosen, Constant) else UNKNOWN
             return Models((run.part(model, f"[{key}]"),))
         case Outside(name=name), _ if name.endswith(".__dict__"):
-            chosen = index.value if isinstance(index, Constant) else "unknown"
-            return Outside(f"{name.removesuffix('__dict__')}{chosen}")
+            last = chosen.value if isinstance(chosen, Constant) else "unknown"
+            return Outside(f"{name.removesuffix('__dict__')}{last}")
         case Opaque(), Constant(value=key):
             return attribute(run, value, f"[{key!r}]", node)
         case Opaque(), _:

@@ -22,7 +22,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, checkpoints, choices, expressions, known, networks
+from bncheck.source.timeline import calls, checkpoints, known, lookups, networks
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
@@ -38,10 +38,7 @@ from bncheck.source.timeline.values import (
     Models,
     Opaque,
     Optimizer,
-    Outside,
-    Package,
     Parser,
-    Settings,
     Tensor,
     Value,
     truth,
@@ -98,35 +95,21 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name.endswith("init_process_group"):
         run.emit(ProcessGroup(run.site(node)))
         return Opaque()
-    if name == "globals":
-        return Package(run.frame.module)
-    if name == "eval" and not isinstance(first, Constant):
-        return choices.of_package(run, Package(run.frame.module), Opaque())
-    if name in {"getattr", "vars"} and isinstance(first, Package):
-        second = arguments.get(1, "name")
-        return first if second is None else choices.of_package(run, first, second)
-    if name == "vars" and isinstance(first, Settings):
-        return first
-    if last == "import_module" and isinstance(first, Constant):
-        found = run.project.find(str(first.value).lstrip("."), run.frame.module)
-        return Package(found) if found is not None else Opaque(last)
+    named = lookups.call(run, node, name, first, arguments)
+    if named is not None:
+        return named
     if name.startswith("torch.multiprocessing.") and last == "spawn" and first is not None:
         handed = arguments.get(1, "args")
         rest = handed.elements if isinstance(handed, Container) else ()
         return calls.call_value(run, node, first, calls.Arguments([Opaque("rank"), *rest]))
-    if name == "getattr" and isinstance(first, Models | Opaque | Outside):
-        second = arguments.get(1, "name")
-        if isinstance(first, Outside):
-            chosen = second.value if isinstance(second, Constant) else "unknown"
-            return Outside(f"{first.name}.{chosen}")
-        if isinstance(second, Constant) and isinstance(second.value, str):
-            return expressions.attribute(run, first, second.value, node)
-        if isinstance(first, Models):
-            return Models((run.part(first.models[0], "[]"),))
     if name == "next" and isinstance(first, Data):
         return Tensor(first.loader.batch_size, loader=first.loader)
     if name == "type" and isinstance(first, Members) and first.one:
         return first
+    if name == "zip":
+        pairs = _zipped(run, arguments)
+        if pairs is not None:
+            return pairs
     if last in known.PASS_THROUGH:
         if last in _IN_ORDER and isinstance(first, Models) and len(arguments.all()) == 1:
             return first
@@ -306,6 +289,27 @@ def _first_dimension(arguments: Arguments) -> int | Fact:
     if isinstance(first, Constant) and isinstance(first.value, int) and first.value:
         return first.value
     return UNKNOWN
+
+
+def _zipped(run: Run, arguments: Arguments) -> Container | None:
+    """Return the tuples of a `zip`, where what is in one of the lists is known."""
+    lists = [v for v in arguments.positional if isinstance(v, Container) and v.keys is None]
+    lengths = {len(value.elements) for value in lists}
+    if not arguments.complete or len(lengths) != 1:
+        return None
+    return Container(
+        tuple(
+            Container(
+                tuple(
+                    value.elements[place]
+                    if isinstance(value, Container) and value.keys is None
+                    else Opaque(holds=tuple(run.reachable(value)))
+                    for value in arguments.positional
+                )
+            )
+            for place in range(lengths.pop())
+        )
+    )
 
 
 def _passed_through(run: Run, arguments: Arguments) -> Value:

@@ -49,7 +49,7 @@ def for_loop(run: Run, node: cst.For) -> None:
         isinstance(over, Container)
         and over.keys is None
         and 0 < len(over.elements) <= UNROLLED
-        and all(isinstance(e, Models | Constant | Instance | Data) for e in over.elements)
+        and all(map(_is_followed_apart, over.elements))
         and not any(isinstance(part, cst.Break | cst.Continue) for part in walk(node.body))
     ):
         for element in over.elements:
@@ -65,6 +65,13 @@ def for_loop(run: Run, node: cst.For) -> None:
     _emit_loop(run, node, loop)
     if node.orelse is not None:
         statements.run_body(run, node.orelse.body.body)
+
+
+def _is_followed_apart(element: Value) -> bool:
+    """Tell whether a loop does something of its own to an element, or to what is in its tuple."""
+    if isinstance(element, Container):
+        return any(isinstance(part, Models | Instance | Data) for part in element.elements)
+    return isinstance(element, Models | Constant | Instance | Data)
 
 
 def while_loop(run: Run, node: cst.While) -> None:

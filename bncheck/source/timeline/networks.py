@@ -98,7 +98,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         found = classes.find(run, cls, "forward") if cls is not None else None
         if isinstance(found, Function) and (model.driven_by or mentions(found.node) & _IN_FORWARD):
             calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
-    return Tensor()
+    return Tensor(made_up=given.made_up)
 
 
 _HOPS = 3
@@ -161,7 +161,7 @@ def method(
             first = arguments.get(0, "target")
             label = str(first.value) if isinstance(first, Constant) else "[]"
             return Models((run.part(model, label),))
-        case "save":
+        case "save" | "_save_for_lite_interpreter":
             external.save_script(run, model)
             return Opaque()
         case "append" | "extend" | "insert" | "add_module" if _is_container(model):

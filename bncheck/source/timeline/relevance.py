@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import libcst as cst
 
 from bncheck.source.module import Assigned, SourceModule
-from bncheck.source.project import Defined, External, Project
+from bncheck.source.project import Defined, External, ModuleObject, Project
 from bncheck.source.timeline.known import ZOOS
 from bncheck.source.timeline.syntax import mentions
 
@@ -36,17 +37,41 @@ def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: i
     names = mentions(node)
     if names & WORDS or {"zip", "parameters"} <= names:
         return True
-    if not hops:
-        return False
-    for name in names:
-        if name not in module.bindings:
-            continue
-        for meaning in project.resolve(name, module):
-            match meaning:
-                case Defined(module=origin, binding=(cst.FunctionDef() | cst.ClassDef()) as found):
-                    if found is not node and _relevant(project, origin, found, hops - 1):
-                        return True
-    return False
+    return bool(hops) and any(
+        found is not node and _relevant(project, origin, found, hops - 1)
+        for name in names
+        if name in module.bindings
+        for origin, found in _definitions(project, name, module)
+    )
+
+
+_SWITCHING = frozenset({"eval", "train", "training"})
+
+
+def may_switch(project: Project, module: SourceModule, node: cst.CSTNode) -> bool:
+    """Tell whether a function, or what it uses of the project, may change a model's mode."""
+    return _may_switch(project, module, node, _MAX_HOPS)
+
+
+@lru_cache(maxsize=65536)
+def _may_switch(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
+    names = mentions(node)
+    if names & _SWITCHING or not hops:
+        return True
+    return any(
+        found is not node and _may_switch(project, origin, found, hops - 1)
+        for name in names & module.bindings.keys()
+        for origin, found in _definitions(project, name, module)
+    )
+
+
+def _definitions(
+    project: Project, name: str, module: SourceModule
+) -> Iterator[tuple[SourceModule, cst.FunctionDef | cst.ClassDef]]:
+    for meaning in project.resolve(name, module):
+        match meaning:
+            case Defined(module=origin, binding=(cst.FunctionDef() | cst.ClassDef()) as found):
+                yield origin, found
 
 
 _MAKERS = frozenset(
@@ -82,5 +107,23 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
                         return True
                 case Defined(module=origin, binding=cst.FunctionDef() as found) if hops:
                     if found is not node and _makes_models(project, origin, found, hops - 1):
+                        return True
+                case ModuleObject(module=origin) if hops:
+                    if _may_make_models(project, origin, names, hops - 1):
+                        return True
+    return False
+
+
+def _may_make_models(
+    project: Project, module: SourceModule, names: frozenset[str], hops: int
+) -> bool:
+    """Tell whether one of the names is, in a module, a network or what makes one."""
+    for name in names:
+        for binding in module.bindings.get(name, ()):
+            match binding:
+                case cst.ClassDef(bases=bases) if bases:
+                    return True
+                case cst.FunctionDef() as found:
+                    if _makes_models(project, module, found, hops):
                         return True
     return False

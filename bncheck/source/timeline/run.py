@@ -285,7 +285,7 @@ class Run:
                         found[value.model] = None
                 case Container(elements=elements):
                     stack.extend(elements)
-                case Instance():
+                case Instance() | Settings():
                     stack.extend(self.heap.of(value).values())
                 case Method(value=receiver):
                     stack.append(receiver)

@@ -38,7 +38,11 @@ from bncheck.timeline import Branch
 def run_body(run: Run, body: Sequence[cst.CSTNode]) -> None:
     """Execute the statements of a body, in order."""
     for position, statement in enumerate(body):
-        if run.dead or run.statements > MAX_STATEMENTS:
+        if run.dead:
+            return
+        if run.statements > MAX_STATEMENTS:
+            # What would be done from here on is not known of any model.
+            run.escape(statement, [Models(tuple(run.models))], "")
             return
         run.statements += 1
         rest = contexts.rest_of_body(run, statement)
@@ -174,12 +178,15 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
             _bind_attribute(run, target, expressions.evaluate(run, owner), attr.value, value)
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
             _unpack(run, elements, value)
-        case cst.Subscript(value=base, slice=index):
+        case cst.Subscript(value=base):
             holder = expressions.evaluate(run, base)
-            if isinstance(holder, Container):
-                part = index[0].slice
-                key = expressions.evaluate(run, part.value) if isinstance(part, cst.Index) else None
-                holder.put(key.value if isinstance(key, Constant) else UNKNOWN, value)
+            index = expressions.index(run, target)
+            key = index.value if isinstance(index, Constant) else UNKNOWN
+            match holder:
+                case Container():
+                    holder.put(key, value)
+                case Opaque(model=None) if key is not UNKNOWN:
+                    run.heap.set(holder, f"[{key!r}]", value)
 
 
 def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None:

@@ -87,6 +87,11 @@ class Use:
     given: tuple[Value, ...]
 
 
+@dataclass(frozen=True)
+class AnyPackage:
+    """A module of the project that is chosen at run time: `import_module(name)`."""
+
+
 @dataclass(eq=False)
 class Frame:
     """The names of a function that runs, or of a module."""
@@ -240,6 +245,7 @@ Value = (
     | Optimizer
     | Outside
     | Package
+    | AnyPackage
     | Function
     | Class
     | Instance

@@ -1,0 +1,50 @@
+"""Which functions of the project are followed where they are called, or change nothing later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bncheck.source.timeline import classes
+from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.values import Function, Instance, Members, Models, Value
+
+
+def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
+    """Tell whether a function may do or return something that matters."""
+    if any(isinstance(value, Members) or run.reachable(value) for value in given):
+        return True
+    project, module, code = run.project, function.module, function.node
+    if isinstance(function.receiver, Instance):
+        # What it does may stand in the methods that it calls on itself.
+        family = classes.ancestry(project, function.receiver.cls).project
+        if any(relevant(project, c.module, c.node) for c in family):
+            return True
+    return (
+        relevant(project, module, code)
+        or makes_models(project, module, code)
+        or _uses_kept_models(run, function)
+    )
+
+
+def _uses_kept_models(run: Run, function: Function) -> bool:
+    """Tell whether a function names a model that its file keeps."""
+    kept = run.globals.get(function.module)
+    if kept is None:
+        return False
+    models = {name for name, value in kept.names.items() if isinstance(value, Models)}
+    return bool(models) and not models.isdisjoint(mentions(function.node))
+
+
+def is_harmless_callback(run: Run, value: Value) -> bool:
+    """Tell whether a value is a function of the project that switches no model's mode."""
+    if not isinstance(value, Function):
+        return False
+    owner = value.owner
+    if owner is None:
+        return not may_switch(run.project, value.module, value.node)
+    return not any(
+        may_switch(run.project, cls.module, cls.node)
+        for cls in classes.ancestry(run.project, owner).project
+    )

@@ -1,0 +1,66 @@
+"""Calls that look something up by its name: `getattr`, `import_module`, `globals`, `eval`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from bncheck.source.timeline import choices, expressions
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import (
+    AnyPackage,
+    Constant,
+    Models,
+    Opaque,
+    Outside,
+    Package,
+    Settings,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from bncheck.source.timeline.calls import Arguments
+
+
+def call(
+    run: Run, node: cst.Call, name: str, first: Value | None, arguments: Arguments
+) -> Value | None:
+    """Return what a look-up finds; None: the function is no look-up, or not of what is known."""
+    if name.rpartition(".")[2] == "import_module":
+        return _imported(run, first)
+    match name:
+        case "globals":
+            return Package(run.frame.module)
+        case "eval" if not isinstance(first, Constant):
+            return choices.of_package(run, Package(run.frame.module), Opaque())
+        case "vars" if isinstance(first, Settings | Package):
+            return first
+        case "getattr":
+            return _attribute(run, node, first, arguments.get(1, "name"))
+    return None
+
+
+def _imported(run: Run, name: Value | None) -> Value:
+    """Return the module of a name, or any of the project's where the name is not known."""
+    if isinstance(name, Constant):
+        found = run.project.find(str(name.value).lstrip("."), run.frame.module)
+        if found is not None or name.fixed:
+            return Package(found) if found is not None else Opaque("import_module")
+    return AnyPackage()
+
+
+def _attribute(run: Run, node: cst.Call, owner: Value | None, name: Value | None) -> Value | None:
+    text = name.value if isinstance(name, Constant) and isinstance(name.value, str) else None
+    match owner:
+        case Package():
+            return owner if name is None else choices.of_package(run, owner, name)
+        case AnyPackage():
+            return Opaque() if text is None else choices.of_any_package(run, text)
+        case Outside(name=outside):
+            return Outside(f"{outside}.{text or 'unknown'}")
+        case Models() | Opaque() if text is not None:
+            return expressions.attribute(run, owner, text, node)
+        case Models(models=models):
+            return Models((run.part(models[0], "[]"),))
+    return None
