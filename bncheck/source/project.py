@@ -29,6 +29,8 @@ _NORMS = re.compile(
     rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
 )
 """In code, not in prose."""
+_TESTS = (b"isinstance", b"type(", b"__class__")
+"""What tests for a class and does not use it."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
     rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
@@ -199,7 +201,7 @@ class Project:
             for text in self.texts.values():
                 encoded = text.encode() if isinstance(text, str) else text
                 for line in _NORM_LINES.findall(encoded):
-                    if b"isinstance" not in line:
+                    if not any(word in line for word in _TESTS):
                         found.update(name.decode() for name in _NORMS.findall(line))
             self._norm_kinds = frozenset(
                 "SyncBatchNorm" if "sync" in name.lower() else name for name in found

@@ -23,8 +23,12 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
     parts = list(_models(arguments.all()))
     whole = [value.model for value in arguments.all() if isinstance(value, Members)]
     kinds = identifiers(node) & known.BATCH_NORMS
-    for collected in _collected(run, node):
-        kinds |= identifiers(collected) & known.BATCH_NORMS
+    values = list(_layers(arguments.all()))
+    if arguments.complete and values and all(_is_layer(value) for value in values):
+        kinds |= frozenset(kind for value in values for kind in _fact(value)[1])
+    else:
+        for collected in _collected(run, node):
+            kinds |= identifiers(collected) & known.BATCH_NORMS
     kinds |= {kind for model in [*parts, *whole] for kind in model.norm_kinds}
     layers = all(
         isinstance(value, Opaque) and value.type_name.startswith("torch.nn.")
@@ -67,6 +71,13 @@ def _layers(values: list[Value]) -> Iterator[Value]:
             yield from _layers(list(value.elements))
         elif not isinstance(value, Constant):
             yield value
+
+
+def _is_layer(value: Value) -> bool:
+    """Tell whether a value is understood: what was put in under other conditions does not count."""
+    if isinstance(value, Opaque):
+        return value.type_name.startswith("torch.nn.")
+    return isinstance(value, Models)
 
 
 def _fact(part: Value) -> tuple[Fact, frozenset[str]]:

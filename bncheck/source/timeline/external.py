@@ -34,6 +34,7 @@ from bncheck.source.timeline.values import (
     Constant,
     Container,
     Data,
+    Function,
     Members,
     Models,
     Opaque,
@@ -397,6 +398,8 @@ def _used_as_a_model(run: Run, receiver: Opaque, name: str, arguments: Arguments
     match name:
         case "eval":
             return not arguments.all()
+        case "apply":
+            return isinstance(arguments.get(0, "fn"), Function) and len(arguments.all()) == 1
         case "parameters" | "named_parameters" | "modules" | "named_modules" | "children":
             return True
         case "load_state_dict" | "train" | "state_dict" | "cuda" | "to" | "half" | "forward":

@@ -17,12 +17,12 @@ from bncheck.source.timeline import (
     known,
 )
 from bncheck.source.timeline.stops import stops_gradients
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, string
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import inside, walk
 from bncheck.timeline import FreezeTest, ModuleClass, TrainOverride
 
-_FREEZES = re.compile(r"\.(?:eval\b|requires_grad)")
+_FREEZES = re.compile(r"\.(?:eval\b|requires_grad|train\(False)")
 _RESULT_USED = re.compile(r"(?:=|return)\s*[\w.]+(?:\([^()]*\))?\.(?:eval|train)\(\w*\)")
 
 
@@ -158,51 +158,88 @@ def _forces_training(method: cst.FunctionDef) -> bool:
 
 
 def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
-    """Yield the `isinstance` tests of a file whose body freezes what passes them."""
+    """Yield the tests for a class in a file whose body freezes what passes them."""
     text = module.text
-    if "isinstance" not in text or "BatchNorm" not in text or not _FREEZES.search(text):
+    if "BatchNorm" not in text or not _FREEZES.search(text):
         return
     stack: list[tuple[cst.CSTNode, cst.FunctionDef | None, str]] = [(module.tree, None, "")]
     while stack:
         node, function, owner = stack.pop()
-        if isinstance(node, cst.ClassDef):
-            owner = node.name.value
-        if isinstance(node, cst.FunctionDef):
-            function = node
-        if isinstance(node, cst.If):
-            yield from _freeze_test(module, node, function, owner)
+        match node:
+            case cst.ClassDef(name=cst.Name(value=name)):
+                owner = name
+            case cst.FunctionDef():
+                function = node
+            case cst.If(test=test, body=body) if not isinstance(test, cst.UnaryOperation):
+                yield from _freeze_test(module, test, body, function, owner)
+            case cst.For(iter=over, body=body):
+                yield from _freeze_test(module, over, body, function, owner)
+            case cst.SimpleStatementLine(body=[cst.Expr(value=cst.ListComp(elt=body) as listed)]):
+                yield from _freeze_test(module, listed.for_in, body, function, owner)
         for child in inside(node):
-            if isinstance(child, cst.BaseCompoundStatement | cst.BaseSuite | cst.Else):
+            if isinstance(child, _STATEMENTS):
                 stack.append((child, function, owner))
 
 
+_STATEMENTS = (cst.BaseCompoundStatement, cst.BaseSuite, cst.Else, cst.SimpleStatementLine)
+
+
 def _freeze_test(
-    module: SourceModule, node: cst.If, function: cst.FunctionDef | None, owner: str
+    module: SourceModule,
+    test: cst.CSTNode,
+    body: cst.CSTNode,
+    function: cst.FunctionDef | None,
+    owner: str,
 ) -> Iterator[FreezeTest]:
-    evals = [
-        part
-        for part in walk(node.body)
-        if isinstance(part, cst.Call)
-        and isinstance(part.func, cst.Attribute)
-        and part.func.attr.value == "eval"
-    ]
-    stops = any(stops_gradients(part) for part in walk(node.body))
-    if (not evals and not stops) or isinstance(node.test, cst.UnaryOperation):
-        return
-    for part in walk(node.test):
+    tested = list(_tested_classes(module, test))
+    evals = [part for part in walk(body) if _puts_in_eval(part)] if tested else []
+    stops = bool(tested) and any(stops_gradients(part) for part in walk(body))
+    for mark, names, text in tested if evals or stops else ():
+        yield FreezeTest(
+            Site(module.path, mark),
+            names,
+            text,
+            bool(evals),
+            stops,
+            function.name.value if function is not None else "",
+            owner,
+            Site(module.path, evals[0]) if evals else None,
+            function is not None and _sets_requires_grad(function),
+        )
+
+
+def _puts_in_eval(node: cst.CSTNode) -> bool:
+    match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="eval"))):
+            return True
+        case cst.Call(
+            func=cst.Attribute(attr=cst.Name(value="train")),
+            args=[cst.Arg(value=cst.Name(value="False"))],
+        ):
+            return True
+    return False
+
+
+_ONE_KIND = re.compile(r"BatchNorm[123]d$")
+
+
+def _tested_classes(
+    module: SourceModule, test: cst.CSTNode
+) -> Iterator[tuple[cst.CSTNode, tuple[str, ...], str]]:
+    """Yield where a test names classes, their qualified names, and how one may be written anew."""
+    for part in walk(test):
         match part:
             case cst.Call(func=cst.Name(value="isinstance"), args=[_, second]):
-                yield FreezeTest(
-                    Site(module.path, second.value),
-                    tuple(_qualified(module, second.value)),
-                    dotted(second.value) or "",
-                    bool(evals),
-                    stops,
-                    function.name.value if function is not None else "",
-                    owner,
-                    Site(module.path, evals[0]) if evals else None,
-                    function is not None and _sets_requires_grad(function),
-                )
+                named = tuple(_qualified(module, second.value))
+                yield second.value, named, dotted(second.value) or ""
+            case cst.Comparison(
+                left=cst.Call(func=cst.Name(value="type"))
+                | cst.Attribute(attr=cst.Name(value="__class__")),
+                comparisons=[cst.ComparisonTarget(comparator=named_class)],
+            ):
+                yield named_class, tuple(_qualified(module, named_class)), ""
+            case cst.SimpleString() if _ONE_KIND.match(string(part) or ""):
+                yield part, (f"torch.nn.{string(part)}",), ""
 
 
 def _sets_requires_grad(function: cst.FunctionDef) -> bool:
