@@ -49,7 +49,7 @@ _NAMES: dict[Kind, str] = {
     Kind.RESHAPE: (
         "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes swapdims "
         "unsqueeze squeeze expand select slice narrow getitem split split_with_sizes chunk unbind "
-        "tensor_split index_select pixel_shuffle pixel_unshuffle channel_shuffle roll "
+        "index tensor_split index_select pixel_shuffle pixel_unshuffle channel_shuffle roll "
         "native_channel_shuffle reshape_as view_as expand_as "
         "flip ravel unfold repeat tile repeat_interleave rot90 _unsafe_view mT T H mH adjoint "
         "stack hstack vstack dstack"

@@ -21,8 +21,8 @@ def replay(
 ) -> Callable[[Sequence[torch.Tensor]], Any]:
     """Return what makes a call again with other tensors, on the CPU, in the place of its inputs.
 
-    `environment` says what each argument is; with `shape_only`, arguments other than the first
-    count by their shapes alone.
+    `environment` says what each argument is; with `shape_only`, all but the first place count by
+    their shapes alone.
     """
 
     def run(inputs: Sequence[torch.Tensor]) -> Any:
@@ -30,10 +30,9 @@ def replay(
 
         def value(argument: fx.Node) -> Any:
             known = environment[argument]
-            if isinstance(known, Node) and shape_only and argument is not called.args[0]:
-                return torch.zeros(1).expand(known.shape or ())
             if isinstance(known, Node):
-                return next(given)
+                rest = (torch.zeros(1).expand(known.shape or ()),) if shape_only else ()
+                return next(given, *rest)
             if isinstance(known, Constant):
                 return _on_the_cpu(evaluate(graph_module, known.source, stored))
             return known
