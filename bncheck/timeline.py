@@ -212,6 +212,17 @@ class GradientStop:
 
 
 @dataclass(frozen=True, eq=False)
+class LostFreeze:
+    """A part with BatchNorm that a constructor freezes in a class without a `train` method."""
+
+    site: Site
+    """The call of `eval()`."""
+    class_name: str
+    trained: bool
+    """Whether the project calls `train()` on networks."""
+
+
+@dataclass(frozen=True, eq=False)
 class TrainOverride:
     """A `train` method of a network class."""
 
@@ -291,6 +302,8 @@ class Timeline:
     """For MODULE: the freezing `isinstance` tests of the file."""
     gradient_stops: tuple[GradientStop, ...] = ()
     """For MODULE: what the constructors of the file's networks freeze by halves."""
+    lost_freezes: tuple[LostFreeze, ...] = ()
+    """For MODULE: what they freeze whole, until the first `train()`."""
 
     @cached_property
     def _occurrences(self) -> list[Occurrence]:

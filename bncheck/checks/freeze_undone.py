@@ -23,6 +23,11 @@ _HINT = (
     "layers in eval mode; `bncheck freeze` makes them constants"
 )
 
+_WHILE_MADE = (
+    "this puts BatchNorm layers in eval mode while the network is made; the first train() puts "
+    "them back, since its class does not override train()"
+)
+
 
 @check("BN211", Timeline)
 def freeze_undone(timeline: Timeline) -> Iterator[Match]:
@@ -48,6 +53,10 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
     told = {freeze.site for freeze in seen}
     yield from (match for match in _constructor(timeline) if match.site not in told)
     yield from _methods(timeline)
+    for lost in timeline.lost_freezes:
+        if lost.site not in told:
+            sure = Confidence.LIKELY if lost.trained else Confidence.POSSIBLE
+            yield Match(lost.site, _WHILE_MADE, _HINT, sure)
 
 
 def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
@@ -93,8 +102,7 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
             again = any(name.rpartition(".")[2] in timeline.called_on_others for name in within)
             yield Match(
                 event.site,
-                "this puts BatchNorm layers in eval mode while the network is made; the first "
-                "train() puts them back, since its class does not override train()",
+                _WHILE_MADE,
                 _HINT,
                 Confidence.POSSIBLE if again else Confidence.LIKELY,
             )

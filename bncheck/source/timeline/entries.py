@@ -23,6 +23,7 @@ from bncheck.source.timeline import (
     stops,
 )
 from bncheck.source.timeline.factories import is_one_of_many
+from bncheck.source.timeline.lost_freezes import lost_freezes
 from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
@@ -79,6 +80,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             classes=tuple(facts.module_classes(module, project)) if looks_at_classes else (),
             freeze_tests=freeze_tests,
             gradient_stops=tuple(stops.gradient_stops(module, project)),
+            lost_freezes=tuple(lost_freezes(module, project)),
         )
     ]
     loaded = _loaded(body)

@@ -42,19 +42,13 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
         return
     stopped = {
         part: statement
-        for code in (init, *_called_on_itself(node, init))
+        for code in (init, *called_on_itself(node, init))
         for part, statement in _stopped_parts(project, module, code)
     }
     if not stopped or _turned_on(node):
         return
     cls = Class(node, module)
-    family = classes.ancestry(project, cls)
-    if (
-        classes.is_network(project, cls) is not True
-        or family.unknown
-        or classes.own_train(project, cls) is not False
-        or classes.framework(project, cls)
-    ):
+    if not is_plain_network(project, cls):
         return
     if not ingredients.parts(node) - stopped.keys():
         return
@@ -65,7 +59,17 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
             return
 
 
-def _called_on_itself(node: cst.ClassDef, init: cst.FunctionDef) -> Iterator[cst.FunctionDef]:
+def is_plain_network(project: Project, cls: Class) -> bool:
+    """Tell whether a class is a network whose mode nothing but `train()` and `eval()` changes."""
+    return (
+        classes.is_network(project, cls) is True
+        and not classes.ancestry(project, cls).unknown
+        and classes.own_train(project, cls) is False
+        and not classes.framework(project, cls)
+    )
+
+
+def called_on_itself(node: cst.ClassDef, init: cst.FunctionDef) -> Iterator[cst.FunctionDef]:
     """Yield the methods that a constructor calls, such as `self.freeze()`."""
     for call in walk_kinds(init.body, (cst.Call,)):
         owner, _, name = (dotted(call.func) or "").partition(".")
