@@ -332,6 +332,41 @@ def tune(loader):
 """,
     ),
     Case(
+        "a teacher whose result is detached at once",
+        """
+def distil(args, loader):
+    teacher, student = Net(), Net()
+    teacher.load_state_dict(torch.load(args.teacher))
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    student.train()
+    for x, y in loader:
+        wanted = teacher(x).softmax(1).detach()  # BN205
+        loss = cross_entropy(student(x), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+""",
+    ),
+    Case(
+        "a generator whose samples are detached for the other network",
+        """
+def play(generator_weights, loader):
+    generator, critic = Net(), Net()
+    generator.load_state_dict(torch.load(generator_weights))
+    one = torch.optim.Adam(generator.parameters())
+    other = torch.optim.Adam(critic.parameters())
+    for x, y in loader:
+        loss = critic(generator(x).detach()).mean() - critic(x).mean()
+        other.zero_grad()
+        loss.backward()
+        other.step()
+        loss = -critic(generator(x)).mean()
+        one.zero_grad()
+        loss.backward()
+        one.step()
+""",
+    ),
+    Case(
         "a constructor that looks at shapes with made-up input",
         """
 class Pair(nn.Module):

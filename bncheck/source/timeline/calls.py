@@ -50,7 +50,7 @@ from bncheck.source.timeline.values import (
     join,
 )
 from bncheck.source.walk import walk
-from bncheck.timeline import Call, matters
+from bncheck.timeline import Call, ContextKind, matters
 
 _TENSOR_METHODS = frozenset(
     """
@@ -88,12 +88,24 @@ def call(run: Run, node: cst.Call) -> Value:
     if isinstance(func, cst.Attribute):
         if isinstance(func.value, cst.Call) and _is_super(func.value):
             return _super_call(run, node, func.attr.value, _arguments(run, node))
-        receiver = expressions.evaluate(run, func.value)
+        receiver = _receiver(run, func)
         return method(run, node, receiver, func.attr.value, _arguments(run, node))
     callee = expressions.evaluate(run, func)
     if isinstance(callee, Outside) and callee.name == "isinstance":
         return Opaque()
     return call_value(run, node, callee, _arguments(run, node))
+
+
+def _receiver(run: Run, func: cst.Attribute) -> Value:
+    """Evaluate what a method is called on: what is detached at once takes no gradient."""
+    if func.attr.value != "detach" or not isinstance(func.value, cst.Call):
+        return expressions.evaluate(run, func.value)
+    found: list[Value] = []
+    detached = contexts.Entered(ContextKind.NO_GRAD)
+    contexts.within(
+        run, func, [detached], lambda: found.append(expressions.evaluate(run, func.value))
+    )
+    return found[0]
 
 
 def _arguments(run: Run, node: cst.Call) -> Arguments:

@@ -173,6 +173,7 @@ HARMLESS = _words(
     ptflops.get_model_complexity_info torchviz.make_dot weakref.ref weakref.proxy gc.collect
     copy.copy copy.deepcopy fvcore.nn.FlopCountAnalysis fvcore.nn.parameter_count pprint.pprint
     torch.compile torch.save pickle.dump warnings.warn safetensors.torch.save_model
+    torch.utils.mobile_optimizer.optimize_for_mobile
     """
 )
 """Functions that change no model that they are given."""
