@@ -145,15 +145,29 @@ def _calls_super(method: cst.FunctionDef) -> Fact:
 
 
 def _forces_training(method: cst.FunctionDef) -> bool:
+    """Tell whether it calls `train()` with no mode, or with True, of its base or of a part."""
     for node in walk(method.body):
         match node:
             case cst.Call(
-                func=cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=attr),
-                args=arguments,
-            ) if attr.value == "train":
-                match arguments:
-                    case [] | [cst.Arg(value=cst.Name(value="True"))]:
-                        return True
+                func=cst.Attribute(value=owner, attr=cst.Name(value="train")), args=arguments
+            ):
+                given = [argument.value for argument in arguments]
+                if isinstance(owner, cst.Attribute) and owner.attr.value == "Module":
+                    given = given[1:]  # nn.Module.train(self, mode)
+                elif not _is_own(owner):
+                    continue
+                if all(isinstance(value, cst.Name) and value.value == "True" for value in given):
+                    return True
+    return False
+
+
+def _is_own(owner: cst.BaseExpression) -> bool:
+    """Recognise `super()` and `self.part`."""
+    match owner:
+        case cst.Call(func=cst.Name(value="super")):
+            return True
+        case cst.Attribute(value=cst.Name(value="self")):
+            return True
     return False
 
 
