@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import libcst as cst
 
@@ -29,7 +30,7 @@ from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
-from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.syntax import mentions, places
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -43,17 +44,24 @@ from bncheck.source.timeline.values import (
 )
 from bncheck.timeline import Entry, Timeline
 
-_RELEVANT = re.compile(
-    r"\b(?:eval|train|no_grad|inference_mode|set_grad_enabled|backward|load_state_dict|DataLoader|"
-    r"requires_grad_?|convert_sync_batchnorm|DataParallel|DistributedDataParallel|trace|export|"
-    r"checkpoint|AveragedModel|momentum|parameters|__main__)\b|jit\.script\(|\.prepare"
+_RELEVANT = tuple(
+    """
+    parameters eval train no_grad inference_mode set_grad_enabled backward load_state_dict
+    DataLoader requires_grad requires_grad_ convert_sync_batchnorm DataParallel
+    DistributedDataParallel trace export checkpoint AveragedModel momentum __main__
+    """.split()  # noqa: SIM905
 )
-"""A file without any of these words does nothing to a model, and starts nothing that does."""
+_RELEVANT_CALLS = ("jit.script(", ".prepare")
+"""A file without any of these does nothing to a model, and starts nothing that does."""
 
 
 def timelines(module: SourceModule, project: Project, settings: Settings) -> list[Timeline]:
     """Return a timeline for each entry point of the module."""
-    if not _RELEVANT.search(module.text):
+    text = module.text
+    if not (
+        any(next(places(word, text), -1) >= 0 for word in _RELEVANT)
+        or any(call in text for call in _RELEVANT_CALLS)
+    ):
         return []
     followed: set[cst.CSTNode] = set()
     shows, in_test = _shows_batch_norm(module), _is_test(module)
@@ -168,18 +176,7 @@ def _may_start(
 
 def is_named_again(name: str, text: str) -> bool:
     """Tell whether a text names a function anywhere but where it is defined."""
-    times, start = 0, text.find(name)
-    while start >= 0:
-        end = start + len(name)
-        if not (_WORD.match(text, end) or (start and _WORD.match(text, start - 1))):
-            times += 1
-            if times > 1:
-                return True
-        start = text.find(name, end)
-    return False
-
-
-_WORD = re.compile(r"\w")
+    return len(list(islice(places(name, text), 2))) > 1
 
 
 @dataclass(frozen=True)

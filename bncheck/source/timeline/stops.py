@@ -28,7 +28,8 @@ def gradient_stops(module: SourceModule, project: Project) -> Iterator[GradientS
     A class that calls `eval()` anywhere, has a `train` method, or turns the gradients on again is
     passed over, and so is one that stops everything it has: a loss, or a teacher.
     """
-    if not _HELPER.search(module.text):
+    text = module.text.lower()
+    if not any(word in text for word in ("requires", "freeze", "trainable")):
         return
     for bindings in module.bindings.values():
         for binding in bindings:

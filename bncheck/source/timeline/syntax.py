@@ -140,8 +140,29 @@ def string(node: cst.BaseExpression | None) -> str | None:
     return None
 
 
+def places(word: str, text: str) -> Iterator[int]:
+    """Yield where a text has a word, not as a part of a longer one.
+
+    To look for a plain string is some ten times as fast as to look for an expression.
+    """
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not (_LETTER.match(text, end) or (start and _LETTER.match(text, start - 1))):
+            yield start
+        start = text.find(word, end)
+
+
+_LETTER = re.compile(r"\w")
+
+
 @lru_cache(maxsize=256)
 def is_shared(name: str, text: str, home: str) -> bool:
     """Tell whether a function is called from several places, in a text and where it is defined."""
-    called = re.compile(rf"(?<!def )\b{re.escape(name)}\(")
-    return sum(len(called.findall(part)) for part in {text, home}) > 1
+    calls = [
+        start
+        for part in {text, home}
+        for start in places(name, part)
+        if part.startswith("(", start + len(name)) and not part.endswith("def ", 0, start)
+    ]
+    return len(calls) > 1
