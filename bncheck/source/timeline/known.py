@@ -263,11 +263,12 @@ EXPORTERS = {
 
 OPTIMIZER_WORDS = re.compile(r"optim|adam|sgd|lars|lamb|lion|rmsprop", re.IGNORECASE)
 
+# fairscale's `checkpoint_wrapper` keeps BatchNorm's statistics from the second update.
 CHECKPOINTS = frozenset(
     {
         "torch.utils.checkpoint.checkpoint",
         "torch.utils.checkpoint.checkpoint_sequential",
-        "fairscale.nn.checkpoint.checkpoint_activations.checkpoint_wrapper",
+        "timm.models.checkpoint_seq",
         "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.checkpoint_wrapper",
     }
 )

@@ -18,7 +18,7 @@ from bncheck.events import (
     Target,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, classes, containers, external
+from bncheck.source.timeline import calls, checkpoints, classes, containers, external
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions, names_in_order
 from bncheck.source.timeline.values import (
@@ -52,7 +52,7 @@ _WITHOUT_EFFECT = frozenset(
     get_extra_state named_children __repr__ save save_pretrained init_weights initialize
     initialize_weights print_network print_trainable_parameters get_num_params num_parameters
     count_parameters size dim device parameters_count log info get_classifier reset_classifier
-    no_sync get_optimizer configure_optimizers gradient_checkpointing_enable set_grad_checkpointing
+    no_sync get_optimizer configure_optimizers gradient_checkpointing_enable
     load_state_dict_from_url enable_input_require_grads tie_weights resize_token_embeddings
     """.split()  # noqa: SIM905
 )
@@ -149,6 +149,10 @@ def method(
             value = arguments.get(0, "requires_grad")
             on = truth(value) if value is not None else True
             run.emit(RequiresGrad(run.site(node), model, UNKNOWN if on is None else on))
+        case "set_grad_checkpointing":
+            wanted = arguments.get(0, "enable")
+            if model.origin is Origin.ZOO and (wanted is None or truth(wanted) is not False):
+                checkpoints.checkpoint(run, node, name, own)
         case "to" | "cuda" | "cpu":
             run.emit(DeviceMove(run.site(node), model, _device(name, arguments)))
         case "apply":
