@@ -311,7 +311,7 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
     if (
         unknown_decorator
         or len(run.stack) >= MAX_DEPTH
-        or code in run.stack
+        or (code in run.stack and not _opens_a_list(run, code, arguments))
         or run.statements > MAX_STATEMENTS
         or run.is_managed(function)
     ):
@@ -323,6 +323,17 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
         holds = tuple(m for value in given for m in run.reachable(value))
         return Opaque(function.name, run.site(node), function.name, holds=holds)
     return _run_function(run, node, function, code, arguments)
+
+
+def _opens_a_list(run: Run, code: cst.FunctionDef, arguments: Arguments) -> bool:
+    """Tell whether a function that was given a list of networks calls itself for one of them."""
+    first = code.params.params[0].name.value if code.params.params else ""
+    return (
+        run.stack.count(code) == 1
+        and isinstance(run.frame.names.get(first), Container)
+        and bool(arguments.positional)
+        and isinstance(arguments.positional[0], Models)
+    )
 
 
 def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:

@@ -99,6 +99,11 @@ def _stopped_parts(
                     if stop is not None:
                         shared = is_shared(name, module.text, where.text)
                         yield from _own_parts(function, owner, node if shared else stop)
+                    elif any(_is_false(given.value) for given in rest) and _sets(
+                        project, helper, where
+                    ):
+                        for listed in _listed(owner):
+                            yield from _own_parts(function, listed, node)
 
 
 def _defined(
@@ -126,6 +131,25 @@ def _stop_of_what_is_given(
                 if stops_gradients(statement) or _set_to(statement) in off:
                     return _mark(statement)
     return None
+
+
+def _sets(project: Project, function: cst.FunctionDef, module: SourceModule, hops: int = 2) -> bool:
+    """Tell whether a helper, or one that it names, sets `requires_grad`."""
+    names = mentions(function)
+    return bool(names & _SETS) or any(
+        _sets(project, helper, where, hops - 1)
+        for name in (names & module.bindings.keys() if hops else ())
+        for meaning in project.resolve(name, module)
+        if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.FunctionDef)
+        for helper, where in [(meaning.binding, meaning.module)]
+    )
+
+
+def _listed(node: cst.BaseExpression) -> Sequence[cst.BaseExpression]:
+    """Return the elements of a list that is written out, or the expression itself."""
+    if isinstance(node, cst.List | cst.Tuple):
+        return [element.value for element in node.elements]
+    return [node]
 
 
 def _is_false(node: cst.BaseExpression) -> bool:
