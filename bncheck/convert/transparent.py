@@ -7,6 +7,7 @@ maps that are related element by element. `pull` goes from the output's labels t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,17 +205,18 @@ def _push_addition(
 def _shift_by_constant(
     call: TracedCall, labels: torch.Tensor, table: LabelTable, pulling: bool
 ) -> torch.Tensor:
-    """`y = x + c` or `c - x`: `s * y + t = (s * x + t') + c` with `t' = t + (s - 1) * c`."""
+    """`y = x + c`: `s * y + t = (s * x + t') + c` with `t' = t + (s - 1) * c`."""
     first, other = call.arguments.get("input"), call.arguments.get("other")
+    alpha = call.arguments.get("alpha", 1)
     if isinstance(first, Constant) or isinstance(other, Constant):
         raise Blocked("passes an addition of a parameter")
-    if call.call.name == "add" and not isinstance(first, Node):
+    if call.call.name == "add" and not isinstance(first, Node) and alpha == 1:
         first, other = other, first
     if not isinstance(first, Node):
-        raise Blocked("passes a subtraction from a constant")
-    if not isinstance(other, int | float):
+        raise Blocked("passes a multiple of it that is added to a constant or taken off one")
+    if not isinstance(other, int | float) or not isinstance(alpha, int | float):
         raise Blocked("passes an addition that was not understood")
-    constant = float(other) * float(call.arguments.get("alpha", 1))
+    constant = float(other) * float(alpha)
     constant = -constant if call.call.name == "sub" else constant
     if constant == 0:  # as sum() starts with
         return labels
@@ -248,8 +250,8 @@ def scaling_factor(call: TracedCall) -> float:
     factor = float(other)
     if call.call.name == "div":
         factor = 1.0 / factor if factor else 0.0
-    if factor == 0.0 or factor != factor:
-        raise Blocked("passes a multiplication by zero")
+    if factor == 0.0 or not math.isfinite(factor):
+        raise Blocked("passes a multiplication by zero, infinity or NaN")
     return factor
 
 
