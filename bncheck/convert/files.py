@@ -194,7 +194,9 @@ def _refuse_broken_statistics(loaded: Loaded) -> None:
             continue
         for part in ("running_mean", "running_var", "weight", "bias"):
             tensor = state.get(f"{owner}.{part}" if owner else part)
-            if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            if tensor is None or tensor.is_meta:
+                continue
+            if not bool(torch.isfinite(tensor).all()):
                 raise BNCheckError(
                     f"the BatchNorm {owner or 'itself'} of {loaded.path} holds NaN or infinity in "
                     f"its {part}; the model is broken, and so would be every conversion of it"

@@ -93,20 +93,36 @@ class _Editor:
 
     def __init__(self, root: fx.GraphModule, state: dict[str, Any], specs: list[InputSpec]) -> None:
         self.root, self.state, self.specs = root, state, specs
+        self.used = {name for name, node in self._stored().items() if node.users}
+        """Names of what some node reads from the start."""
+
+    def _stored(self) -> dict[str, fx.Node]:
+        """Return the placeholders of parameters and buffers by the names of these."""
+        placeholders = {n.name: n for n in self.root.graph.nodes if n.op == "placeholder"}
+        return {
+            str(spec.target): placeholders[spec.arg.name]
+            for spec in self.specs
+            if spec.kind in _STORED and spec.arg.name in placeholders
+        }
 
     def give(self, calls: Sequence[fx.Node], role: str, name: str, value: torch.Tensor) -> None:
         """Let calls read a new parameter."""
         while name in self.state:
             name += "_"
-        self.state[name] = value
-        first = next(iter(self.root.graph.nodes))
-        with self.root.graph.inserting_before(first):
+        beside = f"{name.rpartition('.')[0]}.weight"
+        weight = self._stored().get(beside)
+        place = 0
+        with self.root.graph.inserting_before(next(iter(self.root.graph.nodes))):
             read = self.root.graph.placeholder(f"p_{name.replace('.', '_')}")
+        if weight is not None:
+            weight.append(read)
+            place = [spec.target for spec in self.specs].index(beside) + 1
+        self._put(name, value, beside)
         example = calls[0].meta.get("val")
         if isinstance(example, torch.Tensor) and hasattr(example, "fake_mode"):
             read.meta["val"] = example.fake_mode.from_tensor(value, static_shapes=True)
         spec = InputSpec(InputKind.PARAMETER, TensorArgument(read.name), name, None)
-        self.specs.insert(0, spec)
+        self.specs.insert(place, spec)
         for call in calls:
             position = _position(call, role)
             if position < len(call.args):
@@ -115,18 +131,30 @@ class _Editor:
                 padding = [None] * (position - len(call.args))
                 call.args = (*call.args, *padding, read)
 
+    def _put(self, name: str, value: torch.Tensor, beside: str) -> None:
+        """Add to the state, behind the weight of the same layer."""
+        entries = list(self.state.items())
+        place = list(self.state).index(beside) + 1 if beside in self.state else len(entries)
+        self.state.clear()
+        self.state.update([*entries[:place], (name, value), *entries[place:]])
+
     def drop_unused(self) -> None:
-        """Remove parameters and buffers that no node reads any more."""
-        placeholders = {n.name: n for n in self.root.graph.nodes if n.op == "placeholder"}
-        kept = []
-        for spec in self.specs:
-            node = placeholders.get(getattr(spec.arg, "name", ""))
-            if spec.kind in _STORED and node is not None and not node.users:
-                self.root.graph.erase_node(node)
-                self.state.pop(str(spec.target), None)
-            else:
-                kept.append(spec)
-        self.specs = kept
+        """Remove parameters and buffers that no node reads any more, and counters beside them.
+
+        What no node read from the start, such as the second name of a tied weight, stays.
+        """
+        idle = {name: node for name, node in self._stored().items() if not node.users}
+        owners = {name.rpartition(".")[0] for name in idle if name in self.used}
+        gone = {
+            name
+            for name in idle
+            if name in self.used
+            or (name.endswith("num_batches_tracked") and name.rpartition(".")[0] in owners)
+        }
+        for name in gone:
+            self.root.graph.erase_node(idle[name])
+            self.state.pop(name, None)
+        self.specs = [spec for spec in self.specs if str(spec.target) not in gone]
 
 
 def _position(call: fx.Node, role: str) -> int:

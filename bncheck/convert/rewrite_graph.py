@@ -42,6 +42,7 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
     erase_unused(traced.fx.graph, copies)
     result.delete_all_unused_submodules()
     _drop_unused(result)
+    _keep_out_of_state(result, traced.model)
     result.recompile()
     return result.train(traced.model.training)
 
@@ -160,6 +161,15 @@ def _free_name(root: nn.Module, name: str) -> str:
     while hasattr(root, name):
         name += "_"
     return name
+
+
+def _keep_out_of_state(root: fx.GraphModule, model: nn.Module) -> None:
+    """Leave buffers out of the state dict that the model leaves out of its own."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        for name in module._non_persistent_buffers_set:
+            owner = _attribute(root, path) if path else root
+            if isinstance(owner, nn.Module) and name in owner._buffers:
+                owner._non_persistent_buffers_set.add(name)
 
 
 def _drop_unused(root: fx.GraphModule) -> None:

@@ -86,7 +86,9 @@ def _change(
     for alias, node in script.names.items():
         if node is placeholder:
             *path, role = alias.split(".")
-            _at(module, path)._c.setattr(role, tensor)
+            old = script.stored[placeholder][1]
+            new = tensor.detach().requires_grad_(old.requires_grad)
+            _at(module, path)._c.setattr(role, new)
             yield alias, tensor
     for constant in script.constants.get(placeholder, ()):
         constant.t_("value", tensor.detach())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,8 +60,19 @@ def fold_torchscript(
             exact = {} if rewritten.nameless else exact_parameters([plan], rewritten.tensors)
             verification = compare(module, folded, inputs, keywords, exact=exact)
     result = result_of(plan, folded)
+    notes = (*result.notes, *_notes_on_names(module, rewritten.tensors))
     stay = (Refusal(name, "it runs under a condition or in a loop") for name in hidden)
-    return replace(result, refusals=(*result.refusals, *stay), verification=verification)
+    refusals = (*result.refusals, *stay)
+    return replace(result, refusals=refusals, verification=verification, notes=notes)
+
+
+def _notes_on_names(module: Any, tensors: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Say which names are new, as those of biases that traced layers had no place for."""
+    places = {path for path, _ in module.named_modules()}
+    new = [name for name in tensors if name.rpartition(".")[0] not in places]
+    if new:
+        more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+        yield f"parameters that layers had no place for: {', '.join(new[:3])}{more}"
 
 
 def _require_eval(module: Any) -> None:

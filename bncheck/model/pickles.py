@@ -97,6 +97,11 @@ def load_pickle(path: Path, trust: Sequence[str]) -> tuple[Any, set[str]]:
                     f"{path} is a module in the format before torch 1.6, which holds Python source "
                     "and cannot be read safely; load it and torch.save it again"
                 ) from problem
+            if "Unsupported operand" in str(problem):
+                raise BNCheckError(
+                    f"{path} is a pickle that torch.save did not write; load it yourself and "
+                    "torch.save the model or its state dict"
+                ) from problem
             raise BNCheckError(
                 f"{path} holds more than torch's safe unpickler reads: {_last(problem)}"
             ) from problem

@@ -1,6 +1,7 @@
 """The converting commands end to end, on small models of each kind."""
 
 import json
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -300,6 +301,37 @@ def nobody_knows_the_input(tmp_path: Path) -> list[Any]:
     return [stored(tmp_path, "module", model)]
 
 
+def on_no_device(tmp_path: Path) -> list[Any]:
+    return [stored(tmp_path, "module", built(sequential).to("meta")), *INPUT]
+
+
+def test_a_meta_model_has_nothing_to_fold(tmp_path: Path) -> None:
+    result = run("fold", *on_no_device(tmp_path), "-o", tmp_path / "out.pt")
+    assert result.exit_code == 2
+    assert "is on the meta device and has no values to fold" in result.stderr
+
+
+class Functional(Pre):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        norm = self.bn
+        y = torch.nn.functional.batch_norm(
+            self.conv(x), norm.running_mean, norm.running_var, norm.weight, norm.bias
+        )
+        return torch.relu(y)
+
+
+def test_a_graph_module_is_said_to_be_one_and_keep_class_refuses_it(tmp_path: Path) -> None:
+    path, out = stored(tmp_path, "module", built(Functional)), tmp_path / "out.pt"
+    result = run("fold", path, "-o", out, *INPUT, *TRUST)
+    assert result.exit_code == 0, result.output
+    assert "the result is a torch.fx.GraphModule" in result.output
+    assert isinstance(torch.load(out, weights_only=False), torch.fx.GraphModule)
+    kept = run("fold", path, "-o", out, *INPUT, *TRUST, "--keep-class")
+    assert kept.exit_code == 0, kept.output
+    assert "which keep_class does not allow" in kept.output
+    assert type(torch.load(out, weights_only=False)) is Functional
+
+
 BAD_INPUT = [
     (in_train_mode, "--eval"),
     (without_architecture, "--arch"),
@@ -334,6 +366,14 @@ def test_bad_input_ends_with_a_sentence(
     debug = run(*arguments, "--debug")
     assert debug.exit_code == 2
     assert "Traceback" in debug.stderr
+
+
+def test_a_pickle_of_something_else_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps({"weights": [1.0]}))
+    result = run("fold", path, "-o", tmp_path / "out.pt")
+    assert result.exit_code == 2
+    assert "is a pickle that torch.save did not write" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "text", "truncated"])
