@@ -71,7 +71,11 @@ def feedings(timeline: Timeline) -> Iterator[Feeding]:
     """
     if timeline.driven_by:
         return
-    for moment, forward in training_forwards(timeline):
+    forwards = training_forwards(timeline)
+    ordinary = {forward.site for _, forward in forwards if forward.model.by_default}
+    for moment, forward in forwards:
+        if not forward.model.by_default and forward.site in ordinary:
+            continue  # What its default is goes through here as well.
         loop, loader = moment.occurrence.loader_loop, forward.loader
         if loop is not None:
             loader = loop.loader

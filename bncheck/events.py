@@ -52,6 +52,8 @@ class Model:
     """Whether its class has a `train` method of its own."""
     driven_by: str = ""
     """The framework that calls `train()` and `eval()` on it, such as `lightning`; empty: none."""
+    by_default: bool = True
+    """False where a setting chooses it and another one is made with the settings as they are."""
     one_value_norm: Fact = UNKNOWN
     """Whether a BatchNorm in it sees one value per channel and sample: it fails on one sample."""
 

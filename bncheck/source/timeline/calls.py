@@ -14,6 +14,7 @@ from bncheck.source.timeline import (
     commandline,
     construction,
     contexts,
+    defaults,
     expressions,
     external,
     loaders,
@@ -373,6 +374,8 @@ def _run_function(
         contexts.within(run, node, entered, lambda: statements.run_body(run, code.body.body))
     run.dead = False
     run.stack.pop()
+    if frame.settled is not None:
+        defaults.instead(frame.settled, frame.returned)
     run.frame = outer
     run.discarded, run.statement, run.every = discarded, statement, every
     if any(matters(step) for step in steps):

@@ -13,7 +13,7 @@ import libcst as cst
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, choices, classes, loops, shares, statements
+from bncheck.source.timeline import calls, choices, classes, defaults, loops, shares, statements
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -219,7 +219,8 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
 
 
 def _conditional(run: Run, node: cst.IfExp) -> Value:
-    known = truth(evaluate(run, node.test))
+    test = evaluate(run, node.test)
+    known, chosen = truth(test), defaults.outcome(test)
     if known is not None:
         return evaluate(run, node.body if known else node.orelse)
     values: list[Value] = []
@@ -229,6 +230,8 @@ def _conditional(run: Run, node: cst.IfExp) -> Value:
 
     names = " ".join(sorted(identifiers(node.test)))
     run.branch(node, [way(node.body), way(node.orelse)], names)
+    if chosen is not None:
+        defaults.instead([values[not chosen]], values)
     return join(values)
 
 
@@ -273,6 +276,9 @@ def _boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
         return right if known == isinstance(op, cst.And) else left
     if truth(right) is (not isinstance(op, cst.And)) and isinstance(right, Constant):
         return right
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        chosen = right if bool(left.value) is isinstance(op, cst.And) else left
+        return Constant(chosen.value, fixed=False)
     models = [value for value in (left, right) if isinstance(value, Models)]
     return models[0] if models else Opaque()
 
@@ -325,6 +331,8 @@ def _operation(run: Run, node: cst.UnaryOperation) -> Value:
     match node.operator:
         case cst.Not():
             known = truth(value)
+            if known is None and isinstance(value, Constant):
+                return Constant(not value.value, fixed=False)
             return Opaque() if known is None else Constant(not known)
         case cst.Minus():
             if isinstance(value, Constant) and isinstance(value.value, int | float):

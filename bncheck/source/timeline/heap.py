@@ -45,14 +45,15 @@ class Heap:
 
     def absorb(self, layers: list[Heap]) -> None:
         """Write what each of the layers on top of this one has, joined."""
-        keys = dict.fromkeys(key for layer in layers for key in layer._keys())
+        keys = dict.fromkeys(key for layer in layers for key in layer.written_here())
         for owner, name in keys:
             values = [value for layer in layers if (value := layer.get(owner, name)) is not None]
             first = values[0]
             same = all(value is first for value in values[1:])
             self.set(owner, name, first if same else join(values))
 
-    def _keys(self) -> Iterator[tuple[object, str]]:
+    def written_here(self) -> Iterator[tuple[object, str]]:
+        """Yield the owner and name of each attribute that this layer writes."""
         for owner, attributes in self.written.items():
             for name in attributes:
                 yield owner, name

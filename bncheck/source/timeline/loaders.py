@@ -107,9 +107,29 @@ def _decides_batches(run: Run, collate: Value | None) -> Fact:
     if not isinstance(collate, Function):
         return True
     names = called(collate.node)
-    if not names & _STACKS:
+    if not names & _STACKS or _takes_single_samples(collate.node):
         return True
     return UNKNOWN if names & _JOINS else False
+
+
+def _takes_single_samples(node: cst.FunctionDef | cst.Lambda) -> bool:
+    """Tell whether a collate function only asks for samples by their number: `batch[0]`."""
+    given = [
+        parameter.name.value for parameter in node.params.params if parameter.name.value != "self"
+    ]
+    if not given:
+        return False
+    uses = single = 0
+    for part in walk(node.body):
+        match part:
+            case cst.Name(value=name) if name == given[0]:
+                uses += 1
+            case cst.Subscript(
+                value=cst.Name(value=name),
+                slice=[cst.SubscriptElement(slice=cst.Index(value=cst.Integer()))],
+            ) if name == given[0]:
+                single += 1
+    return uses == single > 0
 
 
 def _number(value: Value | None, arguments: Arguments, default: int) -> Number:

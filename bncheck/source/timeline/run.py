@@ -16,6 +16,7 @@ from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.timeline import defaults
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
@@ -117,18 +118,40 @@ class Run:
         finally:
             self.steps = outer
 
-    def branch(self, node: cst.CSTNode, ways: list[Callable[[], None]], condition: str) -> None:
-        """Run alternatives from the same state, and join what they leave."""
+    def branch(
+        self,
+        node: cst.CSTNode,
+        ways: list[Callable[[], None]],
+        condition: str,
+        taken: int | None = None,
+    ) -> None:
+        """Run alternatives from the same state, and join what they leave.
+
+        `taken` is the position of the one that the settings as they are choose.
+        """
         names, heap, was_dead = dict(self.frame.names), self.heap, self.dead
+        frame, settled = self.frame, self.frame.settled
         alternatives: list[tuple[Step, ...]] = []
         after: list[tuple[dict[str, Value], Heap]] = []
-        for way in ways:
+        sides: list[defaults.Way] = []
+        ended = settled
+        for position, way in enumerate(ways):
             self.frame.names, self.heap, self.dead = dict(names), heap.on_top(), was_dead
+            before = len(frame.returned)
             with self.block() as steps:
                 way()
             alternatives.append(tuple(steps))
+            if position == taken and settled is None:
+                returned = tuple(frame.returned[before:])
+                ended = frame.settled or (returned if returned and self.dead else None)
+            frame.settled = settled
+            sides.append(defaults.Way(self.heap, {} if self.dead else frame.names))
             if not self.dead:
                 after.append((self.frame.names, self.heap))
+        frame.settled = ended
+        if taken is not None:
+            for other in (*sides[:taken], *sides[taken + 1 :]):
+                defaults.mark(sides[taken], other)
         self.dead = was_dead or not after
         self.frame.names, self.heap = names, heap
         if after:

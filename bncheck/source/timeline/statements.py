@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import contexts, expressions, loops, members
+from bncheck.source.timeline import contexts, defaults, expressions, loops, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import names_in_order
@@ -311,7 +311,9 @@ def _if(run: Run, node: cst.If) -> None:
     if known is not None:
         then() if known else otherwise()
     else:
-        run.branch(node, [then, otherwise], " ".join(names_in_order(node.test)))
+        chosen = defaults.outcome(value)
+        taken = None if chosen is None else int(not chosen)
+        run.branch(node, [then, otherwise], " ".join(names_in_order(node.test)), taken)
 
 
 def _asks_for_main(test: cst.BaseExpression) -> bool:

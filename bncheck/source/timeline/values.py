@@ -102,6 +102,8 @@ class Frame:
     outer: Frame | None = None
     """Where a nested function's free names are looked up; None: in the module."""
     returned: list[Value] = field(default_factory=list)
+    settled: tuple[Value, ...] | None = None
+    """Those of them that are returned with the settings as they are, once that is known."""
     owner: Class | None = None
     """The class whose method this is, for `super()`."""
     receiver: Value | None = None
