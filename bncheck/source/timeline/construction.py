@@ -92,7 +92,10 @@ def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Mode
 
 
 def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
-    """Return the switches of a constructor that are constants: given so, or left at default."""
+    """Return the switches of a constructor that are constants: given so, or left at default.
+
+    A text is one too where a user may give another: what it leaves out is not there as a rule.
+    """
     init = classes.members(cls.node).get("__init__")
     found: dict[str, object] = {}
     if isinstance(init, cst.FunctionDef) and arguments.complete:
@@ -101,9 +104,18 @@ def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
             value = arguments.get(position, name)
             if value is None and parameter.default is not None:
                 value = calls.default_of(parameter.default)
-            if isinstance(value, Constant) and value.fixed and isinstance(value.value, bool | None):
+            if isinstance(value, Constant) and (
+                isinstance(value.value, str)
+                or (value.fixed and isinstance(value.value, bool | None))
+            ):
                 found[name] = value.value
     return frozenset(found.items())
+
+
+def defaults(cls: Class) -> ingredients.Given:
+    """Return the texts that a network's constructor takes as a rule."""
+    given = _constants(cls, calls.Arguments())
+    return frozenset((name, value) for name, value in given if isinstance(value, str))
 
 
 def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:

@@ -18,6 +18,7 @@ from bncheck.source.project import Project
 from bncheck.source.timeline import (
     calls,
     classes,
+    construction,
     facts,
     ingredients,
     known,
@@ -332,7 +333,7 @@ def _given(run: Run, parameter: cst.Param) -> Value:
 def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     """Return an object of the class: after `__init__`, and whatever else its users do to it."""
     if classes.is_network(run.project, cls) is not False:
-        holds, kinds = ingredients.holds(run.project, cls)
+        holds, kinds = ingredients.holds_when(run.project, cls, construction.defaults(cls))
         model = Model(
             "self",
             Origin.SELF,

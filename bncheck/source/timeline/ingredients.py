@@ -104,7 +104,8 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
     kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project], dead)
     if kinds or any(known.zoo_model(base, None) is True for base in family.external):
         return True, kinds
-    return UNKNOWN if unknown else False, frozenset()
+    by_text = any(isinstance(value, str) for _, value in given)
+    return UNKNOWN if unknown or by_text else False, frozenset()
 
 
 def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.CSTNode]:
@@ -135,6 +136,15 @@ def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
             | cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name))
         ):
             return bool(given[name]) if name in given else None
+        case cst.Comparison(
+            left=cst.Name(value=name)
+            | cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name)),
+            comparisons=[
+                cst.ComparisonTarget(operator=operator, comparator=cst.SimpleString() as text)
+            ],
+        ) if isinstance(given.get(name), str):
+            if isinstance(operator, cst.Equal | cst.NotEqual):
+                return (given[name] == literal(text)) is isinstance(operator, cst.Equal)
     return None
 
 
