@@ -332,6 +332,48 @@ def tune(loader):
 """,
     ),
     Case(
+        "eval() of each by a map",
+        """
+def main(x):
+    networks = [Net(), Net()]
+    for network in networks:
+        network.load_state_dict(torch.load("a"))
+    list(map(lambda network: network.eval(), networks))
+    with torch.no_grad():
+        return networks[0](x), networks[1](x)
+""",
+    ),
+    Case(
+        "an object that computes a loss for somebody's training",
+        """
+class Wrapper:
+    def __init__(self, weights):
+        self.net = Net()
+        self.net.load_state_dict(torch.load(weights))
+
+    def loss(self, batch):
+        return cross_entropy(self.net(batch[0]), batch[1])
+
+    def features(self, x):
+        return self.net(x)
+
+    def parameters(self):
+        return self.net.parameters()
+""",
+    ),
+    Case(
+        "a function on a model that the file trains",
+        """
+model = Net()
+model.load_state_dict(torch.load("a"))
+optimizer = torch.optim.Adam(model.parameters())
+
+
+def scores(x):
+    return model(x)
+""",
+    ),
+    Case(
         "a teacher whose result is detached at once",
         """
 def distil(args, loader):

@@ -25,6 +25,7 @@ from bncheck.source.timeline import (
     stops,
 )
 from bncheck.source.timeline.factories import is_one_of_many
+from bncheck.source.timeline.keepers import infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
 from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
@@ -92,14 +93,14 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             lost_freezes=tuple(lost_freezes(module, project)),
         )
     ]
-    loaded = _loaded(body)
+    kept = kept_models(body)
     candidates = [
         (name, node, owner)
         for name, node, owner in _candidates(project, module)
         if node not in followed
         and (
             _may_start(project, module, node, owner, settings)
-            or (loaded and mentions(node.body) & loaded)
+            or infers(project, module, node, owner, kept)
         )
     ]
     if not candidates:
@@ -127,19 +128,6 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
 
 
 _LAST = 3
-
-_LOADED_ATTRIBUTE = re.compile(r"\bself\.(\w+)(?:\.module)?\.load_state_dict\(")
-
-
-def _loaded(body: Run) -> frozenset[str]:
-    """Return the names of networks with weights that a file keeps, for what infers with them."""
-    names = {name for name, value in body.frame.names.items() if isinstance(value, Models)}
-    text = body.frame.module.text
-    return frozenset(
-        names | set(_LOADED_ATTRIBUTE.findall(text) if "load_state_dict" in text else ())
-    )
-
-
 _DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
 """Without this no check asks for a file's classes but for its freezing tests."""
 

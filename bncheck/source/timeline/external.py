@@ -22,7 +22,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, checkpoints, known, lookups, networks
+from bncheck.source.timeline import calls, checkpoints, iterables, known, lookups, networks
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
@@ -107,14 +107,16 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return Tensor(first.loader.batch_size, loader=first.loader)
     if name == "type" and isinstance(first, Members) and first.one:
         return first
+    if name == "map" and isinstance(first, Function):
+        return iterables.mapped(run, node, first, arguments)
     if name == "zip":
-        pairs = _zipped(run, arguments)
+        pairs = iterables.zipped(run, arguments)
         if pairs is not None:
             return pairs
     if last in known.PASS_THROUGH:
         if last in _IN_ORDER and isinstance(first, Models) and len(arguments.all()) == 1:
             return first
-        return _passed_through(run, arguments)
+        return iterables.passed_through(run, arguments)
     if _builds_an_optimizer(name, arguments):
         return _optimizer(run, node, arguments)
     if name in _SEQUENTIAL:
@@ -290,38 +292,6 @@ def _first_dimension(arguments: Arguments) -> int | Fact:
     if isinstance(first, Constant) and isinstance(first.value, int) and first.value:
         return first.value
     return UNKNOWN
-
-
-def _zipped(run: Run, arguments: Arguments) -> Container | None:
-    """Return the tuples of a `zip`, where what is in one of the lists is known."""
-    lists = [v for v in arguments.positional if isinstance(v, Container) and v.keys is None]
-    lengths = {len(value.elements) for value in lists}
-    if not arguments.complete or len(lengths) != 1:
-        return None
-    return Container(
-        tuple(
-            Container(
-                tuple(
-                    value.elements[place]
-                    if isinstance(value, Container) and value.keys is None
-                    else Opaque(holds=tuple(run.reachable(value)))
-                    for value in arguments.positional
-                )
-            )
-            for place in range(lengths.pop())
-        )
-    )
-
-
-def _passed_through(run: Run, arguments: Arguments) -> Value:
-    values = arguments.all()
-    for value in values:
-        if isinstance(value, Data | Members):
-            return value
-    for value in values[:1]:
-        if isinstance(value, Container) and len(values) == 1:
-            return value
-    return Opaque(holds=tuple(m for value in values for m in run.reachable(value)))
 
 
 def _builds_an_optimizer(name: str, arguments: Arguments) -> bool:

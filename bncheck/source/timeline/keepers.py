@@ -1,0 +1,56 @@
+"""Networks with weights that a file or an object keeps, and the functions that infer with them.
+
+`def detect(self, image): return self.network(image)` has no word that tells of inference. That it
+is no part of training either is told by what else the file, or the class, names.
+"""
+
+from __future__ import annotations
+
+import re
+
+import libcst as cst
+
+from bncheck.source.module import SourceModule
+from bncheck.source.project import Project
+from bncheck.source.timeline import classes
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.values import Class, Models
+
+_GIVEN_WEIGHTS = re.compile(r"\bself\.(\w+)(?:\.module)?\.load_state_dict\(")
+_TRAINS = frozenset(
+    """
+    parameters named_parameters backward loss losses criterion optimizer optim train step
+    requires_grad requires_grad_
+    """.split()  # noqa: SIM905
+)
+_TRAINING = re.compile(r"\.backward\(|\boptim\b|parameters\(|\bcriterion\b|\bloss\b")
+
+
+def kept_models(body: Run) -> frozenset[str]:
+    """Return the names at the top of a file that stand for networks, once it ran."""
+    text = body.frame.module.text
+    if _TRAINING.search(text):
+        return frozenset()
+    return frozenset(name for name, v in body.frame.names.items() if isinstance(v, Models))
+
+
+def infers(
+    project: Project,
+    module: SourceModule,
+    node: cst.FunctionDef,
+    owner: cst.ClassDef | None,
+    kept: frozenset[str],
+) -> bool:
+    """Tell whether a function names a network with weights that it can only infer with."""
+    if owner is None:
+        return bool(kept) and not kept.isdisjoint(mentions(node.body))
+    if "load_state_dict" not in module.text:
+        return False
+    given = _GIVEN_WEIGHTS.findall(module.text)
+    return (
+        bool(given)
+        and not mentions(node.body).isdisjoint(given)
+        and _TRAINS.isdisjoint(mentions(owner))
+        and classes.is_network(project, Class(owner, module)) is False
+    )
