@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ def _trace_with(
         graph_module = trace_export(model, inputs, keywords)
         observed = nodes_seen_by_hooks(graph_module, model)
         flat = pytree.tree_leaves((inputs, keywords))
-    seen = observe(graph_module, flat)
+    seen = observe(graph_module, copy.deepcopy(flat))
     if not same_results(wanted, seen.output if answers is None else seen.output[:answers]):
         raise ValueError("the traced graph computes something else than the model")
     graph, calls = normalise(graph_module, model, seen, observed)
@@ -147,7 +148,8 @@ def _run(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) ->
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)
-            return model(*inputs, **keywords)
+            args, kwargs = copy.deepcopy((inputs, keywords))  # the model may write over them
+            return model(*args, **kwargs)
     except Exception as problem:
         raise BNCheckError(
             f"the model does not run on the example inputs: {_first_line(problem)}"
