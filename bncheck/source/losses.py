@@ -6,9 +6,9 @@ layer, directly or not: definitions are followed by their names.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,11 +139,8 @@ class Losses:
         if key not in self._touches:
             self._touches[key] = []
             if f".{parameter}" in self._text(path):
-                try:
-                    tree = ast.parse(self._text(path))
-                except (SyntaxError, ValueError, RecursionError):
-                    return []
-                self._touches[key] = list(touches(tree, parameter))
+                with suppress(SyntaxError, ValueError, RecursionError):
+                    self._touches[key] = list(touches(self._text(path), parameter))
         return self._touches[key]
 
     def _definition_at(self, path: Path, line: int) -> str:

@@ -53,12 +53,22 @@ class Touch:
         )
 
 
-def touches(tree: ast.Module, parameter: str) -> Iterator[Touch]:
-    """Yield what takes `parameter` of any object for a tensor, unless it is asked for before."""
-    for statement in tree.body:
+def touches(text: str, parameter: str) -> Iterator[Touch]:
+    """Yield what takes `parameter` of any object for a tensor, unless it is asked for before.
+
+    Raises SyntaxError, ValueError or RecursionError for what Python does not parse.
+    """
+    lines = text.split("\n")
+    for statement in ast.parse(text).body:
+        if not any(f".{parameter}" in line for line in _lines_of(statement, lines)):
+            continue
         named = isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         definition = statement.name if named else ""  # type: ignore[attr-defined]
         yield from _Search(parameter, definition, statement).found
+
+
+def _lines_of(statement: ast.stmt, lines: list[str]) -> list[str]:
+    return lines[statement.lineno - 1 : statement.end_lineno]
 
 
 class _Search(ast.NodeVisitor):

@@ -149,14 +149,16 @@ def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
 
 
 @lru_cache(maxsize=4096)
-def names_batch_norm(project: Project, cls: Class) -> bool:
-    """Tell whether a network, or anything that it may be made of, so much as names BatchNorm.
+def may_hold(project: Project, cls: Class) -> Fact:
+    """Return the most that `holds` may say, of the words in what a network may be made of.
 
-    Asked of words, without parsing: where it does not, the network surely `holds` none.
+    That takes no parsing. True where something names BatchNorm or may stand for it, UNKNOWN where
+    something is not known to be free of it, else False.
     """
     family = ancestry(project, cls)
     if any(known.zoo_model(base, None) is not None for base in family.external):
         return True
+    most: Fact = False
     seen: set[cst.CSTNode] = set()
     waiting: list[tuple[cst.CSTNode, SourceModule]] = [(c.node, c.module) for c in family.project]
     while waiting:
@@ -176,11 +178,13 @@ def names_batch_norm(project: Project, cls: Class) -> bool:
                     case Defined(module=origin, binding=found) if not isinstance(found, Assigned):
                         waiting.append((found, origin))
                     case External(name=outside):
-                        if known.zoo_model(outside, None) is not None or _may_be_a_layer(outside):
+                        if known.zoo_model(outside, None) is not None:
                             return True
+                        if _may_be_a_layer(outside):
+                            most = UNKNOWN
                     case ModuleObject():
                         return True
-    return False
+    return most
 
 
 def part_holds(project: Project, cls: Class, name: str) -> Fact:

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients
@@ -34,10 +35,12 @@ _DOES = frozenset(
     """
     eval backward step load_state_dict DataLoader DataParallel DistributedDataParallel
     convert_sync_batchnorm update_bn trace trace_module script export prepare prepare_fx
-    AveragedModel momentum zip from_pretrained create_model hub
+    AveragedModel momentum from_pretrained create_model hub
     """.split()  # noqa: SIM905
 )
 """What matters wherever it stands."""
+_STATE = frozenset({"parameters", "named_parameters", "buffers", "state_dict"})
+"""What is averaged when two of them are gone through at once."""
 _NOT_CALLED = re.compile(
     r"\.(?:eval|train)[ \t]*(?:[;#]|$)|\.training\b[^=\n]*=(?!=)", re.MULTILINE
 )
@@ -73,6 +76,8 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
         names |= mentions(code)
     if names & _DOES or any(OPTIMIZER_WORDS.search(name) for name in names):
         return True
+    if "zip" in names and names & _STATE:
+        return True
     if names & _CHECKPOINTS and _may_hold(project, cls, pedantic):
         return True
     if names & _WITHOUT_GRADIENT and any(_runs_something(code, where) for code, where in followed):
@@ -100,7 +105,8 @@ def _leaves_a_mode_uncalled(text: str) -> bool:
 
 
 def _may_hold(project: Project, cls: Class, pedantic: bool) -> bool:
-    if not ingredients.names_batch_norm(project, cls):
+    most = ingredients.may_hold(project, cls)
+    if most is False or (most is UNKNOWN and not pedantic):
         return False
     holds = ingredients.holds(project, cls)[0]
     return holds is True or (pedantic and holds is not False)
