@@ -1,7 +1,8 @@
 """Fold the real models on a GPU, verify each fold there, and time original and folded.
 
 Prints a table and writes it to `benchmarks/results/` with the device, the driver and the torch
-version. Without a GPU the same script runs on the CPU at a small size and says so.
+version. Times are with TF32 where a row says so; errors are those of the verification, which turns
+it off. Without a GPU the same script runs on the CPU at a small size and says so.
 
     python benchmarks/gpu.py [--output FILE] [--model NAME ...] [--runs N]
 """
