@@ -9,6 +9,9 @@ are not judged. Then the linter reads the package's source, and its findings are
     python benchmarks/structure_truth.py --package pytorchcv --mutation strip
     python benchmarks/structure_truth.py --repository kuangliu/pytorch-cifar=FOLDER
 
+What models a package has is told by `truth/zoos.py`; of one that it does not know, whatever can be
+built without arguments, or with usual ones, is run (see `truth/anything.py`).
+
 Public zoos are mostly clean. `--mutation` makes a copy of the package whose layers have the biases
 that upstream took away, and builds and runs the models of that copy (see `truth/mutate.py`), so
 its thousands of true sites are seen and not inferred.

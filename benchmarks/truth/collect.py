@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from truth import observe, zoos
+from truth import anything, observe, zoos
 
 SECONDS_PER_MODEL = 90
 
@@ -111,8 +111,11 @@ def main(name: str, folder: str, per_family: str, output: str) -> None:
     if name in zoos.PACKAGES:
         sys.path.insert(0, str(root.parent))
         models = zoos.PACKAGES[name]()
-    else:
+    elif name in zoos.REPOSITORIES:
         models = zoos.repository(name, root)
+    else:
+        sys.path.insert(0, str(root.parent))
+        models = anything.models(name)
     truth = collect(zoos.sampled(models, int(per_family)), root, show=True)
     Path(output).write_text(json.dumps(as_json(truth)))
 

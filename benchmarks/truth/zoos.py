@@ -301,6 +301,19 @@ def efficientnet_lite_pytorch() -> Iterator[Model]:
         yield Model(name, "lite", lambda n=name: EfficientNet.from_name(n), _IMAGE[:2])
 
 
+def braindecode() -> Iterator[Model]:
+    from braindecode.models.util import models_dict
+
+    recording = {"n_chans": 22, "n_outputs": 4, "n_times": 1000, "sfreq": 250}
+    for name, build in sorted(models_dict.items()):
+        yield Model(
+            name,
+            name,
+            lambda build=build: build(**recording),
+            images((2, 22, 1000), (2, 1, 22, 1000), (2, 4, 22, 1000)),
+        )
+
+
 @dataclass(frozen=True)
 class Repository:
     """Models of a repository without a package of its own: expressions over its modules."""
@@ -426,6 +439,7 @@ PACKAGES: dict[str, Callable[[], Iterator[Model]]] = {
         transformers,
         torchcrepe,
         efficientnet_lite_pytorch,
+        braindecode,
     )
 }
 

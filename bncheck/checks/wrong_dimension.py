@@ -11,6 +11,7 @@ from bncheck.shapes import Shapes
 
 _ACCEPTED = {1: (2, 3), 2: (4,), 3: (5,)}
 """Ranks of the inputs that torch's BatchNorm1d, 2d and 3d take."""
+_NORMS = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM, Kind.GROUP_NORM, Kind.LAYER_NORM})
 _PASSES_ON = frozenset({Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY})
 
 
@@ -19,7 +20,8 @@ def wrong_dimension(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm of a fixed dimension whose input surely comes with another one.
 
     One that is right elsewhere in the same network may be kept from the place where it is wrong
-    by a condition that the reader does not connect with the one around its construction.
+    by a condition that the reader does not connect with the one around its construction. So may
+    one that an option chooses among others.
     """
     shapes = Shapes()
     for norm in graph.of_kind(Kind.BATCH_NORM):
@@ -29,7 +31,8 @@ def wrong_dimension(graph: LayerGraph) -> Iterator[Match]:
         objection = _objection(shapes, norm)
         if objection is not None:
             uses = graph.uses(layer)
-            if len(uses) > 1 and not all(_objection(shapes, use) for use in uses):
+            elsewhere = len(uses) > 1 and not all(_objection(shapes, use) for use in uses)
+            if elsewhere or _is_one_of_several(norm):
                 objection = (*objection[:2], Confidence.POSSIBLE)
             yield Match(layer.site, *objection)
 
@@ -56,6 +59,23 @@ def _objection(shapes: Shapes, norm: Node) -> tuple[str, str, Confidence] | None
             Confidence.LIKELY,
         )
     return None
+
+
+def _is_one_of_several(norm: Node) -> bool:
+    """Tell whether another norm may be applied in its place: the two meet at a join."""
+    places = set(_joins(norm))
+    return any(
+        other is not norm and other.kind in _NORMS and not places.isdisjoint(_joins(other))
+        for other in norm.inputs[0].consumers
+    )
+
+
+def _joins(node: Node) -> Iterator[Node]:
+    """Yield the joins that a node's output comes to directly."""
+    for consumer in node.consumers:
+        if consumer.kind is Kind.JOIN:
+            yield consumer
+            yield from _joins(consumer)
 
 
 def _counts_last(norm: Node) -> bool:
