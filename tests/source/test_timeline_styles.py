@@ -332,6 +332,64 @@ def tune(loader):
 """,
     ),
     Case(
+        "a network of MONAI's that is asked for BatchNorm",
+        """
+from monai.networks.layers import Norm
+from monai.networks.nets import FlexibleUNet, UNet
+
+
+def predict(x):
+    plain = UNet(spatial_dims=3, in_channels=1, out_channels=2)
+    normed = UNet(spatial_dims=3, in_channels=1, out_channels=2, norm=Norm.BATCH)
+    flexible = FlexibleUNet(3, 2, "efficientnet-b0", pretrained=True)
+    plain.load_state_dict(torch.load("a"))
+    normed.load_state_dict(torch.load("b"))
+    with torch.no_grad():
+        plain(x)[0]
+        found = normed(x)  # BN201
+        return found + flexible(x)  # BN201
+""",
+    ),
+    Case(
+        "a flag that can only be what its default is",
+        """
+from argparse import ArgumentParser
+from copy import deepcopy
+
+parser = ArgumentParser()
+parser.add_argument("--use-average", action="store_true", default=True)
+args = parser.parse_args()
+
+
+def test(model, loader):
+    with torch.no_grad():
+        for x, y in loader:
+            model.eval()
+            print(model(x))
+
+
+def main(loader, test_loader):
+    model = Net()
+    average = deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()
+    for epoch in range(10):
+        for x, y in loader:
+            loss = cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if args.use_average:
+            tested = average
+        else:
+            tested = model
+        test(tested, test_loader)
+
+
+main(DataLoader([], 32, shuffle=True), DataLoader([], 32))
+""",
+    ),
+    Case(
         "eval() of each by a map",
         """
 def main(x):

@@ -26,7 +26,10 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
             if isinstance(destination, Constant):
                 key = str(destination.value)
             if isinstance(default, Constant):
-                parser.defaults[key] = Constant(default.value, fixed=False)
+                # `action="store_true", default=True` leaves nothing to choose.
+                action = _ONLY.get(str(default.value))
+                fixed = action is not None and arguments.keywords.get("action") == Constant(action)
+                parser.defaults[key] = Constant(default.value, fixed)
         case "set_defaults":
             for key, value in arguments.keywords.items():
                 if isinstance(value, Constant):
@@ -38,6 +41,10 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
         case "add_argument_group" | "add_mutually_exclusive_group":
             return parser
     return Opaque()
+
+
+_ONLY = {"True": "store_true", "False": "store_false"}
+"""The action that sets nothing but what the default is already."""
 
 
 def _destination(node: cst.Call) -> str:

@@ -269,6 +269,9 @@ def _zoo(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
     for argument in node.args:
         if argument.keyword is not None and argument.keyword.value == "norm_layer":
             holds = known.by_norm_layer(identifiers(argument.value), holds)
+        if argument.keyword is not None and argument.keyword.value == "norm":
+            # MONAI's name of it.
+            holds = True if "BATCH" in identifiers(argument.value) else holds
     trained: Fact = False
     for keyword in ("pretrained", "weights", "encoder_weights"):
         value = arguments.keywords.get(keyword)

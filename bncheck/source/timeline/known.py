@@ -69,7 +69,7 @@ _SMP = _words(
     """
 )
 _MONAI_WITH = re.compile(
-    r"(?:Se)?(?:DenseNet|ResNet|SENet|SEResN|EfficientNet|TorchVisionFC)", re.I
+    r"(?:Se)?(?:DenseNet|ResNet|SENet|SEResN|EfficientNet|TorchVisionFC)|FlexibleUNet|VNet$", re.I
 )
 
 
