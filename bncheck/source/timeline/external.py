@@ -153,6 +153,11 @@ def _on_a_model(
     if name in known.CHECKPOINTS:
         checkpoints.checkpoint(run, node, name, first)
         return Tensor()
+    if name in known.RUNS:
+        network = arguments.get(*known.RUNS[name])
+        given = [value for value in arguments.all() if value is not network]
+        if network is not None:
+            return calls.call_value(run, node, network, calls.Arguments(given))
     if name == "torch.jit.save" and isinstance(first, Models):
         for model in first.models:
             save_script(run, model)

@@ -273,6 +273,13 @@ CHECKPOINTS = frozenset(
     }
 )
 
+RUNS = {
+    "monai.inferers.sliding_window_inference": (3, "predictor"),
+    "monai.inferers.utils.sliding_window_inference": (3, "predictor"),
+    "torch.nn.parallel.data_parallel": (0, "module"),
+}
+"""Functions that run a network that they are given, and where it stands among their arguments."""
+
 CONTEXTS = {
     "torch.no_grad": ContextKind.NO_GRAD,
     "torch.autograd.no_grad": ContextKind.NO_GRAD,
