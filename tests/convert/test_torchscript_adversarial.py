@@ -21,7 +21,6 @@ SEEN_OTHERWISE = {
     "one convolution, two BatchNorms, copies allowed": 0,  # both calls become one
     "two parameters that share storage": 0,  # an archive does not tell this from a tied one
     "a deep copy that shares storage, without its BatchNorm": 0,
-    "channels permuted by index": 0,
     "control flow on values": 2,  # a trace has taken one way
     "control flow on the batch size": 1,
     "control flow on the spatial size": 1,

@@ -146,9 +146,18 @@ def precision_settings() -> list[Any]:
     return found
 
 
+def reset_precision() -> None:
+    """Set what torch has at its start."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="older torch")
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_of_precision_says_the_same_and_is_put_back(setting: str) -> None:
+    reset_precision()  # other tests may have left the same settings in another of their forms
     before = precision_settings()
     try:
         SETTINGS[setting]()
@@ -159,10 +168,7 @@ def test_every_setting_of_precision_says_the_same_and_is_put_back(setting: str) 
         assert inside == ["highest", False, False, "ieee", "ieee", "ieee", "ieee"]
         assert precision_settings() == changed
     finally:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cuda.matmul.fp32_precision = "none"
-        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        reset_precision()
     assert precision_settings() == before
 
 
