@@ -121,7 +121,7 @@ def _notes_on_orders(
     return tuple(
         f"there may be a plan in which more BatchNorms go: {len(names)} of them "
         f"({', '.join(names[:3])}{', ...' * (len(names) > 3)}) go into each other, and the "
-        f"search for their best order ended after {options.attempts:,} moves"
+        f"search for their best order ended after at most {options.attempts:,} moves"
         for names in cut_short
     )
 

@@ -63,7 +63,8 @@ class FoldOptions:
     partial: bool = False
     """Turn BatchNorms that cannot go into one multiply-add."""
     attempts: int = ATTEMPTS
-    """How many moves are tried in one group of BatchNorms before the best so far are taken."""
+    """How many moves are tried in one group of BatchNorms before the best so far are taken; fewer
+    where the group's tensors are large."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ hopeless by itself, every order is tried, as long as there are not too many.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from bncheck.convert.around import push_around
 from bncheck.convert.backward import push_backward
@@ -38,6 +40,19 @@ class Orders:
     """Those to begin with, for more to go; none where the plain order is best."""
     cut_short: tuple[frozenset[str], ...]
     """The BatchNorms of each region in which not every order was tried."""
+
+
+@dataclass(frozen=True)
+class _Region:
+    """BatchNorms between which nothing computes anything of its own."""
+
+    names: set[str]
+    elements: int
+    """Of all tensors of the region together: what trying one move costs goes with it."""
+
+
+_MOST_ELEMENTS = 5_000_000_000
+"""Elements that the moves tried in one region may go through: some seconds."""
 
 
 def try_move(plan: Plan, batch_norm: BatchNorm, way: str) -> bool:
@@ -70,22 +85,24 @@ def better_orders(start: Plan, done: Plan) -> Orders:
     gone = {step.batch_norm for step in done.steps}
     moves: tuple[Move, ...] = ()
     cut_short: tuple[frozenset[str], ...] = ()
-    for names in _regions(start):
+    for region in _regions(start):
+        names = region.names
         left = {b.name for b in unfinished(done)} & names
         if left and gone & names:
-            found, complete = _best_order(start, names, len(gone & names))
+            found, complete = _best_order(start, region, len(gone & names))
             moves += found
             if not complete:
                 cut_short += (frozenset(names),)
     return Orders(moves, cut_short)
 
 
-def _best_order(start: Plan, names: set[str], found: int) -> tuple[tuple[Move, ...], bool]:
+def _best_order(start: Plan, region: _Region, found: int) -> tuple[tuple[Move, ...], bool]:
     """Return the moves within a region that remove most, where that is more than `found`.
 
     The second result tells whether every order was tried.
     """
-    attempts = start.options.attempts
+    names = region.names
+    attempts = min(start.options.attempts, _MOST_ELEMENTS // max(1, region.elements))
     best: tuple[Move, ...] = ()
     seen = set()
     stack: list[tuple[Plan, tuple[Move, ...]]] = [(start, ())]
@@ -133,8 +150,8 @@ def copied(plan: Plan) -> Plan:
     )
 
 
-def _regions(plan: Plan) -> Iterator[set[str]]:
-    """Yield the BatchNorms of each region, where there are several."""
+def _regions(plan: Plan) -> Iterator[_Region]:
+    """Yield each region that has several BatchNorms."""
     parent: dict[Node, Node] = {}
 
     def find(node: Node) -> Node:
@@ -161,4 +178,9 @@ def _regions(plan: Plan) -> Iterator[set[str]]:
             join(node, batch_norm.nodes[0])
         if batch_norm.nodes:
             found.setdefault(find(batch_norm.nodes[0]), set()).add(batch_norm.name)
-    yield from (names for names in found.values() if len(names) > 1)
+    elements: Counter[Node] = Counter()
+    for node in plan.traced.graph.nodes:
+        elements[find(node)] += prod(node.shape or (0,))
+    for root, names in found.items():
+        if len(names) > 1:
+            yield _Region(names, elements[root])

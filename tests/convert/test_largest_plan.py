@@ -139,5 +139,5 @@ def test_a_search_that_was_cut_short_is_told():
     assert hurried.cut_short == (("last", "norm0", "norm1", "norm2"),)
     assert list(hurried.notes) == [
         "there may be a plan in which more BatchNorms go: 4 of them (last, norm0, norm1, ...) go "
-        "into each other, and the search for their best order ended after 5 moves"
+        "into each other, and the search for their best order ended after at most 5 moves"
     ]
