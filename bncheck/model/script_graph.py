@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,3 @@ def attribute_path(value: Any) -> list[str]:
 def is_none(value: Any) -> bool:
     """Tell whether a value is the constant None."""
     return value.node().kind() == "prim::Constant" and value.toIValue() is None
-
-
-class InputShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records, while a model runs, the shapes that reach each batch norm, by its running mean."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: dict[int, set[tuple[int, ...]]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if "batch_norm" in func.__name__ and len(args) > 3 and isinstance(args[3], torch.Tensor):
-            self.seen.setdefault(args[3].data_ptr(), set()).add(tuple(args[0].shape))
-        return func(*args, **(kwargs or {}))

@@ -18,7 +18,6 @@ from bncheck.source.interpret.values import (
     Instance,
     List,
     Tensor,
-    Unknown,
     same,
     tensors_in,
 )
@@ -299,8 +298,3 @@ def alternatives(value: object) -> list[object]:
     """Return the values that `value` may be, without those that cannot be used at all."""
     found = [option for option in _options(value) if option is not None and option is not MISSING]
     return found or [UNKNOWN]
-
-
-def is_unknown(value: object) -> bool:
-    """Tell whether nothing is known of a value."""
-    return isinstance(value, Unknown)
