@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from bncheck.source.module import dotted
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import module_constant
 from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import Constant, Container, Opaque, Parser, Settings, Value
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 
 def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:

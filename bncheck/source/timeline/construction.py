@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import libcst as cst
 
@@ -14,11 +13,13 @@ from bncheck.source.timeline import (
     choices,
     classes,
     external,
+    functions,
     ingredients,
     known,
     loaders,
     statements,
 )
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -31,9 +32,6 @@ from bncheck.source.timeline.values import (
     Outside,
     Value,
 )
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 
 def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
@@ -103,7 +101,7 @@ def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
             name = parameter.name.value
             value = arguments.get(position, name)
             if value is None and parameter.default is not None:
-                value = calls.default_of(parameter.default)
+                value = functions.default_of(parameter.default)
             if isinstance(value, Constant) and (
                 isinstance(value.value, str)
                 or (value.fixed and isinstance(value.value, bool | None))
@@ -114,7 +112,7 @@ def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
 
 def defaults(cls: Class) -> ingredients.Given:
     """Return the texts that a network's constructor takes as a rule."""
-    given = _constants(cls, calls.Arguments())
+    given = _constants(cls, Arguments())
     return frozenset((name, value) for name, value in given if isinstance(value, str))
 
 
@@ -125,7 +123,7 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
             _take_in(run, init.node, made.models[0], arguments)
         return
     if isinstance(init, Function):
-        calls.follow(run, node, classes.bound(init, made), arguments)
+        functions.follow(run, node, classes.bound(init, made), arguments)
     elif isinstance(made, Instance):
         for keyword, value in arguments.keywords.items():
             run.heap.set(made, keyword, value)
@@ -167,7 +165,7 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
 def _made_by(run: Run, cls: Class, node: cst.Call, maker: Instance, method: str) -> Value:
     """Return what a method of an object that a constructor is given makes."""
     outer, run.frame = run.frame, Frame(cls.module, f"{cls.node.name.value}.__init__")
-    made = calls.method(run, node, maker, method, calls.Arguments())
+    made = calls.method(run, node, maker, method, Arguments())
     run.frame = outer
     return made
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from bncheck.events import Assembled, Fact, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import ingredients, known
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 
 def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:

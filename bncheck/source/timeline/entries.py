@@ -16,14 +16,15 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
 from bncheck.source.timeline import (
-    calls,
     classes,
     construction,
     facts,
+    functions,
     ingredients,
     known,
     stops,
 )
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.factories import is_one_of_many
 from bncheck.source.timeline.keepers import infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
@@ -284,13 +285,13 @@ def _from_function(
         receiver = _receiver(run, own_class, owner)
         name = f"{owner.name.value}.{node.name.value}"
         function = classes.bound(Function(node, module, name, owner=own_class), receiver)
-    arguments = calls.Arguments()
+    arguments = Arguments()
     parameters = [*node.params.params, *node.params.kwonly_params]
     skip = 1 if function.receiver is not None else 0
     for parameter in parameters[skip:]:
         arguments.keywords[parameter.name.value] = _given(run, parameter)
     if node.name.value != "__init__":  # It made the receiver.
-        calls.follow(run, site_node, function, arguments)
+        functions.follow(run, site_node, function, arguments)
     followed.add(node)
     note_one_value_norms(run)
     return Timeline(
@@ -311,7 +312,7 @@ def _from_function(
 def _given(run: Run, parameter: cst.Param) -> Value:
     """Return what an entry point gets for a parameter: a default that is a name is usual."""
     if parameter.default is not None:
-        default = calls.default_of(parameter.default)
+        default = functions.default_of(parameter.default)
         if isinstance(default, Constant) and isinstance(default.value, str):
             return Constant(default.value, fixed=False)
     name = parameter.name.value
@@ -342,8 +343,8 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
         parameters = [*init.node.params.params[1:], *init.node.params.kwonly_params]
         given = {p.name.value: _given(run, p) for p in parameters}
-        arguments = calls.Arguments(keywords=given)
-        calls.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
+        arguments = Arguments(keywords=given)
+        functions.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")
     changed = _changed(cls.module.text)

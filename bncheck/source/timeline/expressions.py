@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,17 @@ import libcst as cst
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, choices, classes, defaults, loops, shares, statements
+from bncheck.source.timeline import (
+    calls,
+    choices,
+    classes,
+    defaults,
+    functions,
+    loops,
+    operators,
+    shares,
+    statements,
+)
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -43,21 +52,6 @@ from bncheck.timeline import Loop
 
 _BUILTINS = frozenset(dir(builtins))
 
-_ARITHMETIC: dict[type[cst.BaseBinaryOp], Callable[[object, object], object]] = {
-    cst.Add: operator.add,
-    cst.Subtract: operator.sub,
-    cst.Multiply: operator.mul,
-    cst.FloorDivide: operator.floordiv,
-}
-_COMPARE: dict[type[cst.BaseCompOp], Callable[[object, object], object]] = {
-    cst.Equal: operator.eq,
-    cst.NotEqual: operator.ne,
-    cst.Is: operator.is_,
-    cst.IsNot: operator.is_not,
-    cst.In: lambda a, b: a in b,  # type: ignore[operator]
-    cst.NotIn: lambda a, b: a not in b,  # type: ignore[operator]
-}
-
 
 def evaluate(run: Run, node: cst.BaseExpression) -> Value:
     """Return what an expression stands for; what it does to models goes to the run's steps."""
@@ -77,7 +71,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             found = classes.find(run, cls, name)
             if isinstance(found, Function):
                 bound = classes.bound(found, value)
-                return calls.get_property(run, node, bound)
+                return functions.get_property(run, node, bound)
             if found is not None:
                 return found
             return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
@@ -235,54 +229,6 @@ def _conditional(run: Run, node: cst.IfExp) -> Value:
     return join(values)
 
 
-def _binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
-    if isinstance(left, Constant) and isinstance(right, Constant):
-        compute = _ARITHMETIC.get(type(op))
-        if compute is not None:
-            try:
-                return Constant(compute(left.value, right.value), left.fixed and right.fixed)
-            except (TypeError, ArithmeticError, ValueError):
-                return Opaque()
-    if isinstance(left, Tensor) or isinstance(right, Tensor):
-        return left if isinstance(left, Tensor) else right
-    match left, right:
-        case Container(keys=None), Container(keys=None):
-            return Container(left.elements + right.elements)
-    if isinstance(left, Members):
-        return left
-    return Opaque()
-
-
-def _compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
-    if isinstance(left, Constant) and isinstance(right, Constant):
-        compute = _COMPARE.get(type(op))
-        if compute is not None:
-            try:
-                return Constant(bool(compute(left.value, right.value)), left.fixed and right.fixed)
-            except TypeError:
-                return Opaque()
-    if isinstance(right, Constant) and right.value is None and truth(left):
-        return Constant(isinstance(op, cst.IsNot | cst.NotEqual))
-    match left, right:
-        case Constant(), Container(elements=elements) if isinstance(op, cst.In):
-            if all(isinstance(element, Constant) for element in elements):
-                return Constant(left in elements, left.fixed)
-    return Opaque()
-
-
-def _boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
-    known = truth(left)
-    if known is not None:
-        return right if known == isinstance(op, cst.And) else left
-    if truth(right) is (not isinstance(op, cst.And)) and isinstance(right, Constant):
-        return right
-    if isinstance(left, Constant) and isinstance(right, Constant):
-        chosen = right if bool(left.value) is isinstance(op, cst.And) else left
-        return Constant(chosen.value, fixed=False)
-    models = [value for value in (left, right) if isinstance(value, Models)]
-    return models[0] if models else Opaque()
-
-
 def _comprehension(
     run: Run,
     node: cst.BaseExpression,
@@ -346,7 +292,7 @@ def _comparison(run: Run, node: cst.Comparison) -> Value:
     rights = [evaluate(run, comparison.comparator) for comparison in node.comparisons]
     if len(rights) != 1:
         return Opaque()
-    return _compare(left, node.comparisons[0].operator, rights[0])
+    return operators.compare(left, node.comparisons[0].operator, rights[0])
 
 
 def _named(run: Run, node: cst.NamedExpr) -> Value:
@@ -381,11 +327,11 @@ _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Dict: lambda run, node: _dict(run, node.elements),
     cst.Subscript: _subscript,
     cst.IfExp: _conditional,
-    cst.BinaryOperation: lambda run, node: _binary(
+    cst.BinaryOperation: lambda run, node: operators.binary(
         evaluate(run, node.left), node.operator, evaluate(run, node.right)
     ),
     cst.Comparison: _comparison,
-    cst.BooleanOperation: lambda run, node: _boolean(
+    cst.BooleanOperation: lambda run, node: operators.boolean(
         evaluate(run, node.left), node.operator, evaluate(run, node.right)
     ),
     cst.UnaryOperation: _operation,

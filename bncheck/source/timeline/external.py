@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import libcst as cst
 
 from bncheck.events import (
@@ -23,6 +21,7 @@ from bncheck.events import (
 )
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import calls, checkpoints, iterables, known, lookups, networks
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
@@ -44,9 +43,6 @@ from bncheck.source.timeline.values import (
     Value,
     truth,
 )
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 _MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
 _IN_ORDER = frozenset({"enumerate", "reversed", "list", "tuple", "iter"})
@@ -102,7 +98,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name.startswith("torch.multiprocessing.") and last == "spawn" and first is not None:
         handed = arguments.get(1, "args")
         rest = handed.elements if isinstance(handed, Container) else ()
-        return calls.call_value(run, node, first, calls.Arguments([Opaque("rank"), *rest]))
+        return calls.call_value(run, node, first, Arguments([Opaque("rank"), *rest]))
     if name == "next" and isinstance(first, Data):
         return Tensor(first.loader.batch_size, loader=first.loader)
     if name == "type" and isinstance(first, Members) and first.one:
@@ -157,7 +153,7 @@ def _on_a_model(
         network = arguments.get(*known.RUNS[name])
         given = [value for value in arguments.all() if value is not network]
         if network is not None:
-            return calls.call_value(run, node, network, calls.Arguments(given))
+            return calls.call_value(run, node, network, Arguments(given))
     if name == "torch.jit.save" and isinstance(first, Models):
         for model in first.models:
             save_script(run, model)

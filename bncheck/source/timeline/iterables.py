@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import libcst as cst
 
 from bncheck.source.timeline import calls
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.loops import UNROLLED
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -18,9 +17,6 @@ from bncheck.source.timeline.values import (
     Value,
 )
 
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
-
 
 def mapped(run: Run, node: cst.Call, function: Function, arguments: Arguments) -> Value:
     """Follow a function for each of the elements that a `map` gives it."""
@@ -29,10 +25,7 @@ def mapped(run: Run, node: cst.Call, function: Function, arguments: Arguments) -
         return calls.unknown_call(run, node, "map", arguments.all())
     one_by_one = over.elements[:UNROLLED]
     return Container(
-        tuple(
-            calls.call_value(run, node, function, calls.Arguments([element]))
-            for element in one_by_one
-        )
+        tuple(calls.call_value(run, node, function, Arguments([element])) for element in one_by_one)
     )
 
 

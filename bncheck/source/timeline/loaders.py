@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import libcst as cst
 
 from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, classes
+from bncheck.source.timeline import classes, functions
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.known import LOADERS, LoaderClass
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import called, identifiers
@@ -25,9 +24,6 @@ from bncheck.source.timeline.values import (
     truth,
 )
 from bncheck.source.walk import walk
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 
 def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Arguments) -> Value:
@@ -68,7 +64,7 @@ def make_own_loader(
     """
     init = classes.find(run, made.cls, "__init__")
     if isinstance(init, Function):
-        calls.follow(run, node, classes.bound(init, made), arguments)
+        functions.follow(run, node, classes.bound(init, made), arguments)
         data = run.heap.get(made, _ABOVE)
     else:
         data = make_loader(run, node, kind, arguments)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import libcst as cst
 
 from bncheck.source.timeline import choices, expressions
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
     AnyPackage,
@@ -18,9 +17,6 @@ from bncheck.source.timeline.values import (
     Settings,
     Value,
 )
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 
 def call(

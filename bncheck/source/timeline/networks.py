@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import libcst as cst
 
 from bncheck.events import (
@@ -18,7 +16,8 @@ from bncheck.events import (
     Target,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, checkpoints, classes, containers, external
+from bncheck.source.timeline import checkpoints, classes, containers, external, functions
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions, names_in_order
 from bncheck.source.timeline.values import (
@@ -33,9 +32,6 @@ from bncheck.source.timeline.values import (
     Value,
     truth,
 )
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 _RETURN_SELF = frozenset(
     """
@@ -97,7 +93,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         cls = run.classes.get(model)
         found = classes.find(run, cls, "forward") if cls is not None else None
         if isinstance(found, Function) and (model.driven_by or mentions(found.node) & _IN_FORWARD):
-            calls.follow(run, node, classes.bound(found, Models((model,))), arguments)
+            functions.follow(run, node, classes.bound(found, Models((model,))), arguments)
     return Tensor(made_up=given.made_up)
 
 
@@ -137,7 +133,7 @@ def method(
     ):
         if name in _FORWARDS:
             return forward(run, node, own, arguments)
-        return calls.follow(run, node, classes.bound(found, own), arguments)
+        return functions.follow(run, node, classes.bound(found, own), arguments)
     match name:
         case "train" | "eval":
             _change_mode(run, node, model, name, arguments)
@@ -207,8 +203,8 @@ def _device(name: str, arguments: Arguments) -> str:
 def _apply(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> None:
     function = arguments.get(0, "fn")
     if isinstance(function, Function):
-        members = calls.Arguments([Members(model, parameters=False, one=True)])
-        calls.follow(run, node, function, members)
+        members = Arguments([Members(model, parameters=False, one=True)])
+        functions.follow(run, node, function, members)
     elif function is not None:
         run.escape(node, [Models((model,))], "apply")
 

@@ -20,7 +20,8 @@ from bncheck.source.timeline import defaults
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
-from bncheck.source.timeline.syntax import counted, identifiers
+from bncheck.source.timeline.reachable import reachable
+from bncheck.source.timeline.syntax import counted
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -29,8 +30,6 @@ from bncheck.source.timeline.values import (
     Frame,
     Function,
     Instance,
-    Members,
-    Method,
     Models,
     Opaque,
     Outside,
@@ -55,8 +54,6 @@ MAX_DEPTH = 8
 """Functions followed into one another."""
 MAX_STATEMENTS = 6000
 """Statements executed from one entry point; what comes later is not followed."""
-_MAX_REACH = 24
-"""Attributes and elements looked through for models."""
 
 
 @dataclass(eq=False)
@@ -289,37 +286,7 @@ class Run:
 
     def reachable(self, value: Value) -> list[Model]:
         """Return the models that code which has this value can get at."""
-        found: dict[Model, None] = {}
-        seen: set[int] = set()
-        stack = [value]
-        while stack and len(seen) < _MAX_REACH:
-            value = stack.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            match value:
-                case Models(models=models):
-                    found.update(dict.fromkeys(models))
-                case Members(model=model, parameters=False):
-                    found[model] = None
-                case Opaque():
-                    found.update(dict.fromkeys(value.holds))
-                    if value.model is not None:
-                        found[value.model] = None
-                case Container(elements=elements):
-                    stack.extend(elements)
-                case Instance() | Settings():
-                    stack.extend(self.heap.of(value).values())
-                case Method(value=receiver):
-                    stack.append(receiver)
-                case Function(receiver=receiver, outer=outer):
-                    if receiver is not None:
-                        stack.append(receiver)
-                    while outer is not None:
-                        used = identifiers(value.node)
-                        stack.extend(v for name, v in outer.names.items() if name in used)
-                        outer = outer.outer
-        return list(found)
+        return reachable(self.heap, value)
 
     def look_up(self, name: str) -> Value | None:
         """Return what a name stands for; None: it is unknown, perhaps a built-in."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bncheck.source.timeline import choices
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import NONE, Container, Opaque, Value
-
-if TYPE_CHECKING:
-    from bncheck.source.timeline.calls import Arguments
 
 _ADDING = frozenset({"append", "add", "extend", "insert"})
 _CHANGING = frozenset({"update", "setdefault", "pop", "popitem", "clear"})

@@ -1,0 +1,195 @@
+"""Follows functions of the project: what they are given, what they do, and what they return."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from bncheck.source.timeline import (
+    classes,
+    commandline,
+    contexts,
+    defaults,
+    expressions,
+    external,
+    statements,
+)
+from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.following import worth_following
+from bncheck.source.timeline.relevance import may_switch
+from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
+from bncheck.source.timeline.syntax import is_shared
+from bncheck.source.timeline.values import (
+    Constant,
+    Container,
+    Data,
+    Frame,
+    Function,
+    Models,
+    Opaque,
+    Use,
+    Value,
+    join,
+)
+from bncheck.source.walk import walk
+from bncheck.timeline import Call, matters
+
+
+def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Value:
+    """Return a method that is read, or the value of a property."""
+    if isinstance(function.node, cst.FunctionDef):
+        names = classes.decorators(function.node)
+        if "property" in names or "cached_property" in names:
+            return follow(run, node, function, Arguments())
+    return function
+
+
+def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
+    """Follow a call of a function of the project, unless that can't matter or goes too deep."""
+    code = function.node
+    receiver = [] if function.receiver is None else [function.receiver]
+    given = [*receiver, *arguments.all()]
+    declared = run.declared(f"{function.module.name}.{function.name}", function.name)
+    if declared is not None and function.receiver is None:
+        return run.make_declared(node, function.name, declared)
+    if isinstance(code, cst.Lambda):
+        return _run_lambda(run, function, code, arguments)
+    if not worth_following(run, function, given):
+        run.followed.add(code)
+        return Opaque(function.name, run.site(node), function.name)
+    unknown_decorator = any(
+        name not in external.HARMLESS_DECORATORS
+        and name not in {"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}
+        for name in classes.decorators(code)
+    )
+    if (
+        unknown_decorator
+        or len(run.stack) >= MAX_DEPTH
+        or (code in run.stack and not _opens_a_list(run, code, arguments))
+        or run.statements > MAX_STATEMENTS
+        or run.is_managed(function)
+    ):
+        if run.is_managed(function):
+            run.followed.add(code)
+        # What a recursion does is followed already, but for the modes that it may switch deeper.
+        if code not in run.stack or may_switch(run.project, function.module, code):
+            run.escape(node, [*given, function], function.name)
+        holds = tuple(m for value in given for m in run.reachable(value))
+        return Opaque(function.name, run.site(node), function.name, holds=holds)
+    return _run_function(run, node, function, code, arguments)
+
+
+def _opens_a_list(run: Run, code: cst.FunctionDef, arguments: Arguments) -> bool:
+    """Tell whether a function that was given a list of networks calls itself for one of them."""
+    first = code.params.params[0].name.value if code.params.params else ""
+    return (
+        run.stack.count(code) == 1
+        and isinstance(run.frame.names.get(first), Container)
+        and bool(arguments.positional)
+        and isinstance(arguments.positional[0], Models)
+    )
+
+
+def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Arguments) -> Value:
+    frame = Frame(function.module, "<lambda>", outer=function.outer)
+    for parameter, value in zip(code.params.params, arguments.positional, strict=False):
+        frame.names[parameter.name.value] = value
+    outer, run.frame = run.frame, frame
+    value = expressions.evaluate(run, code.body)
+    run.frame = outer
+    return value
+
+
+def _run_function(
+    run: Run,
+    node: cst.BaseExpression,
+    function: Function,
+    code: cst.FunctionDef,
+    arguments: Arguments,
+) -> Value:
+    site = run.site(node)
+    frame = Frame(
+        function.module,
+        function.name,
+        outer=function.outer,
+        owner=function.owner,
+        receiver=function.receiver,
+        use=Use(site, tuple(arguments.all())) if _is_shared(run, function) else None,
+    )
+    _bind_parameters(frame, code, function.receiver, arguments)
+    outer, run.frame = run.frame, frame
+    discarded, statement, every = run.discarded, run.statement, run.every
+    run.discarded, run.every = None, 1
+    run.stack.append(code)
+    run.followed.add(code)
+    entered = contexts.of_decorators(run, code)
+    with run.block() as steps:
+        contexts.within(run, node, entered, lambda: statements.run_body(run, code.body.body))
+    run.dead = False
+    run.stack.pop()
+    if frame.settled is not None:
+        defaults.instead(frame.settled, frame.returned)
+    run.frame = outer
+    run.discarded, run.statement, run.every = discarded, statement, every
+    if any(matters(step) for step in steps):
+        run.emit(Call(site, function.name, tuple(steps)))
+    if {"contextmanager", "asynccontextmanager"} & set(classes.decorators(code)):
+        given = [*([] if function.receiver is None else [function.receiver]), *arguments.all()]
+        reached = [m for value in given for m in run.reachable(value)]
+        return Opaque(function.name, site, function.name, holds=tuple(reached))
+    return join(frame.returned) if frame.returned else _generated(run, code, arguments)
+
+
+def _is_shared(run: Run, function: Function) -> bool:
+    """Tell whether a function that stands by itself is called from several places."""
+    if function.owner is not None or function.outer is not None:
+        return False
+    return is_shared(function.name, run.frame.module.text, function.module.text)
+
+
+def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:
+    """Return the loader that a generator goes over."""
+    loaders = [value for value in arguments.all() if isinstance(value, Data)]
+    if loaders and any(isinstance(part, cst.Yield) for part in walk(code.body)):
+        return loaders[0]
+    return Constant(None)
+
+
+def _bind_parameters(
+    frame: Frame, code: cst.FunctionDef, receiver: Value | None, arguments: Arguments
+) -> None:
+    given = [*([] if receiver is None else [receiver]), *arguments.positional]
+    parameters = [*code.params.posonly_params, *code.params.params]
+    for position, parameter in enumerate([*parameters, *code.params.kwonly_params]):
+        name = parameter.name.value
+        if position < len(given) and position < len(parameters):
+            frame.names[name] = given[position]
+        elif name in arguments.keywords:
+            frame.names[name] = arguments.keywords[name]
+        elif parameter.default is not None and arguments.complete:
+            frame.names[name] = default_of(parameter.default)
+        elif code.decorators and arguments.complete:
+            options = commandline.option_defaults(code)
+            frame.names[name] = options.get(name) or Opaque(name)
+        else:
+            frame.names[name] = Opaque(name)
+    star = code.params.star_arg
+    if isinstance(star, cst.Param):
+        frame.names[star.name.value] = Container(tuple(given[len(parameters) :]))
+    if code.params.star_kwarg is not None:
+        name = code.params.star_kwarg.name.value
+        more = {k: value for k, value in arguments.keywords.items() if k not in frame.names}
+        known = Container(tuple(more.values()), tuple(more)) if arguments.complete else None
+        frame.names[name] = known or Opaque(name)
+
+
+def default_of(node: cst.BaseExpression) -> Value:
+    """Return what a parameter is when nothing is given for it."""
+    match node:
+        case cst.Name(value="True" | "False" as text):
+            return Constant(text == "True")
+        case cst.Name(value="None"):
+            return Constant(None)
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="Option")), args=[first, *_]):
+            return module_constant(first.value)  # typer's
+    value = module_constant(node)
+    return Constant(value.value) if isinstance(value, Constant) else Opaque()

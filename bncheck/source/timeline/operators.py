@@ -1,0 +1,85 @@
+"""What operators make of the values on both sides, while a script is followed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import libcst as cst
+
+from bncheck.source.timeline.values import (
+    Constant,
+    Container,
+    Members,
+    Models,
+    Opaque,
+    Tensor,
+    Value,
+    truth,
+)
+
+_ARITHMETIC: dict[type[cst.BaseBinaryOp], Callable[[object, object], object]] = {
+    cst.Add: operator.add,
+    cst.Subtract: operator.sub,
+    cst.Multiply: operator.mul,
+    cst.FloorDivide: operator.floordiv,
+}
+_COMPARE: dict[type[cst.BaseCompOp], Callable[[object, object], object]] = {
+    cst.Equal: operator.eq,
+    cst.NotEqual: operator.ne,
+    cst.Is: operator.is_,
+    cst.IsNot: operator.is_not,
+    cst.In: lambda a, b: a in b,  # type: ignore[operator]
+    cst.NotIn: lambda a, b: a not in b,  # type: ignore[operator]
+}
+
+
+def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
+    """Return `left + right` and the like: of constants, lists, tensors and members."""
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        compute = _ARITHMETIC.get(type(op))
+        if compute is not None:
+            try:
+                return Constant(compute(left.value, right.value), left.fixed and right.fixed)
+            except (TypeError, ArithmeticError, ValueError):
+                return Opaque()
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        return left if isinstance(left, Tensor) else right
+    match left, right:
+        case Container(keys=None), Container(keys=None):
+            return Container(left.elements + right.elements)
+    if isinstance(left, Members):
+        return left
+    return Opaque()
+
+
+def compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
+    """Return what a comparison says, as far as it can be known."""
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        compute = _COMPARE.get(type(op))
+        if compute is not None:
+            try:
+                return Constant(bool(compute(left.value, right.value)), left.fixed and right.fixed)
+            except TypeError:
+                return Opaque()
+    if isinstance(right, Constant) and right.value is None and truth(left):
+        return Constant(isinstance(op, cst.IsNot | cst.NotEqual))
+    match left, right:
+        case Constant(), Container(elements=elements) if isinstance(op, cst.In):
+            if all(isinstance(element, Constant) for element in elements):
+                return Constant(left in elements, left.fixed)
+    return Opaque()
+
+
+def boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
+    """Return `left and right` or `left or right`: what is known, or the model among them."""
+    known = truth(left)
+    if known is not None:
+        return right if known == isinstance(op, cst.And) else left
+    if truth(right) is (not isinstance(op, cst.And)) and isinstance(right, Constant):
+        return right
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        chosen = right if bool(left.value) is isinstance(op, cst.And) else left
+        return Constant(chosen.value, fixed=False)
+    models = [value for value in (left, right) if isinstance(value, Models)]
+    return models[0] if models else Opaque()
