@@ -258,15 +258,24 @@ class OptimizerBuilt(ModelEvent):
 
 
 @dataclass(frozen=True, eq=False)
+class Count:
+    """A condition that holds once in so many rounds of a loop: `if step % 16 == 0`."""
+
+
+@dataclass(frozen=True, eq=False)
 class BackwardCall(Event):
     """`loss.backward()`, `scaler.scale(loss).backward()`, `accelerator.backward(loss)`."""
+
+    count: Count | None = None
+    """The count that it waits for."""
 
 
 @dataclass(frozen=True, eq=False)
 class OptimizerStep(Event):
-    """`optimizer.step()`. `every` is 1, or the steps of accumulation, or UNKNOWN of those."""
+    """`optimizer.step()`."""
 
-    every: Number = 1
+    count: Count | None = None
+    """The count that it waits for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.batches import Feeding, tiny_feedings
 from bncheck.checks import check
-from bncheck.events import OptimizerStep
+from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.timeline import Timeline, occurrences, trains
@@ -15,8 +15,11 @@ from bncheck.timeline import Timeline, occurrences, trains
 def _accumulated(feeding: Feeding, timeline: Timeline) -> Iterator[OptimizerStep]:
     """Yield the steps that run once in several batches."""
     loop = feeding.loop
-    inside = [o.event for o in occurrences(loop.steps) if isinstance(o.event, OptimizerStep)]
-    yield from (step for step in inside if step.every != 1)
+    events = [occurrence.event for occurrence in occurrences(loop.steps)]
+    inside = [event for event in events if isinstance(event, OptimizerStep)]
+    # What goes backward as seldom as the optimizer steps is not added up.
+    backward = {event.count for event in events if isinstance(event, BackwardCall)}
+    yield from (step for step in inside if step.count is not None and step.count not in backward)
     loops = feeding.moment.occurrence.loops
     if inside or loop is not loops[-1] or loop.times == 1 or not trains(loop.steps):
         return

@@ -150,7 +150,7 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
             if callee.type_name.startswith("torch.nn."):
                 return Tensor()
             if any(isinstance(value, Optimizer) for value in arguments.all()):
-                run.emit(BackwardCall(run.site(node)))
+                run.emit(BackwardCall(run.site(node), run.count))
             return unknown_call(run, node, callee.name, [callee, *arguments.all()])
     return unknown_call(run, node, "", [callee, *arguments.all()])
 
@@ -175,7 +175,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return members.call(run, node, receiver, name, arguments.all())
         case Optimizer():
             if name == "step":
-                run.emit(OptimizerStep(run.site(node), run.every))
+                run.emit(OptimizerStep(run.site(node), run.count))
             return Opaque()
         case Tensor():
             return _tensor_method(run, node, receiver, name, arguments)
@@ -213,7 +213,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Opaque():
             return external.method_of_unknown(run, node, receiver, name, arguments)
     if name == "backward":
-        run.emit(BackwardCall(run.site(node)))
+        run.emit(BackwardCall(run.site(node), run.count))
     return Opaque()
 
 
@@ -221,7 +221,7 @@ def _tensor_method(
     run: Run, node: cst.Call, receiver: Tensor, name: str, arguments: Arguments
 ) -> Value:
     if name == "backward":
-        run.emit(BackwardCall(run.site(node)))
+        run.emit(BackwardCall(run.site(node), run.count))
     elif name in _TENSOR_METHODS:
         return receiver
     elif makes_batch_of_one(name, arguments):

@@ -342,7 +342,7 @@ def method_of_unknown(
     lowered = receiver.name.lower()
     match name:
         case "backward" | "manual_backward":
-            run.emit(BackwardCall(run.site(node)))
+            run.emit(BackwardCall(run.site(node), run.count))
             return Opaque()
         case "step":
             if (
@@ -350,7 +350,7 @@ def method_of_unknown(
                 or any(word in lowered for word in _OPTIMIZER)
                 or (receiver.type_name and "optim" in receiver.type_name.lower())
             ):
-                run.emit(OptimizerStep(run.site(node), run.every))
+                run.emit(OptimizerStep(run.site(node), run.count))
             return Opaque()
         case "unsqueeze" | "view" | "reshape" if calls.makes_batch_of_one(name, arguments):
             return Tensor(1)

@@ -8,12 +8,12 @@ from bncheck.source.timeline import classes
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
-from bncheck.source.timeline.values import Function, Instance, Members, Models, Value
+from bncheck.source.timeline.values import Function, Instance, Members, Models, Optimizer, Value
 
 
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     """Tell whether a function may do or return something that matters."""
-    if any(isinstance(value, Members) or run.reachable(value) for value in given):
+    if any(isinstance(value, Members | Optimizer) or run.reachable(value) for value in given):
         return True
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):

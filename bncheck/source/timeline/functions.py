@@ -117,8 +117,8 @@ def _run_function(
     )
     _bind_parameters(frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame
-    discarded, statement, every = run.discarded, run.statement, run.every
-    run.discarded, run.every = None, 1
+    discarded, statement = run.discarded, run.statement
+    run.discarded = None
     run.stack.append(code)
     run.followed.add(code)
     entered = contexts.of_decorators(run, code)
@@ -129,7 +129,7 @@ def _run_function(
     if frame.settled is not None:
         defaults.instead(frame.settled, frame.returned)
     run.frame = outer
-    run.discarded, run.statement, run.every = discarded, statement, every
+    run.discarded, run.statement = discarded, statement
     if any(matters(step) for step in steps):
         run.emit(Call(site, function.name, tuple(steps)))
     if {"contextmanager", "asynccontextmanager"} & set(classes.decorators(code)):

@@ -56,7 +56,7 @@ def for_loop(run: Run, node: cst.For) -> None:
             statements.bind(run, node.target, element)
             statements.run_body(run, node.body.body)
         return
-    with run.block() as steps:
+    with run.block() as steps, run.counting(None):
         statements.bind(run, node.target, one_of(run, over, node.target))
         statements.run_body(run, node.body.body)
     run.dead = False
@@ -77,7 +77,7 @@ def _is_followed_apart(element: Value) -> bool:
 def while_loop(run: Run, node: cst.While) -> None:
     """Follow a `while` loop."""
     _forget_constants(run, node.body)
-    with run.block() as steps:
+    with run.block() as steps, run.counting(None):
         expressions.evaluate(run, node.test)
         statements.run_body(run, node.body.body)
     run.dead = False

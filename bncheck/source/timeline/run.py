@@ -11,7 +11,7 @@ from typing import TypeVar
 import libcst as cst
 
 from bncheck.config import Settings as LintSettings
-from bncheck.events import Escape, Exit, Fact, Leave, Loader, Made, Model, Number, Origin
+from bncheck.events import Count, Escape, Exit, Fact, Leave, Loader, Made, Model, Number, Origin
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
@@ -21,7 +21,6 @@ from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, STAGES
 from bncheck.source.timeline.reachable import reachable
-from bncheck.source.timeline.syntax import counted
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -82,8 +81,8 @@ class Run:
     """The simple statement that is being executed."""
     discarded: cst.CSTNode | None = None
     """The expression whose value the statement throws away."""
-    every: Number = 1
-    """In `if step % n == 0:`, n."""
+    count: Count | None = None
+    """The count that what runs waits for, such as `if step % 16 == 0:`."""
     records_gradients: bool = True
     """Whether no `no_grad` is around."""
     runs_main: bool = False
@@ -160,15 +159,17 @@ class Run:
             self.dead = was_dead
 
     @contextmanager
-    def accumulating(self, node: cst.If) -> Iterator[None]:
-        """Note that what is inside runs once in so many times, if the test counts."""
-        outer = self.every
-        number = counted(node)
-        if number is not None:
-            divisor = self.number(number)
-            self.every = divisor if divisor is UNKNOWN or outer is UNKNOWN else divisor * outer
+    def counting(self, number: cst.BaseExpression | None) -> Iterator[None]:
+        """Note that what is inside waits for a count up to a number, unless that is 1."""
+        outer = self.count
+        self.start_counting(number)
         yield
-        self.every = outer
+        self.count = outer
+
+    def start_counting(self, number: cst.BaseExpression | None) -> None:
+        """Note that what follows waits for a count, until the loop around it ends."""
+        if number is not None and self.number(number) != 1:
+            self.count = Count()
 
     def number(self, node: cst.BaseExpression) -> Number:
         """Return the integer that an expression is by its names alone, without running it."""

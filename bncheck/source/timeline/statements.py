@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import contexts, defaults, expressions, loops, members
+from bncheck.source.timeline import contexts, counts, defaults, expressions, loops, members
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import names_in_order
@@ -297,16 +297,18 @@ def _if(run: Run, node: cst.If) -> None:
         _if_on_members(run, node, refined)
         return
     known = truth(value)
+    counted = counts.counted(run, node)
 
     def then() -> None:
-        with run.accumulating(node):
+        with run.counting(counted.body):
             run_body(run, node.body.body)
 
     def otherwise() -> None:
-        if isinstance(orelse, cst.If):
-            _if(run, orelse)
-        elif orelse is not None:
-            run_body(run, orelse.body.body)
+        with run.counting(counted.rest):
+            if isinstance(orelse, cst.If):
+                _if(run, orelse)
+            elif orelse is not None:
+                run_body(run, orelse.body.body)
 
     if known is not None:
         then() if known else otherwise()
@@ -314,6 +316,8 @@ def _if(run: Run, node: cst.If) -> None:
         chosen = defaults.outcome(value)
         taken = None if chosen is None else int(not chosen)
         run.branch(node, [then, otherwise], " ".join(names_in_order(node.test)), taken)
+    if counted.goes_on:
+        run.start_counting(counted.rest)
 
 
 def _asks_for_main(test: cst.BaseExpression) -> bool:

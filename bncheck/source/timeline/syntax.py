@@ -34,30 +34,6 @@ def called(node: cst.CSTNode) -> frozenset[str]:
     return frozenset((dotted(call.func) or "").rpartition(".")[2] for call in calls)
 
 
-@lru_cache(maxsize=8192)
-def counted(node: cst.If) -> cst.BaseExpression | None:
-    """Return the `n` of `if step % n == 0:`, or of `if count == n:` that starts anew at 0."""
-    for part in walk_kinds(node.test, (cst.BinaryOperation,)):
-        if isinstance(part.operator, cst.Modulo):
-            right: cst.BaseExpression = part.right
-            return right
-    match node.test:
-        case cst.Comparison(
-            left=left,
-            comparisons=[
-                cst.ComparisonTarget(
-                    operator=cst.Equal() | cst.GreaterThanEqual(), comparator=comparator
-                )
-            ],
-        ):
-            counter = dotted(left)
-            for part in walk_kinds(node.body, (cst.Assign,)):
-                starts = isinstance(part.value, cst.Integer) and part.value.value == "0"
-                if starts and dotted(part.targets[0].target) == counter is not None:
-                    return comparator
-    return None
-
-
 _WORD = re.compile(r"[^\W\d]\w*")
 _NO_CODE = re.compile(
     r"#[^\n]*|(?P<formatted>\b(?:[fF][rR]?|[rR][fF]))?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|"
