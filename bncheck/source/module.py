@@ -86,16 +86,19 @@ def dotted(expression: cst.BaseExpression | None) -> str | None:
     return ".".join(reversed(parts))
 
 
-def parse(path: str, name: str, source: bytes | str, *, whole: bool = False) -> SourceModule:
+def parse(
+    path: str, name: str, source: bytes | str, *, whole: bool = False, keep: bool = False
+) -> SourceModule:
     """Parse one file; raise UnparsableError where it is not Python, or nested too deeply.
 
     Bodies of functions are looked into when they are first read, which may raise
-    `UnparsableBodyError`; with `whole` libcst parses the file.
+    `UnparsableBodyError`; with `whole` libcst parses the file. With `keep` Python's own trees of
+    the bodies are kept until then.
     """
     try:
         known = python_tree(source)
         text = None if whole or known is None else _plain(source)
-        tree = outline(path, text, known) if text is not None and known is not None else None
+        tree = outline(path, text, known, keep=keep) if text is not None and known else None
         is_exact = tree is None
         if tree is None:
             with unvalidated():

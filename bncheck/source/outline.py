@@ -2,7 +2,8 @@
 
 libcst takes ten times as long as Python's own parser, and says of each node how it is written.
 Readers ask what it means. So a file's tree is libcst's in kind and shape, but its nodes lack white
-space and punctuation (see `bncheck.source.nodes`), and the bodies of functions wait as text.
+space and punctuation (see `bncheck.source.nodes`), and the bodies of functions wait: as Python's
+own trees, or, to save memory, as text.
 `bncheck.source.exact` has what libcst itself makes of the file, for findings and their fixes.
 """
 
@@ -38,9 +39,11 @@ class UnparsableBodyError(Exception):
 class LazyBlock(cst.IndentedBlock):
     """The body of a function, converted when its statements are first read."""
 
-    __slots__ = ("head", "path", "place")  # type: ignore[misc]
+    __slots__ = ("head", "known", "path", "place")  # type: ignore[misc]
     if TYPE_CHECKING:
         path: str
+        known: tuple[list[ast.stmt], Text] | None
+        """Python's own tree of it, where that was kept, until it is converted."""
         head: int
         """The line at which the function begins, counted from 0."""
         place: tuple[list[str], int, int]
@@ -64,19 +67,24 @@ class LazyBlock(cst.IndentedBlock):
         if name != "body":
             raise AttributeError(name)
         _set(self, "body", _statements(self))
+        _set(self, "known", None)
         return object.__getattribute__(self, name)
 
 
 _set = object.__setattr__
 
 
-def outline(path: str, text: str, known: ast.Module) -> cst.Module | None:
-    """Return the tree of a text of which `known` is Python's own; None where it can't be told."""
+def outline(path: str, text: str, known: ast.Module, *, keep: bool) -> cst.Module | None:
+    """Return the tree of a text of which `known` is Python's own; None where it can't be told.
+
+    With `keep` what `known` has of a body is kept until the body is read: that takes some 1.5 kB
+    for each line of code, and saves parsing the body again.
+    """
     if not has_plain_lines(text):
         return None
 
     def late(node: Any, within: Text) -> cst.BaseSuite:
-        return _body(node, within, path, late=True)
+        return _body(node, within, path, late=True, keep=keep)
 
     try:
         body = converted(known.body, Text(text.split("\n"), 1), late)
@@ -167,7 +175,12 @@ def _unchecked(node: cst.CSTNode) -> None:
 
 
 def _body(
-    node: ast.FunctionDef | ast.AsyncFunctionDef, text: Text, path: str, *, late: bool
+    node: ast.FunctionDef | ast.AsyncFunctionDef,
+    text: Text,
+    path: str,
+    *,
+    late: bool,
+    keep: bool = False,
 ) -> cst.BaseSuite:
     """Return a function's body, a later one if it has lines of its own and is long enough."""
     statement = node.body[0]
@@ -180,9 +193,11 @@ def _body(
     _set(made, "path", path)
     _set(made, "head", min(part.lineno for part in (node, *node.decorator_list)) - text.offset)
     _set(made, "place", (text.lines, first, end))
+    _set(made, "known", (node.body, text) if keep else None)
     short = end - first < _FEWEST_LINES
     if not late or short or text.before(statement) == "" or text.lines[end - 1].endswith("\\"):
         _set(made, "body", converted(node.body, text, _inner(path)))
+        _set(made, "known", None)
     return made
 
 
@@ -193,6 +208,8 @@ def _inner(path: str) -> Any:
 def _statements(body: LazyBlock) -> tuple[cst.CSTNode, ...]:
     lines, first, end = body.place
     try:
+        if body.known is not None:
+            return converted(*body.known, _inner(body.path))
         (head,) = parsed("\n".join(["if 1:", *lines[first:end], ""])).body
         return converted(head.body, Text(lines, 2 - first), _inner(body.path))  # type: ignore[attr-defined]
     except (SyntaxError, ValueError, NotConvertedError):

@@ -29,6 +29,8 @@ _NORMS = re.compile(
     rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
 )
 """In code, not in prose."""
+_MOST_KEPT = 8_000_000
+"""Characters of files of which Python's own trees are kept until they are read: some 100 MB."""
 _TESTS = (b"isinstance", b"type(", b"__class__")
 """What tests for a class and does not use it."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
@@ -88,6 +90,8 @@ class Project:
     _defining: dict[str, tuple[SourceModule, ...]] = field(default_factory=dict)
     _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
+    _parsed: int = 0
+    """How many characters were parsed so far."""
     _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
         default_factory=dict
     )
@@ -310,7 +314,9 @@ class Project:
     def _parse(self, path: str) -> SourceModule:
         place = Path(path)
         source = self.source(place)
-        return parse(path, module_name(place), source, whole=place in self.whole)
+        self._parsed += len(source)
+        keep = self._parsed < _MOST_KEPT
+        return parse(path, module_name(place), source, whole=place in self.whole, keep=keep)
 
 
 _PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)

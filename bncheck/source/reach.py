@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from bncheck.source.module import Assigned, Imported, SourceModule, absolute
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.prose import PROSE, is_formatted, without_prose, words
 
 _NORM = (
     *("batchnorm", "batch_norm", "instancenorm", "instance_norm", "build_norm", "norm_cfg"),
@@ -37,15 +38,7 @@ _LOCAL_IMPORT = re.compile(
     r"^[ \t]+(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([\w.]+))",
     re.MULTILINE,
 )
-_PROSE = re.compile(
-    r"\"{3}[^\"\\]*(?:(?:\\.|\"(?!\"\"))[^\"\\]*)*\"{3}"
-    r"|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"
-    r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
-    re.DOTALL,
-)
-"""Strings and comments; it begins with what is rare in code, for which regular expressions scan."""
 _WORD = re.compile(r"\w+")
-_BETWEEN_WORDS = {place: " " for place in range(128) if not _WORD.fullmatch(chr(place))}
 _DOTTED = re.compile(r"[^\W\d][\w.]*")
 
 Key = tuple[str, str]
@@ -108,18 +101,18 @@ class Reach:
         key = (module.path, name)
         text = module.text_of(name)
         if _names_norm(text):
-            text = _without_tests(_PROSE.sub(_without_remarks, text))
+            text = _without_tests(PROSE.sub(_without_remarks, text))
             if all(isinstance(binding, Assigned) for binding in module.bindings.get(name, ())):
                 text = _without_entries(text)
             if _names_norm(text):
                 self._norms.add(key)
         if _REGISTRY.match(text):
             self._norms.add(key)
-        code = _without_tests(_PROSE.sub(_without_prose, text))
+        code = _without_tests(without_prose(text))
         if code.startswith("@"):
             code = _DECORATORS.sub(" ", code)
-        words = _words(code)
-        for word in words if module.star_imports else words & module.bindings.keys():
+        named = words(code)
+        for word in named if module.star_imports else named & module.bindings.keys():
             for meaning in self.project.resolve(word, module):
                 yield from self._defined(key, word, meaning, module, code)
         for origin, names, whole in _LOCAL_IMPORT.findall(text) if "import" in text else ():
@@ -170,28 +163,10 @@ def _names_norm(text: str) -> bool:
     return any(map(text.__contains__, _NORM))
 
 
-def _words(code: str) -> set[str]:
-    if code.isascii():
-        return set(code.translate(_BETWEEN_WORDS).split())
-    return set(_WORD.findall(code))
-
-
-def _without_prose(found: re.Match[str]) -> str:
-    """Return what counts of a string or comment: what is formatted into it."""
-    return f" {found[0].strip(found[0][0])} " if _is_formatted(found) else " "
-
-
 def _without_remarks(found: re.Match[str]) -> str:
     """Return nothing of a comment or of a long string, which is a docstring or a message."""
     long = found[0].startswith(("#", '"""', "'''"))
-    return " " if long and not _is_formatted(found) else found[0]
-
-
-def _is_formatted(found: re.Match[str]) -> bool:
-    """Tell whether a match is a string with an `f` before it."""
-    start = found.start()
-    before = found.string[max(0, start - 2) : start].lower()
-    return found[0][0] != "#" and (before.endswith("f") or before == "fr")
+    return " " if long and not is_formatted(found) else found[0]
 
 
 def _without_tests(code: str) -> str:

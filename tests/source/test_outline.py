@@ -216,9 +216,9 @@ def margin(text: str) -> str:
     return "\n".join(line[width:] if line[:width].isspace() else line for line in lines)
 
 
-def read(source: str, *, whole: bool) -> SourceModule:
+def read(source: str, *, whole: bool, keep: bool = False) -> SourceModule:
     encoding = "latin-1" if "latin-1" in source else "utf-8"
-    return parse("some.py", "some", margin(source).encode(encoding), whole=whole)
+    return parse("some.py", "some", margin(source).encode(encoding), whole=whole, keep=keep)
 
 
 def shape(node: object) -> object:
@@ -236,9 +236,10 @@ def kind_fields(kind: type[cst.CSTNode]) -> set[str]:
     return set(kind.__dataclass_fields__)
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_same_tree(source: str) -> None:
-    late, whole = read(source, whole=False), read(source, whole=True)
+def test_same_tree(source: str, keep: bool) -> None:
+    late, whole = read(source, whole=False, keep=keep), read(source, whole=True)
     assert late.text == whole.text
     assert list(late.bindings) == list(whole.bindings)
     assert shape(late.tree.body) == shape(whole.tree.body)
@@ -246,9 +247,12 @@ def test_same_tree(source: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("bncheck/source").rglob("*.py")), ids=str)
 def test_same_tree_of_real_files(path: Path) -> None:
-    late, whole = (parse("a.py", "a", path.read_bytes(), whole=way) for way in (False, True))
-    assert not late.is_exact
-    assert shape(late.tree.body) == shape(whole.tree.body)
+    text = path.read_bytes()
+    whole = shape(parse("a.py", "a", text, whole=True).tree.body)
+    for keep in (False, True):
+        late = parse("a.py", "a", text, keep=keep)
+        assert not late.is_exact
+        assert shape(late.tree.body) == whole
 
 
 @pytest.mark.parametrize("source", ["windows", "form feed", "latin", "mark"])

@@ -13,17 +13,13 @@ from pathlib import Path
 
 from bncheck.source.interpret.values import Class, Either, Instance
 from bncheck.source.project import Project
+from bncheck.source.prose import PROSE
 
 _DYNAMIC = re.compile(r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(")
 """Ways to reach an attribute without writing its name."""
 _OF_NO_LIBRARY = r"(?<!\btorch)(?<!\bnp)(?<!\bF)(?<!\bnn)"
 """`torch.norm` is no attribute of a network."""
 _FILLS = r"\.(?:append|extend|insert|add_module|update)\(|\s*\+=|\[[^\]\n]*\]\s*=[^=]"
-_STRING_OR_COMMENT = re.compile(
-    r"\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}"
-    r"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|#[^\n]*",
-    re.DOTALL,
-)
 _CLASS = re.compile(r"^([ \t]*)class\s+(\w+)\s*(?:\(([^)]*)\))?\s*:", re.MULTILINE)
 
 
@@ -101,7 +97,7 @@ def _texts(project: Project, names: set[str]) -> Iterable[str]:
 @lru_cache(maxsize=64)
 def _without_comments(text: str) -> str:
     """Return a text without what stands behind a `#`; what a string holds is kept."""
-    return _STRING_OR_COMMENT.sub(lambda found: "" if found[0][0] == "#" else found[0], text)
+    return PROSE.sub(lambda found: "" if found[0][0] == "#" else found[0], text)
 
 
 def _relatives(names: set[str], texts: set[str]) -> frozenset[str]:

@@ -73,7 +73,8 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     run_body(body, module.tree.body)
     note_one_value_norms(body)
     freeze_tests = tuple(facts.freeze_tests(module))
-    looks_at_classes = freeze_tests or _DEFINES_TRAIN.search(module.text)
+    # Else no check asks for a file's classes but for its freezing tests.
+    looks_at_classes = freeze_tests or next(places("def train", module.text), -1) >= 0
     found = [
         Timeline(
             module.name,
@@ -129,8 +130,6 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
 
 
 _LAST = 3
-_DEFINES_TRAIN = re.compile(r"\bdef\s+train\b")
-"""Without this no check asks for a file's classes but for its freezing tests."""
 
 
 def _named_in_functions(project: Project, module: SourceModule) -> frozenset[str]:

@@ -29,10 +29,8 @@ _TRAINING = re.compile(r"\.backward\(|\boptim\b|parameters\(|\bcriterion\b|\blos
 
 def kept_models(body: Run) -> frozenset[str]:
     """Return the names at the top of a file that stand for networks, once it ran."""
-    text = body.frame.module.text
-    if _TRAINING.search(text):
-        return frozenset()
-    return frozenset(name for name, v in body.frame.names.items() if isinstance(v, Models))
+    kept = frozenset(name for name, v in body.frame.names.items() if isinstance(v, Models))
+    return frozenset() if kept and _TRAINING.search(body.frame.module.text) else kept
 
 
 def infers(

@@ -10,6 +10,7 @@ import libcst as cst
 
 from bncheck.source.module import dotted
 from bncheck.source.outline import LazyBlock
+from bncheck.source.prose import without_prose, words
 from bncheck.source.walk import inside, walk_kinds
 
 
@@ -34,28 +35,10 @@ def called(node: cst.CSTNode) -> frozenset[str]:
     return frozenset((dotted(call.func) or "").rpartition(".")[2] for call in calls)
 
 
-_WORD = re.compile(r"[^\W\d]\w*")
-_NO_CODE = re.compile(
-    r"#[^\n]*|(?P<formatted>\b(?:[fF][rR]?|[rR][fF]))?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|"
-    r"'''(?:[^\\]|\\.)*?'''|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')",
-    re.DOTALL,
-)
-"""Comments and strings."""
-_FORMATTED = re.compile(r"[fF][rR]?[\"']|[rR][fF][\"']")
-
-
-def _words(text: str) -> list[str]:
-    """Return the words of a text outside comments and strings; a string's expressions count."""
-    for found in _NO_CODE.finditer(text) if _FORMATTED.search(text) else ():
-        if found["formatted"] and found[0].count("{") != found[0].count("}"):
-            return _WORD.findall(text)  # It ends elsewhere: there are quotes in its expressions.
-    return _WORD.findall(_NO_CODE.sub(lambda m: m[0] if m["formatted"] else " ", text))
-
-
 @lru_cache(maxsize=16384)
 def _words_of(body: LazyBlock) -> frozenset[str]:
     """Return the words of a body: they are asked for with its function's and with its class's."""
-    return frozenset(_words(body.text))
+    return frozenset(words(without_prose(body.text)))
 
 
 @lru_cache(maxsize=16384)
