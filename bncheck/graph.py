@@ -147,7 +147,8 @@ class Node:
     source say `elementwise` (True), or `rank_change`, by how much the rank of its output differs
     from that of its one input; a parameter that it reads besides is taken not to widen it. Of a
     mean or a sum that keeps the dimensions which it goes over, these are `reduced`; of pooling
-    `output_size` is what is left of the image.
+    `output_size` is what is left of the image. What only takes a part of some dimensions has those
+    as `cropped`, counted from the first (0) or the last (-1).
     """
 
     kind: Kind
@@ -237,18 +238,36 @@ def only_consumer(node: Node) -> Node | None:
 def readers(node: Node) -> list[Node]:
     """Return what reads a node's output on any path, seen through identities and joins.
 
-    An identity or join that nothing reads stands for itself: where it goes was not seen.
+    What leaves each channel of a convolution whole, and only crops its image, is seen through as
+    well. An identity, join or crop that nothing reads stands for itself: where it goes was not
+    seen.
     """
     found: dict[Node, None] = {}
     waiting = node.consumers[::-1]
+    rank = _rank(node)
     seen: set[Node] = set()
     while waiting:
         consumer = waiting.pop()
         if consumer in seen:
             continue
         seen.add(consumer)
-        if consumer.kind in (Kind.IDENTITY, Kind.JOIN) and consumer.consumers:
+        passes = consumer.kind in (Kind.IDENTITY, Kind.JOIN) or _crops_image(consumer, rank)
+        if passes and consumer.consumers:
             waiting += consumer.consumers[::-1]
         else:
             found[consumer] = None
     return list(found)
+
+
+def _rank(node: Node) -> int:
+    """Return the number of dimensions of a layer's output; 0 where it is not known."""
+    dimensions = node.get("dimensions")
+    if node.shape is not None or node.kind not in PRODUCERS or type(dimensions) is not int:
+        return len(node.shape or ())
+    return dimensions + 2
+
+
+def _crops_image(node: Node, rank: int) -> bool:
+    """Tell whether a node takes a part of a tensor of this rank, if known, with all channels."""
+    cropped = node.get("cropped")
+    return isinstance(cropped, tuple) and rank > 0 and all(d % rank != 1 for d in cropped)

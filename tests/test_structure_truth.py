@@ -40,6 +40,8 @@ class Net(nn.Module):
         self.per_token = nn.Linear(5, 5)
         self.per_image = nn.Linear(5, 5)
         self.answer = nn.Linear(5, 2)
+        self.cropped = nn.Conv2d(3, 3, 1)
+        self.turned = nn.Conv2d(3, 3, 1)
         self.norms = nn.ModuleList([self.norm() for _ in range(6)])
         self.tokens = nn.BatchNorm1d(3)
         self.flat = nn.BatchNorm1d(5)
@@ -62,6 +64,8 @@ class Net(nn.Module):
         x = F.batch_norm(y, self.flat.running_mean[:3], self.flat.running_var[:3])
         x = self.through_identity(x)
         x = self.mixed[1](self.norms[0](self.mixed[0](x)))
+        x = self.norms[0](self.cropped(x)[..., :8, 1:].narrow(2, 0, 7).contiguous())
+        x = self.norms[0](self.turned(x)[:, [2, 1, 0]])
         x = self.tokens(self.per_token(x.flatten(2)[:, :, :5]))
         return self.answer(self.flat(self.per_image(x[:, 0])))
 """
@@ -78,6 +82,8 @@ LABELS = {
     "self.per_token =": "false",
     "self.per_image =": "true",
     "self.answer =": "false",
+    "self.cropped =": "true",
+    "self.turned =": "false",
 }
 
 
@@ -114,7 +120,7 @@ def test_sites_are_labelled_by_what_ran(package):
     truth = _truth(package)
     assert truth.models == {"Net": "ok"}
     assert _labels(truth, SOURCE) == LABELS
-    assert len(truth.edges) == 7
+    assert len(truth.edges) == 8
     assert from_json(as_json(truth)) == truth
 
 
@@ -141,6 +147,6 @@ def test_score_counts_only_sites_that_ran(package):
     elsewhere = ("truthful_package/other.py", 1, 1)
     reading = Reading(findings=dict.fromkeys([true[0], false[0], elsewhere], "proven"))
     result = score(truth, reading)
-    assert (result.found, result.labels["true"]) == (1, 4)
+    assert (result.found, result.labels["true"]) == (1, 5)
     assert (result.findings, result.unjudged, result.right) == (3, 1, 1)
-    assert (result.recall, result.precision) == ("25.0 %", "50.0 %")
+    assert (result.recall, result.precision) == ("20.0 %", "50.0 %")

@@ -73,13 +73,15 @@ _SAME = frozenset({"contiguous", "to", "float", "type_as", "requires_grad_"})
 """Functions that give their input back where there is nothing to do."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Use:
     """One application of a convolution or linear layer."""
 
     layer: nn.Module
     output: torch.Tensor
     consumers: list[str] = field(default_factory=list)
+    parts: list[torch.Tensor] = field(default_factory=list)
+    """Copies of the output, and crops that leave each channel whole; who reads one reads it."""
     norms: list[Position | None] = field(default_factory=list)
     """Construction sites of the norms that read it, None for a functional one."""
     overwritten: bool = False
@@ -189,6 +191,10 @@ class _Watch(TorchFunctionMode):
                     continue
                 if name == "dropout" and kwargs.get("p", args[1] if len(args) > 1 else 0.5) == 0:
                     continue
+                if name == "contiguous" or _crops_image(name, args, result):
+                    use.parts.append(result)
+                    self.uses[id(result)] = use
+                    continue
                 use.consumers.append(name)
                 first = args[0] if args else kwargs.get("input")
                 if name in _NORMS and tensor is first and not use.overwritten:
@@ -234,7 +240,7 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list
     for tensor in _tensors(result):
         if id(tensor) in watch.uses:
             watch.uses[id(tensor)].consumers.append("output")
-    return watch.finished + list(watch.uses.values())
+    return watch.finished + list(dict.fromkeys(watch.uses.values()))
 
 
 def record(truth: Truth, uses: Iterable[Use]) -> None:
@@ -263,6 +269,17 @@ def record(truth: Truth, uses: Iterable[Use]) -> None:
 
 def _plain_type(layer: nn.Module) -> str:
     return next(c.__name__ for c in type(layer).__mro__ if c.__module__.startswith("torch.nn"))
+
+
+def _crops_image(name: str, args: Any, result: Any) -> bool:
+    """Tell whether a call takes a part of an image or a sequence with all of its channels."""
+    if name == "__getitem__":
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        if not all(isinstance(part, slice) or part is ... for part in index):
+            return False
+    elif name != "narrow":
+        return False
+    return args[0].dim() > 2 and result.shape[1] == args[0].shape[1]
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -146,8 +146,13 @@ def _dropped_out(node: Node) -> bool:
     return any(
         reader.attributes.get("operation") == "dropout" or _dropped_out(reader)
         for reader in node.consumers
-        if reader.kind is Kind.IDENTITY
+        if _leaves_channels(reader)
     )
+
+
+def _leaves_channels(node: Node) -> bool:
+    """Tell whether a node between a layer and a norm gives on what it is given, or a part of it."""
+    return node.kind is Kind.IDENTITY or isinstance(node.get("cropped"), tuple)
 
 
 def _require_plain(traced: TracedModel, use: Node) -> None:
@@ -181,7 +186,7 @@ def _require_plain_norm(traced: TracedModel, norm: Node, uses: list[Node]) -> No
         if other is norm or name not in call.reads | set(other.parameters.values()):
             continue
         source = other.inputs[0] if other.inputs else None
-        while source is not None and source.kind is Kind.IDENTITY and source.inputs:
+        while source is not None and _leaves_channels(source) and source.inputs:
             source = source.inputs[0]
         if source not in uses:
             raise Blocked(f"{batch_norm} is also applied to something else")

@@ -39,6 +39,7 @@ _PARAMETERS: dict[str, str] = {
     "softmax": "input dim",
     "prelu": "input weight",
     "getitem": "input index",
+    "narrow": "input dim start length",
     "dropout": "input p training",
 }
 _BATCH_NORM_FUNCTIONAL = "input running_mean running_var weight bias training momentum eps"

@@ -16,6 +16,7 @@ from torch import fx, nn
 from bncheck.errors import BNCheckError
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
+from bncheck.model.crops import cropped
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
 from bncheck.model.replay import replay
@@ -212,6 +213,7 @@ class _Builder:
                 "operation": call.name,
                 "bias": "bias" in names,
                 "within": _module_path(source),
+                "cropped": cropped(call.name, arguments),
             },
             inputs=list(inputs),
             parameters=names,

@@ -306,3 +306,46 @@ def test_a_bias_before_a_dropout_stays_as_in_the_source():
     assert not result.steps
     assert [refusal.batch_norm for refusal in result.refusals] == ["2"]
     assert "dropout" in result.refusals[0].reason
+
+
+class Cropped(nn.Module):
+    def __init__(self, crop):
+        super().__init__()
+        self.crop = crop
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.bn(self.crop(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        lambda y: y[..., 1:-1],
+        lambda y: y[:, :, :4, 2:],
+        lambda y: y[:3],
+        lambda y: y.narrow(3, 1, 5),
+        lambda y: torch.narrow(y, -2, 0, 4),
+    ],
+)
+def test_a_bias_before_a_crop_of_the_image_moves(crop):
+    result = bncheck.debias(shaken(Cropped(crop)), X)
+    assert [(step.batch_norm, step.into) for step in result.steps] == [("bn", "conv")]
+    assert result.verification is not None
+    assert result.verification.passed
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        lambda y: y[:, [1, 0, 3, 2]],
+        lambda y: F.pad(y[:, :, 1:], (1, 1)),
+        lambda y: F.dropout(y[:, :, 1:], 0.5, training=False),
+        lambda y: torch.cat([y[:, 1:], y[:, :1]], 1),
+    ],
+)
+def test_a_bias_before_more_than_a_crop_stays(crop):
+    result = bncheck.debias(shaken(Cropped(crop)), X)
+    assert not result.steps
+    assert result.model.conv.bias is not None

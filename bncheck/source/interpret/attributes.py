@@ -211,8 +211,17 @@ def _class_attribute(machine: Machine, value: Class, name: str) -> object:
     return found
 
 
-def item(machine: Machine, value: object, place: object, site: Site | None) -> object:
-    """Return `value[place]`; UNKNOWN where it is not known."""
+def item(
+    machine: Machine,
+    value: object,
+    place: object,
+    site: Site | None,
+    cropped: tuple[int, ...] | None = None,
+) -> object:
+    """Return `value[place]`; UNKNOWN where it is not known.
+
+    `cropped` has the dimensions that the index cuts short, if it does nothing else.
+    """
     if isinstance(value, Instance):
         if value.base in {"Sequential", "ModuleList", "ModuleDict"}:
             return container_item(machine, value, place, site)
@@ -225,7 +234,8 @@ def item(machine: Machine, value: object, place: object, site: Site | None) -> o
     if isinstance(value, Tensor):
         if value.node.kind in {Kind.OPAQUE, Kind.RECURRENT, Kind.ATTENTION, Kind.INPUT}:
             return value
-        return machine.add(Kind.OPERATION, "index", site, [value])
+        facts = None if cropped is None else {"rank_change": 0, "cropped": cropped}
+        return machine.add(Kind.OPERATION, "index", site, [value], facts)
     if isinstance(value, Symbol):
         if isinstance(place, (str, int)):
             return Symbol(f"{value.expression}[{place!r}]")
@@ -233,7 +243,7 @@ def item(machine: Machine, value: object, place: object, site: Site | None) -> o
     if isinstance(value, Parameter):
         return value
     if isinstance(value, Either):
-        found = [item(machine, o, place, site) for o in value.options if o is not None]
+        found = [item(machine, o, place, site, cropped) for o in value.options if o is not None]
         return machine.join_all(found) if found else UNKNOWN
     if isinstance(place, Either) and not isinstance(value, External):
         found = [element(machine, value, option) for option in place.options]

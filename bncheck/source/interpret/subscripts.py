@@ -16,11 +16,29 @@ def subscript(node: cst.Subscript) -> Evaluate:
     """Turn `value[index]` into a function that evaluates it in a frame."""
     value_of = expression(node.value)
     index_of = index(node)
+    cropped = _cropped(node)
 
     def evaluate(frame: Frame) -> object:
-        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node))
+        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node), cropped)
 
     return evaluate
+
+
+def _cropped(node: cst.Subscript) -> tuple[int, ...] | None:
+    """Return the dimensions that an index cuts short; None for one of more than slices."""
+    cut: list[int] = []
+    behind = 0
+    for place, element in enumerate(node.slice):
+        match element.slice:
+            case cst.Slice(lower=None, upper=None, step=None):
+                pass
+            case cst.Slice():
+                cut.append(place - behind)
+            case cst.Index(value=cst.Ellipsis()) if not behind:
+                behind = len(node.slice)
+            case _:
+                return None
+    return tuple(cut)
 
 
 def index(node: cst.Subscript) -> Evaluate:

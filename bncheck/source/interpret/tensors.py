@@ -141,6 +141,11 @@ def _shape_facts(
         return _sizes_given(arguments)
     if name in _REDUCING:
         return _reduced(arguments)
+    if name == "narrow":
+        dimension = _argument(arguments, 0, "dim", UNKNOWN)
+        return {"rank_change": 0, "cropped": (dimension,)} if type(dimension) is int else {}
+    if kind is Kind.PADDING:
+        return _padded(arguments)
     change = {"transpose": 0, "swapaxes": 0, "swapdims": 0, "unsqueeze": 1, "glu": 0}.get(name)
     return {} if change is None else {"rank_change": change}
 
@@ -172,6 +177,16 @@ def _reduced(arguments: Arguments) -> dict[str, object]:
     if not dimensions or type(kept) is not bool:
         return {}
     return {"rank_change": 0, "reduced": dimensions} if kept else {"rank_change": -len(dimensions)}
+
+
+def _padded(arguments: Arguments) -> dict[str, object]:
+    """Return which dimensions a padding by less than nothing crops; it has the last one first."""
+    sizes = _argument(arguments, 0, "pad", UNKNOWN)
+    if isinstance(sizes, List):
+        sizes = tuple(sizes.state) if sizes.state is not None else UNKNOWN
+    if not isinstance(sizes, tuple) or not all(type(s) is int and s <= 0 for s in sizes):
+        return {}
+    return {"cropped": tuple(-1 - place // 2 for place, size in enumerate(sizes) if size)}
 
 
 def operation_kind(name: str) -> Kind:
