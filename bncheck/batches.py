@@ -93,13 +93,13 @@ def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence
     sure it is that the model holds BatchNorm.
     """
     for feeding in feedings(timeline):
-        sure, size = assurance(feeding.model), feeding.batch_size
+        size = feeding.batch_size
         if (
-            sure is not None
-            and isinstance(size, int)
+            isinstance(size, int)
             and feeding.tiny(timeline.minimum_batch_size)
             and feeding.normalises_by_batch
             and not feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
+            and (sure := assurance(feeding.model)) is not None
         ):
             yield feeding, size, sure
 

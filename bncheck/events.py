@@ -5,7 +5,7 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -56,6 +56,9 @@ class Model:
     """False where a setting chooses it and another one is made with the settings as they are."""
     one_value_norm: Fact = UNKNOWN
     """Whether a BatchNorm in it sees one value per channel and sample: it fails on one sample."""
+
+    confirm: Callable[[], Fact] | None = None
+    """Asks again whether it holds BatchNorm, in a way that takes longer and is surer."""
 
     def within(self, other: Model) -> bool:
         """Tell whether this is `other` or a part of it."""

@@ -418,4 +418,13 @@ def assurance(model: Model) -> Confidence | None:
     """Return how sure a finding about a model's BatchNorm can be; None: it has none."""
     if model.holds_batch_norm is UNKNOWN:
         return Confidence.POSSIBLE
-    return Confidence.LIKELY if model.holds_batch_norm else None
+    if not model.holds_batch_norm or _turns_out_free(model):
+        return None
+    return Confidence.LIKELY
+
+
+def _turns_out_free(model: Model) -> bool:
+    """Tell whether a network, or what it is a part of, holds no BatchNorm on a closer look."""
+    if model.confirm is not None and model.confirm() is False:
+        return True
+    return model.parent is not None and _turns_out_free(model.parent)

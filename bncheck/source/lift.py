@@ -98,17 +98,24 @@ def networks(
             yield from reader.networks(modules)
 
 
-def holds_batch_norm(definition: Defined, project: Project) -> bool | Unknown:
+Given = frozenset[tuple[str, object]]
+"""Parameters of a class or factory, and the constants or UNKNOWN that they are given."""
+
+
+def holds_batch_norm(
+    definition: Defined, project: Project, given: Given = frozenset()
+) -> bool | Unknown:
     """Tell whether what a class or factory of the project constructs holds a BatchNorm.
 
-    UNKNOWN where a part of it is not understood and no BatchNorm was seen.
+    UNKNOWN where a part of it is not understood and no BatchNorm was seen. To construct it takes
+    some time, so what follows a script asks `bncheck.source.timeline.ingredients` first.
     """
-    key = id(definition.binding)
+    key = (id(definition.binding), given)
     answers = project.batch_norm_holders
     if key not in answers:
         answers[key] = UNKNOWN
         with deep():
-            answers[key] = _Reader(project, Understanding()).holds(definition)
+            answers[key] = _Reader(project, Understanding()).holds(definition, given)
     return answers[key]
 
 
@@ -335,11 +342,11 @@ class _Reader:
             pass
         return None
 
-    def holds(self, definition: Defined) -> bool | Unknown:
+    def holds(self, definition: Defined, given: Given) -> bool | Unknown:
         """Construct a network and look for a BatchNorm in it."""
         machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
         try:
-            made = self._with_symbols(machine, definition)
+            made = self._with_symbols(machine, definition, given)
             if not isinstance(made, Instance) or not made.is_module:
                 return UNKNOWN
             if any(layer.kind is Kind.BATCH_NORM for layer in named_layers(made)):
@@ -348,12 +355,16 @@ class _Reader:
             return UNKNOWN
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
 
-    def _with_symbols(self, machine: Machine, definition: Defined) -> object:
+    def _with_symbols(
+        self, machine: Machine, definition: Defined, given: Given = frozenset()
+    ) -> object:
         """Return what a class or factory makes, with symbols for what has no default."""
         value = self.names.look_up(definition.name, machine, definition.module)
         initialiser = find(value, "__init__") if isinstance(value, Class) else value
         skip = 1 if isinstance(value, Class) else 0
-        return call(machine, value, symbols(initialiser, skip), None)
+        arguments = symbols(initialiser, skip)
+        arguments.keywords.update(given)
+        return call(machine, value, arguments, None)
 
 
 def _is_network(cls: Class) -> bool:

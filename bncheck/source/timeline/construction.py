@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import libcst as cst
 
 from bncheck.events import Model, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
+from bncheck.source.lift import holds_batch_norm
+from bncheck.source.project import Defined
 from bncheck.source.timeline import (
     calls,
     choices,
@@ -64,6 +67,10 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         driven_by=classes.framework(run.project, cls),
         pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
     )
+    given = _given(run, cls, arguments) if holds is True and declared is None else None
+    if given is not None:
+        definition = Defined(cls.module, name, cls.node)
+        model.confirm = partial(holds_batch_norm, definition, run.project, given)
     run.classes[model] = cls
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
@@ -108,6 +115,25 @@ def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
             ):
                 found[name] = value.value
     return frozenset(found.items())
+
+
+def _given(run: Run, cls: Class, arguments: Arguments) -> frozenset[tuple[str, object]] | None:
+    """Return what each parameter of a constructor is given: a constant or UNKNOWN.
+
+    None where something is given that is none of its parameters.
+    """
+    init = classes.find(run, cls, "__init__")
+    params = init.node.params if isinstance(init, Function) else cst.Parameters()
+    positional = [parameter.name.value for parameter in params.params[1:]]
+    named = {*positional, *(parameter.name.value for parameter in params.kwonly_params)}
+    if not arguments.complete or not arguments.keywords.keys() <= named:
+        return None
+    if len(arguments.positional) > len(positional):
+        return None
+    given = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
+    required = {p.name.value for p in params.params[1:] if p.default is None} - given.keys()
+    found = {n: v.value if isinstance(v, Constant) else UNKNOWN for n, v in given.items()}
+    return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
 
 
 def defaults(cls: Class) -> ingredients.Given:

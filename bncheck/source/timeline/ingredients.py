@@ -1,4 +1,8 @@
-"""What networks are made of, by the names in their classes: whether they hold BatchNorm."""
+"""What networks are made of, by the names in their classes: whether they hold BatchNorm.
+
+That is quick and is asked of every network that is met; before a finding stands on it the reader of
+networks constructs the network and looks (`Model.confirm`).
+"""
 
 from __future__ import annotations
 
