@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 
 from bncheck.depth import shallow
@@ -10,6 +11,23 @@ from bncheck.findings import Confidence, Finding, Severity
 
 UNREADABLE = "BN001"
 """The code of a file that does not parse. It has no check; it can be ignored, not deselected."""
+
+
+_OLD_NAME = re.compile(r"\basync(?=\s*=[^=])")
+"""`tensor.cuda(async=True)`: up to Python 3.6 `async` was a name."""
+_STANDS_FOR_IT = "asynk"
+
+
+def without_old_names(source: bytes | str) -> bytes | str:
+    """Return a text where `async=` is a name of the same length, so that all stays in place."""
+    if isinstance(source, str):
+        return _OLD_NAME.sub(_STANDS_FOR_IT, source)
+    return _OLD_NAME.sub(_STANDS_FOR_IT, source.decode("latin-1")).encode("latin-1")
+
+
+def as_written(line: str) -> str:
+    """Return a line of such a text as it stands in the file."""
+    return line.replace(_STANDS_FOR_IT, "async")
 
 
 def python_tree(source: bytes | str) -> ast.Module | None:

@@ -288,6 +288,9 @@ class Timeline:
     """Whether the file is a unit test or a benchmark, where weights mean nothing."""
     driven_by: str = ""
     """The framework that calls this entry point and manages modes; empty: none."""
+    leaves_modes_alone: bool = False
+    """For a LightningModule: whether it, and what it derives from, calls no `eval()` and keeps no
+    average of a network."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
     called_on_others: frozenset[str] = frozenset()

@@ -20,7 +20,7 @@ from bncheck.depth import deep
 from bncheck.findings import Confidence, Finding, Match
 from bncheck.graph import LayerGraph, Site
 from bncheck.pages import all_pages
-from bncheck.syntax import unreadable
+from bncheck.syntax import as_written, unreadable
 from bncheck.tally import Tally
 from bncheck.timeline import Timeline
 
@@ -235,7 +235,7 @@ def _findings(
                 severity=match.severity or page.severity,
                 confidence=match.confidence,
                 fix=fix if relied_on is None else None,
-                source_line=lines[where.line - 1].rstrip("\r\n"),
+                source_line=as_written(lines[where.line - 1].rstrip("\r\n")),
             )
         )
     return findings

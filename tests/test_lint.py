@@ -223,6 +223,16 @@ def test_what_python_takes_is_read_however_deep(text: str) -> None:
     assert [f.code for f in bncheck.lint_source(f"{WRONG}\n\n{text}\n")] == ["BN101"]
 
 
+def test_a_file_from_before_async_was_a_keyword_is_read() -> None:
+    text = WRONG.replace("self.conv(x)", "self.conv(x.cuda(async=True))")
+    (finding,) = lint_source(text)
+    assert finding.code == "BN101"
+    moved = WRONG.replace("3, 8, 3", "3, 8, kernel(async=True)")
+    assert [f.source_line.strip() for f in lint_source(moved)] == [
+        "self.conv = nn.Conv2d(3, 8, kernel(async=True))"
+    ]
+
+
 def test_stdin() -> None:
     result = lint("-", stdin=WRONG)
     assert result.exit_code == 1

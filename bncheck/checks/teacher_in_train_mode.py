@@ -19,7 +19,7 @@ from bncheck.events import (
 )
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import Facts, mode_flow
-from bncheck.timeline import Timeline
+from bncheck.timeline import Entry, Timeline
 from bncheck.usage import (
     confidence,
     events_on,
@@ -37,6 +37,9 @@ _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re
 @check("BN205", Timeline)
 def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
     """Yield forward calls in a training step of a model that takes no gradient from it."""
+    if timeline.driven_by:
+        yield from _in_lightning(timeline)
+        return
     for occurrence, event in timeline.of(ForwardCall):
         if event.discarded:
             continue
@@ -55,13 +58,50 @@ def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
             continue
         known = confidence(timeline, model, Confidence.LIKELY)
         if known is not None:
-            yield Match(
-                event.site,
-                f"`{model.name}` is fixed while the training step runs it, but it is in train "
-                "mode: BatchNorm normalises by the batch, and its statistics drift",
-                f"call `{model.name}.eval()` before the loop, and after every train() of a parent",
-                confidence=known,
-            )
+            yield _match(event, known)
+
+
+def _match(event: ForwardCall, known: Confidence) -> Match:
+    name = event.model.name
+    return Match(
+        event.site,
+        f"`{name}` is fixed while the training step runs it, but it is in train "
+        "mode: BatchNorm normalises by the batch, and its statistics drift",
+        f"call `{name}.eval()` before the loop, and after every train() of a parent",
+        confidence=known,
+    )
+
+
+def _in_lightning(timeline: Timeline) -> Iterator[Match]:
+    """Yield what a LightningModule's `training_step` runs with trained weights and no gradient.
+
+    The trainer leaves the mode of a new network alone, or calls `train()` of all there is. What a
+    constructor of a single network freezes is BN212's, which says it of any part but a teacher.
+    """
+    if not timeline.leaves_modes_alone or timeline.entry is not Entry.METHOD:
+        return
+    if any(change.mode is not Mode.TRAIN for _, change in timeline.of(ModeChange)):
+        return
+    for occurrence, event in timeline.of(ForwardCall):
+        model = event.model
+        if (
+            any(name.endswith(".training_step") for name in occurrence.functions)
+            and model.holds_batch_norm is True
+            and model.starts_in_eval is False
+            and model.overrides_train is False
+            and (occurrence.gradient is False or _is_teacher(timeline, model))
+            and has_weights(timeline, model)
+            and not speaks_of_evaluation(event.arguments)
+            and _is_fixed(timeline, model)
+        ):
+            yield _match(event, Confidence.LIKELY)
+
+
+def _is_teacher(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model is called a teacher, and takes no gradient for good."""
+    switched = [event for _, event in timeline.of(RequiresGrad) if event.model is model]
+    stopped = bool(switched) and all(e.value is False for e in switched)
+    return stopped and "teacher" in model.name.lower()
 
 
 def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:

@@ -13,7 +13,7 @@ import libcst as cst
 
 from bncheck.graph import Site
 from bncheck.source.outline import has_plain_lines, outline, spans, unvalidated
-from bncheck.syntax import python_tree
+from bncheck.syntax import python_tree, without_old_names
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ def parse(
     """
     try:
         known = python_tree(source)
+        if known is None:
+            source = without_old_names(source)
+            known = python_tree(source)
         text = None if whole or known is None else _plain(source)
         tree = outline(path, text, known, keep=keep) if text is not None and known else None
         is_exact = tree is None

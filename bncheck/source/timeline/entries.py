@@ -28,7 +28,7 @@ from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.factories import is_one_of_many
 from bncheck.source.timeline.keepers import infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
-from bncheck.source.timeline.methods import SWITCHES, method_matters
+from bncheck.source.timeline.methods import SWITCHES, leaves_modes_alone, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.run import Run
@@ -276,11 +276,12 @@ def _from_function(
     run = before.start(followed)
     module = run.frame.module
     site_node = cst.Call(func=node.name)
-    driver = ""
+    driver, alone = "", False
     function = Function(node, module, node.name.value)
     if owner is not None:
         own_class = Class(owner, module)
         driver = classes.framework(run.project, own_class)
+        alone = driver == "lightning" and leaves_modes_alone(run.project, own_class)
         receiver = _receiver(run, own_class, owner)
         name = f"{owner.name.value}.{node.name.value}"
         function = classes.bound(Function(node, module, name, owner=own_class), receiver)
@@ -301,6 +302,7 @@ def _from_function(
         tuple(run.models),
         tuple(run.loaders),
         driven_by=driver,
+        leaves_modes_alone=alone,
         managed=frozenset(run.settings.mode_managed_by),
         called_on_others=run.project.called_on_others(),
         norm_kinds=run.project.norm_kinds(),

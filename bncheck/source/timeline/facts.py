@@ -19,7 +19,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.stops import stops_gradients
 from bncheck.source.timeline.syntax import identifiers, string
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import inside, walk
+from bncheck.source.walk import inside, walk, walk_kinds
 from bncheck.timeline import FreezeTest, ModuleClass, TrainOverride
 
 _FREEZES = re.compile(r"\.(?:eval\b|requires_grad|train\(False)")
@@ -90,7 +90,34 @@ def _speaks_of_batch_norm(owner: cst.ClassDef, names: frozenset[str]) -> bool:
 def _uses(method: cst.FunctionDef, mode: str, star: bool) -> Fact:
     if not mode:
         return UNKNOWN if star else False
-    return mode in identifiers(method.body) and not _only_when_training(method, mode)
+    if mode not in identifiers(method.body) or _trains_regardless(method, mode):
+        return False
+    return not _only_when_training(method, mode)
+
+
+def _trains_regardless(method: cst.FunctionDef, mode: str) -> bool:
+    """Tell whether it says `super().train()` before all else, and hands its mode to no method."""
+    first = method.body.body[0] if isinstance(method.body, cst.IndentedBlock) else None
+    match first:
+        case cst.SimpleStatementLine(
+            body=[
+                cst.Expr(
+                    value=cst.Call(
+                        func=cst.Attribute(
+                            value=cst.Call(func=cst.Name(value="super")),
+                            attr=cst.Name(value="train"),
+                        ),
+                        args=[],
+                    )
+                )
+            ]
+        ):
+            return not any(
+                mode in identifiers(argument)
+                for call in walk_kinds(method.body, (cst.Call,))
+                for argument in call.args
+            ) and not identifiers(method.body) & {"eval", "training"}
+    return False
 
 
 def _only_when_training(method: cst.FunctionDef, mode: str) -> bool:

@@ -7,9 +7,8 @@ networks constructs the network and looks (`Model.confirm`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import libcst as cst
 
@@ -17,13 +16,13 @@ from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
-from bncheck.source.outline import LazyBlock
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import inside, walk_kinds
+from bncheck.source.walk import walk_kinds
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""
@@ -182,6 +181,8 @@ def may_hold(project: Project, cls: Class) -> Fact:
                     case Defined(module=origin, binding=found) if not isinstance(found, Assigned):
                         waiting.append((found, origin))
                     case External(name=outside):
+                        if outside in known.LAYERS_WITH_NORM:
+                            return True
                         if known.zoo_model(outside, None) is not None:
                             return True
                         if _may_be_a_layer(outside):
@@ -227,7 +228,7 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
     code: list[cst.CSTNode] = []
     if isinstance(init, cst.FunctionDef):
         code += put_into(init, f"self.{part}")
-    for name in _mentioned(value).names:
+    for name in mentioned_in(value).names:
         if name.startswith("self."):
             method = members(cls.node).get(name.removeprefix("self."))
             code += [method.body] if isinstance(method, cst.FunctionDef) else []
@@ -306,16 +307,16 @@ def _ingredients(
     module: SourceModule,
     dead: frozenset[cst.CSTNode] = frozenset(),
 ) -> tuple[_Ingredient, ...]:
-    return tuple(_look_up(project, _mentioned(node, dead, _telling(project, module)), module))
+    return tuple(_look_up(project, mentioned_in(node, dead, _telling(project, module)), module))
 
 
 _TABLES = (cst.Dict, cst.List, cst.Tuple)
 """What a choice of networks by name is written as."""
 
 
-def _look_up(
-    project: Project, mentioned: _Mentioned, module: SourceModule
-) -> Iterator[_Ingredient]:
+def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> Iterator[_Ingredient]:
+    if any(name.rpartition(".")[2] in known.IMPORTERS for name in mentioned.names):
+        yield from _imported_by_path(project, mentioned, module)
     for name in mentioned.names:
         last = name.rpartition(".")[2]
         if last in known.BATCH_NORMS:
@@ -333,18 +334,27 @@ def _look_up(
                         yield _Ingredient(False, "", value, origin)
                 case External(name=outside):
                     made = known.zoo_model(outside, mentioned.first_strings.get(name))
-                    if made is True:
+                    norm = known.LAYERS_WITH_NORM.get(outside)
+                    if norm is not None and name not in mentioned.told:
+                        yield _Ingredient(True, norm)
+                    elif made is True:
                         yield _Ingredient(True, "BatchNorm2d")
                     elif made is UNKNOWN or _may_be_a_layer(outside):
                         yield _Ingredient(UNKNOWN)
 
 
-@dataclass
-class _Mentioned:
-    names: set[str] = field(default_factory=set)
-    """Dotted names, but for those that `isinstance` asks for."""
-    first_strings: dict[str, object] = field(default_factory=dict)
-    """Function called to its first argument, where that is a string."""
+def _imported_by_path(
+    project: Project, mentioned: Mentioned, module: SourceModule
+) -> Iterator[_Ingredient]:
+    """Yield what `loaded.Backbone` may be, where the code imports modules by their paths."""
+    for name in mentioned.names:
+        owner, _, last = name.rpartition(".")
+        if not last[:1].isupper() or not owner.isidentifier() or owner in module.bindings:
+            continue
+        for origin in project.defining(last):
+            for binding in origin.bindings[last]:
+                if isinstance(binding, cst.ClassDef | cst.FunctionDef):
+                    yield _Ingredient(False, "", binding, origin)
 
 
 @lru_cache(maxsize=1024)
@@ -371,44 +381,10 @@ def _may_tell(meaning: Meaning) -> bool:
     return True
 
 
-def _mentioned(
-    node: cst.CSTNode,
-    dead: frozenset[cst.CSTNode] = frozenset(),
-    telling: frozenset[str] | None = None,
-) -> _Mentioned:
-    found = _Mentioned()
-    stack: list[Any] = [node]
-    while stack:
-        part = stack.pop()
-        kind = part.__class__
-        if kind is cst.Name:
-            found.names.add(part.value)
-            continue
-        if dead and part in dead:
-            continue
-        if telling is not None and kind is LazyBlock and not mentions(part) & telling:
-            continue
-        if kind is cst.Attribute:
-            name = dotted(part)
-            if name is None:
-                stack.append(part.value)
-            else:
-                found.names.add(name)
-            continue
-        if kind is cst.Call:
-            name = dotted(part.func)
-            if name in {"isinstance", "issubclass"} and len(part.args) == 2:
-                stack.append(part.args[0])
-                continue
-            first = part.args[0].value if part.args else None
-            if name is not None and first.__class__ is cst.SimpleString:
-                found.first_strings[name] = literal(first)
-        stack += inside(part)
-    return found
-
-
 def _is_layerless(outside: str) -> bool:
-    return any(outside == name or outside.startswith(f"{name}.") for name in _LAYERLESS)
+    return outside not in known.LAYERS_WITH_NORM and any(
+        outside == name or outside.startswith(f"{name}.") for name in _LAYERLESS
+    )
 
 
 def _may_be_a_layer(outside: str) -> bool:

@@ -35,6 +35,20 @@ BATCH_NORMS = frozenset(
 )
 """Last parts of the names of BatchNorm classes."""
 
+LAYERS_WITH_NORM = {
+    "torch_geometric.nn.BatchNorm": "BatchNorm1d",
+    "torch_geometric.nn.norm.BatchNorm": "BatchNorm1d",
+    "torch_geometric.nn.MLP": "BatchNorm1d",
+    "torch_geometric.nn.models.MLP": "BatchNorm1d",
+    "torchvision.ops.Conv2dNormActivation": "BatchNorm2d",
+    "torchvision.ops.Conv3dNormActivation": "BatchNorm3d",
+    "torchvision.ops.misc.ConvNormActivation": "BatchNorm2d",
+    "torchvision.ops.misc.Conv2dNormActivation": "BatchNorm2d",
+}
+"""Layers of libraries that hold a BatchNorm of this class, unless they are told otherwise."""
+NORM_ARGUMENTS = frozenset({"norm", "norm_layer"})
+"""The keywords that tell them."""
+
 _WITH = re.compile(
     r"(?:tf_|tv_|gluon_|legacy_|seresnext|seresnet|se_|cs|ig_|ssl_|swsl_|wide_|skresne|ecaresne)?"
     r"(?:resnet|resnext|res2net|resnest|wide_resnet|mobilenet|mnasnet|efficientnet|densenet|"
@@ -206,6 +220,9 @@ HARMLESS_METHODS = _words(
     append info debug warning error log add_graph watch write add_scalar state_dict
     """
 )
+
+IMPORTERS = _words("import_module load_source module_from_spec load_module __import__")
+"""Last parts of functions that import a module by its name or path."""
 
 PASS_THROUGH = _words(
     """

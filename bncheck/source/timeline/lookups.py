@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from bncheck.source.timeline import choices, expressions
+from bncheck.source.timeline import choices, expressions, known
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -23,8 +23,9 @@ def call(
     run: Run, node: cst.Call, name: str, first: Value | None, arguments: Arguments
 ) -> Value | None:
     """Return what a look-up finds; None: the function is no look-up, or not of what is known."""
-    if name.rpartition(".")[2] == "import_module":
-        return _imported(run, first)
+    last = name.rpartition(".")[2]
+    if last in known.IMPORTERS:
+        return _imported(run, first) if last == "import_module" else AnyPackage()
     match name:
         case "globals":
             return Package(run.frame.module)

@@ -30,6 +30,9 @@ SWITCHES = frozenset(
 )
 """What a method must name for it to be followed by itself."""
 _WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode", "set_grad_enabled"})
+_FIXES = _WITHOUT_GRADIENT | {"requires_grad", "requires_grad_"}
+_FOLLOWS_ANOTHER = frozenset({"zip", "lerp_", "copy_", "deepcopy", "ema", "momentum"})
+"""What names an average of another network, which may well be in train mode."""
 _CHECKPOINTS = frozenset({"checkpoint", "checkpoint_sequential", "checkpoint_wrapper"})
 _DOES = frozenset(
     """
@@ -66,7 +69,7 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
     """Tell whether a rule could speak of a network's method when nothing is known of its caller."""
     if node.name.value == "training_step":
         names_all = mentions(cls.node)
-        if names_all & {"requires_grad", "requires_grad_"} and "eval" not in names_all:
+        if names_all & _FIXES and "eval" not in names_all:
             return True
     if not mentions(node) & SWITCHES and not _hands_on(cls, node):
         return False
@@ -86,6 +89,12 @@ def method_matters(project: Project, cls: Class, node: cst.FunctionDef, pedantic
     if init is not None and mentions(init) & _MODES:
         return True
     return any(_leaves_a_mode_uncalled(where.module.text) for _, where in followed)
+
+
+def leaves_modes_alone(project: Project, cls: Class) -> bool:
+    """Tell whether a class, and what it derives from, calls no `eval()` and keeps no average."""
+    family = [mentions(other.node) for other in classes.ancestry(project, cls).project]
+    return not any("eval" in names or names & _FOLLOWS_ANOTHER for names in family)
 
 
 def _hands_on(cls: Class, node: cst.FunctionDef) -> bool:

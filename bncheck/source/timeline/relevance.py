@@ -9,7 +9,7 @@ import libcst as cst
 
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, ModuleObject, Project
-from bncheck.source.timeline.known import ZOOS
+from bncheck.source.timeline.known import IMPORTERS, ZOOS
 from bncheck.source.timeline.syntax import mentions
 
 WORDS = frozenset(
@@ -74,9 +74,9 @@ def _definitions(
                 yield origin, found
 
 
-_MAKERS = frozenset(
+_MAKERS = IMPORTERS | frozenset(
     """
-    Sequential create_model get_model from_pretrained import_module __dict__ globals
+    Sequential create_model get_model from_pretrained __dict__ globals
     """.split()  # noqa: SIM905
 )
 """A function that names one of these may make a network, whichever it is."""

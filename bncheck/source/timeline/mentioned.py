@@ -1,0 +1,79 @@
+"""Gathers the names that tell what a network is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import libcst as cst
+
+from bncheck.source.literals import literal
+from bncheck.source.module import dotted
+from bncheck.source.outline import LazyBlock
+from bncheck.source.timeline import known
+from bncheck.source.timeline.syntax import identifiers, mentions
+from bncheck.source.walk import inside
+
+
+@dataclass
+class Mentioned:
+    """The names in some code."""
+
+    names: set[str] = field(default_factory=set)
+    """Dotted names, but for those that `isinstance` asks for."""
+    first_strings: dict[str, object] = field(default_factory=dict)
+    """Function called to its first argument, where that is a string."""
+    told: set[str] = field(default_factory=set)
+    """Functions that every call tells which norm to make; none, perhaps."""
+
+
+def mentioned_in(
+    node: cst.CSTNode,
+    dead: frozenset[cst.CSTNode] = frozenset(),
+    telling: frozenset[str] | None = None,
+) -> Mentioned:
+    """Return the names in some code; what is dead, and bodies without a telling word, left out."""
+    found = Mentioned()
+    untold: set[str] = set()
+    stack: list[Any] = [node]
+    while stack:
+        part = stack.pop()
+        kind = part.__class__
+        if kind is cst.Name:
+            found.names.add(part.value)
+            continue
+        if dead and part in dead:
+            continue
+        if telling is not None and kind is LazyBlock and not mentions(part) & telling:
+            continue
+        if kind is cst.Attribute:
+            name = dotted(part)
+            if name is None:
+                stack.append(part.value)
+            else:
+                found.names.add(name)
+            continue
+        if kind is cst.Call:
+            name = dotted(part.func)
+            if name in {"isinstance", "issubclass"} and len(part.args) == 2:
+                stack.append(part.args[0])
+                continue
+            first = part.args[0].value if part.args else None
+            if name is not None and first.__class__ is cst.SimpleString:
+                found.first_strings[name] = literal(first)
+            if name is not None:
+                (found.told if _tells_norm(part) else untold).add(name)
+        stack += inside(part)
+    found.told -= untold
+    return found
+
+
+def _tells_norm(call: cst.Call) -> bool:
+    """Tell whether a call says `norm=...` without naming BatchNorm."""
+    return any(
+        argument.keyword is not None
+        and argument.keyword.value in known.NORM_ARGUMENTS
+        and not identifiers(argument.value) & known.BATCH_NORMS
+        and not (isinstance(argument.value, cst.SimpleString) and "batch" in argument.value.value)
+        for argument in call.args
+    )
