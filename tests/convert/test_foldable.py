@@ -57,3 +57,17 @@ def test_rule(build, expected):
     if build is not lost_beside_others:
         randomise(model)
     assert foldable(model.double(), torch.randn(1, 2, 5, dtype=torch.float64)) == expected
+
+
+@pytest.mark.parametrize("seed", [7, 9])
+def test_what_varies_by_rounding_alone_is_constant(seed):
+    """The rectifier lets nothing of the example through, and two BatchNorms follow."""
+    torch.manual_seed(seed)
+    model = Net(
+        lambda m, x: m.last(m.second(m.other(m.norm(torch.relu(m.conv(x) - 1))).sigmoid())),
+        conv=nn.Conv1d(2, 1, 1), norm=bn(1, 1), other=bn(1, 1), second=nn.Conv1d(1, 2, 1),
+        last=bn(2, 1),
+    ).eval()  # fmt: skip
+    randomise(model)
+    found = foldable(model.double(), torch.randn(1, 2, 5, dtype=torch.float64))
+    assert found == {"other": "backward", "last": "backward"}
