@@ -56,7 +56,7 @@ class Demands:
         self.added: set[Node] = set()
         """What is part of a sum of which something is wanted."""
         self.cancelled: set[Node] = set()
-        """What is part of a sum in which what changes cancels."""
+        """What is part of a sum in which what changes cancels, or copied for one."""
         self.quick: dict[_Task, None] = {}
         self.slow: dict[_Task, None] = {}
 
@@ -240,7 +240,7 @@ class Demands:
         total = whole_sum(self.plan, reader)
         if total.weight(origin_of(self.plan, node)) != 0:
             return False
-        self.cancelled.update(total.nodes)
+        self.cancelled.update(total.passed)
         return True
 
     def _read_too(self, node: Node, reader: Node) -> str:

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.transparent import counts_padding
+from bncheck.convert.whole import is_whole
 from bncheck.graph import Kind, Node
 from bncheck.model.traced_call import TracedCall
 
@@ -47,6 +48,8 @@ def _rests_on_size(plan: Plan, node: Node) -> bool:
     if node.shape is not None and 0 in node.shape:  # a slice that has nothing in it at this size
         return True
     if node.kind is Kind.POOLING and counts_padding(call):
+        return True
+    if is_whole(node, call):
         return True
     if node.kind is not Kind.RESHAPE:
         return call.from_sizes

@@ -16,6 +16,7 @@ import torch
 from bncheck.convert.labels import Blocked, LabelTable, scatter
 from bncheck.convert.plan import Plan
 from bncheck.convert.transparent import is_scaling, is_transparent, scaling_factor
+from bncheck.convert.whole import is_whole
 from bncheck.graph import Kind, Node
 
 _ROUNDING = 1e-12
@@ -36,8 +37,13 @@ class Term:
 
     read: Node
     factor: float
-    origin: Node
-    """The tensor that it is a copy of, or itself."""
+    copies: tuple[Node, ...]
+    """What is read, what that is a copy of, and so on."""
+
+    @property
+    def origin(self) -> Node:
+        """Return the tensor that is no copy of another one."""
+        return self.copies[-1]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class Sum:
 
     nodes: tuple[Node, ...]
     terms: tuple[Term, ...]
+
+    @property
+    def passed(self) -> set[Node]:
+        """What the sum is computed by, copies that it reads among it."""
+        return set(self.nodes).union(*(term.copies for term in self.terms))
 
     def weight(self, origin: Node) -> float:
         """Return with which factor all copies of a tensor together are in the sum."""
@@ -65,7 +76,7 @@ def sum_of(plan: Plan, root: Node) -> Sum:
             if source.shape == root.shape and _is_part(plan, source):
                 expand(source, factor * own)
             else:
-                terms.append(Term(source, factor * own, origin_of(plan, source)))
+                terms.append(Term(source, factor * own, _copies(plan, source)))
 
     expand(root, 1.0)
     return Sum(tuple(nodes), tuple(terms))
@@ -74,7 +85,7 @@ def sum_of(plan: Plan, root: Node) -> Sum:
 def addition_of(plan: Plan, node: Node) -> Sum:
     """Return the sum of what one addition reads."""
     pairs = zip(node.inputs, _factors(plan, node), strict=True)
-    return Sum((node,), tuple(Term(source, factor, source) for source, factor in pairs))
+    return Sum((node,), tuple(Term(source, factor, (source,)) for source, factor in pairs))
 
 
 def whole_sum(plan: Plan, node: Node) -> Sum:
@@ -98,9 +109,19 @@ def is_sum(plan: Plan, node: Node) -> bool:
 
 def origin_of(plan: Plan, node: Node) -> Node:
     """Return the tensor that a tensor is a copy of, or itself."""
-    while node.kind is Kind.IDENTITY or node in plan.removed:
+    return _copies(plan, node)[-1]
+
+
+def _copies(plan: Plan, node: Node) -> tuple[Node, ...]:
+    found = [node]
+    while (
+        node.kind is Kind.IDENTITY
+        or node in plan.removed
+        or is_whole(node, plan.traced.calls[node])
+    ):
         node = node.inputs[0]
-    return node
+        found.append(node)
+    return tuple(found)
 
 
 def pull_sum(
