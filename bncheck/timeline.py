@@ -9,7 +9,7 @@ events twice, at the same site. This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -293,10 +293,13 @@ class Timeline:
     average of a network."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
-    called_on_others: frozenset[str] = frozenset()
+    called_on_others: Callable[[], frozenset[str]] = frozenset
     """Names of methods that the project's files call on something other than `self`."""
-    norm_kinds: frozenset[str] = frozenset()
-    """The BatchNorm classes that the project's files use and not only test for."""
+    norm_kinds: Callable[[], frozenset[str]] = frozenset
+    """The BatchNorm classes that the project's files use and not only test for.
+
+    Both are looked for in every file, and so only when a check asks.
+    """
     minimum_batch_size: int = 8
     """Training batches below this are tiny; from the settings."""
     classes: tuple[ModuleClass, ...] = ()

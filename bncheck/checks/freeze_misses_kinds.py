@@ -56,9 +56,10 @@ def _widened(test: FreezeTest) -> Fix | None:
 
 def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
     """Tell whether the class or the project that the test stands in has just the kinds tested."""
-    if timeline.norm_kinds and timeline.norm_kinds <= kinds:
+    used = timeline.norm_kinds()
+    if used and used <= kinds:
         return True
-    return "SyncBatchNorm" not in timeline.norm_kinds and any(
+    return "SyncBatchNorm" not in used and any(
         known.name == test.class_name
         and known.holds_batch_norm is True
         and known.norm_kinds == kinds

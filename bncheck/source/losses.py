@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bncheck.findings import Lost
 from bncheck.source.project import Project
+from bncheck.source.prose import words
 from bncheck.source.touches import Touch, touches
 
 _DEFINITION = re.compile(r"^(?:class|def|async[ \t]+def)[ \t]+(\w+)[^\n]*", re.MULTILINE)
@@ -32,8 +33,11 @@ class Losses:
 
     project: Project
     _texts: dict[Path, str] = field(default_factory=dict)
+    _words: dict[Path, set[str]] = field(default_factory=dict)
     _parts: dict[Path, dict[str, str]] = field(default_factory=dict)
-    _touches: dict[tuple[Path, str], list[Touch]] = field(default_factory=dict)
+    _lines: dict[Key, int] = field(default_factory=dict)
+    """How many lines stand before a definition; not of names that a file defines twice."""
+    _touches: dict[tuple[Key, str], list[Touch]] = field(default_factory=dict)
     _related: dict[Key, set[Key]] = field(default_factory=dict)
 
     def reliance(self, lost: Lost, path: Path, lines: tuple[int, int]) -> str | None:
@@ -44,13 +48,13 @@ class Losses:
         start = self._definition_at(path, lines[0])
         related = self._leading_to((path, start))
         makers = [name for _, name in related if name]
-        for other in dict.fromkeys([path, *sorted({key[0] for key in related})]):
-            for touch in self._touches_of(other, lost.parameter):
-                where = lines if other == path else None
+        for key in sorted(related, key=lambda key: (key[0] != path, key)):
+            for touch in self._touches_of(key, lost.parameter):
+                where = lines if key[0] == path else None
                 if touch.may_be(lost.type_name, where, makers) and self._concerns(
-                    touch, (other, touch.definition), related, lost, path, lines
+                    touch, lost, path, lines
                 ):
-                    return f"`{touch.text}` (line {touch.line} of {other.name})"
+                    return f"`{touch.text}` (line {touch.line} of {key[0].name})"
         for key, touch in self._called(related, lost.parameter):
             if touch.may_be(lost.type_name, None, makers):
                 return f"`{touch.text}` (line {touch.line} of {key[0].name})"
@@ -59,16 +63,12 @@ class Losses:
     def _concerns(
         self,
         touch: Touch,
-        key: Key,
-        related: set[Key],
         lost: Lost,
         path: Path,
         lines: tuple[int, int],
     ) -> bool:
-        """Tell whether a touch in a file may be of the layer."""
+        """Tell whether a touch in what leads to the layer may be of the layer."""
         first = touch.owner[0]
-        if key not in related:
-            return False
         if touch.owner in (("self",), ("cls",)):
             # A layer's own class: it is constructed under its name.
             text = "\n".join(self._text(path).split("\n")[lines[0] - 1 : lines[1]])
@@ -81,20 +81,19 @@ class Losses:
         """Yield touches of anything in functions, and in bases, that the related ones name."""
         named = {word for key in related for word in re.findall(r"\w+", self._part(key))}
         for path in self.project.texts:
-            text = self._text(path)
-            if f".{parameter}" not in text or named.isdisjoint(self._parts_of(path)):
+            if f".{parameter}" not in self._text(path):
                 continue
-            for touch in self._touches_of(path, parameter):
-                key = (path, touch.definition)
+            for name in sorted(named & self._parts_of(path).keys()):
+                key = (path, name)
                 if (
                     key in related
-                    or len(touch.owner) != 1
-                    or touch.owner[0] in ("self", "cls")
-                    or touch.definition not in named
+                    or f".{parameter}" not in self._part(key)
                     or not any(self._names(other, key) for other in related)
                 ):
                     continue
-                yield key, touch
+                for touch in self._touches_of(key, parameter):
+                    if len(touch.owner) == 1 and touch.owner[0] not in ("self", "cls"):
+                        yield key, touch
 
     def _names(self, key: Key, other: Key) -> bool:
         """Tell whether a definition calls another that is a function, or inherits from it."""
@@ -120,8 +119,7 @@ class Losses:
                 continue
             word = re.compile(rf"\b{name}\b")
             for other in {path, *self.project.texts}:
-                text = self._texts.get(other) or self._text(other)
-                if name not in text:
+                if name not in self._words_of(other):
                     continue
                 parts = self._parts_of(other)
                 if other != path and name in parts:
@@ -134,14 +132,20 @@ class Losses:
         self._related[start] = found
         return found
 
-    def _touches_of(self, path: Path, parameter: str) -> list[Touch]:
-        key = (path, parameter)
-        if key not in self._touches:
-            self._touches[key] = []
-            if f".{parameter}" in self._text(path):
-                with suppress(SyntaxError, ValueError, RecursionError):
-                    self._touches[key] = list(touches(self._text(path), parameter))
-        return self._touches[key]
+    def _touches_of(self, key: Key, parameter: str) -> list[Touch]:
+        asked = (key, parameter)
+        if asked not in self._touches:
+            self._touches[asked] = []
+            if f".{parameter}" in self._part(key):
+                # The definition alone, on its own lines; if that is not all of it, the file.
+                line = self._lines.get(key)
+                alone = [] if line is None else ["\n" * line + self._part(key)]
+                for text in (*alone, self._text(key[0])):
+                    with suppress(SyntaxError, ValueError, RecursionError):
+                        found = touches(text, parameter)
+                        self._touches[asked] = [t for t in found if t.definition == key[1]]
+                        break
+        return self._touches[asked]
 
     def _definition_at(self, path: Path, line: int) -> str:
         text = self._text(path)
@@ -171,16 +175,28 @@ class Losses:
             text = self._text(path)
             parts: dict[str, str] = {}
             rest: list[str] = []
-            done = 0
+            done = line = 0
             for found in _DEFINITION.finditer(text):
                 after = _LINE.search(text, found.end())
                 end = after.start() if after else len(text)
                 rest.append(text[done : found.start()])
-                parts[found[1]] = parts.get(found[1], "") + text[found.start() : end]
+                line += rest[-1].count("\n")
+                if found[1] in parts:
+                    self._lines.pop((path, found[1]), None)
+                else:
+                    self._lines[path, found[1]] = line
+                part = text[found.start() : end]
+                parts[found[1]] = parts.get(found[1], "") + part
+                line += part.count("\n")
                 done = end
             parts[""] = "".join([*rest, text[done:]])
             self._parts[path] = parts
         return self._parts[path]
+
+    def _words_of(self, path: Path) -> set[str]:
+        if path not in self._words:
+            self._words[path] = words(self._text(path))
+        return self._words[path]
 
     def _text(self, path: Path) -> str:
         if path not in self._texts:

@@ -3,7 +3,7 @@
 Factories that call the same function make variants of one network. The first of them is read in
 any case. Another one is, where a layer of those before it was reported, since it may be right
 elsewhere, or where a function that they ran has branches which none of them took: with layers in
-them, or in how a class that is a layer itself is applied.
+them, or in how a class that is a layer with a bias itself is applied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from bncheck.graph import LayerGraph, Site
+from bncheck.graph import Kind, LayerGraph, Site
 from bncheck.source.entrances import MOST_VARIANTS, may_be_factory, returned_call, spread
 from bncheck.source.interpret.classes import base_of
 from bncheck.source.interpret.layers import LAYER_CALL, is_layer_call, layer_kind
@@ -23,6 +23,7 @@ from bncheck.source.module import SourceModule
 from bncheck.source.outline import LazyBlock
 from bncheck.source.walk import walk
 
+_WITH_BIAS = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR)
 _MOST_FIRST = 6
 """Functions of one file, each of which calls another one, that are read before all classes."""
 
@@ -124,9 +125,14 @@ def _has_layers_left(function: Function) -> bool:
 
 
 def _has_branches_left(function: Function, names: Names) -> bool:
-    """Tell whether the forward of a class that is a layer has a branch that was not taken."""
+    """Tell whether the forward of a class that is a layer has a branch that was not taken.
+
+    What a norm does with its branches tells nothing of the layers before it.
+    """
     owner = function.owner
-    if owner is None or function.name != "forward" or layer_kind(base_of(owner) or "") is None:
+    if owner is None or function.name != "forward":
+        return False
+    if layer_kind(base_of(owner) or "") not in _WITH_BIAS:
         return False
     return any(
         ((id(branch), True) in names.taken) is not ((id(branch), False) in names.taken)

@@ -30,7 +30,7 @@ def of_module(
 
     Nothing is known of it where a file is merged into it: that gives the values which count.
     """
-    if _MERGES & project.called_on_others() or any(read in module.text for read in _READS):
+    if any(read in module.text for read in _READS):
         return None
     found: Settings | None = None
     for statement in statements(module.tree.body):
@@ -43,7 +43,7 @@ def of_module(
                     found = _made(value, constant)
                 elif found is not None and bound.startswith(f"{name}."):
                     _fill(found, bound.split(".")[1:], _made(value, constant) or constant(value))
-    return found
+    return None if found is None or _MERGES & project.called_on_others() else found
 
 
 def _made(value: cst.BaseExpression, constant: Constants) -> Settings | None:
