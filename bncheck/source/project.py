@@ -66,6 +66,8 @@ class ModuleObject:
 
 
 Meaning = External | Defined | ModuleObject
+_Scope = tuple[str, tuple[Path, ...]]
+"""What an import is looked up in: a file's folder, and folders that it appends to `sys.path`."""
 
 
 @dataclass(eq=False)
@@ -95,11 +97,8 @@ class Project:
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _parsed: int = 0
     """How many characters were parsed so far."""
-    _found: dict[tuple[str, Path, tuple[Path, ...]], SourceModule | None] = field(
-        default_factory=dict
-    )
-    _added: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """Folders that a file, by its path, appends to `sys.path`."""
+    _found: dict[tuple[str, _Scope], SourceModule | None] = field(default_factory=dict)
+    _scopes: dict[str, _Scope] = field(default_factory=dict)
     _asked: set[tuple[str, str]] = field(default_factory=set)
     """What is being resolved, by name and module: nothing is looked for inside itself."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
@@ -124,23 +123,26 @@ class Project:
 
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""
-        folder = Path(seen_from.path).parent
-        added = self._added.get(seen_from.path)
-        if added is None:
-            added = self._added[seen_from.path] = _added_to_the_path(seen_from.text)
-        key = (dotted_name, folder, added)
+        key = (dotted_name, self._scope(seen_from))
         if key not in self._found:
-            self._found[key] = self._search(dotted_name, seen_from, folder, added)
+            self._found[key] = self._search(dotted_name, seen_from)
         return self._found[key]
 
-    def _search(
-        self, dotted_name: str, seen_from: SourceModule, folder: Path, added: tuple[Path, ...]
-    ) -> SourceModule | None:
+    def _scope(self, module: SourceModule) -> _Scope:
+        known = self._scopes.get(module.path)
+        if known is None:
+            folder = str(Path(module.path).parent)
+            known = self._scopes[module.path] = (folder, _added_to_the_path(module.text))
+        return known
+
+    def _search(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         top = dotted_name.partition(".")[0]
         own_package = top == seen_from.name.partition(".")[0]
         if top in _ALWAYS_EXTERNAL and not own_package:
             return None
         relative = Path(*dotted_name.split(".")) if dotted_name else Path()
+        folder = Path(seen_from.path).parent
+        added = self._scope(seen_from)[1]
         if folder not in self._roots:
             self._roots[folder] = _import_roots(Path(seen_from.path))
         roots = self._roots[folder]
@@ -165,7 +167,7 @@ class Project:
         key = (package.partition(".")[0], seen_from.path)
         if key not in self._folders:
             roots = self._roots.get(Path(seen_from.path).parent, [])
-            added = self._added.get(seen_from.path, ())
+            added = self._scope(seen_from)[1]
             every = [*roots, *(root / more for more in added for root in roots)]
             self._folders[key] = any((root / key[0]).is_dir() for root in every)
         return self.find(f"{package}.{name}", seen_from) if self._folders[key] else None
