@@ -83,7 +83,7 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if any(_LATENT.match(name) for name in names):
         return None
     weights = has_weights(timeline, event.model)
-    if event.made_up_input and not weights:
+    if event.made_up_input and (not weights or _while_made(occurrence)):
         return None
     if event.loader is not None and event.loader.training is False:
         loops = occurrence.loops
@@ -101,6 +101,11 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         if weights and not trains_at_all(timeline, event.model) and not event.made_up_input:
             return "on loaded weights"
     return None
+
+
+def _while_made(occurrence: Occurrence) -> bool:
+    """Tell whether a constructor makes the call, to see what shapes come out."""
+    return any(name.endswith(".__init__") for name in occurrence.functions)
 
 
 def _fix(event: ForwardCall) -> Fix | None:

@@ -189,6 +189,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
                 if by_class and not static:
                     found = classes.bound(found, receiver)
                 return functions.follow(run, node, found, arguments)
+            if isinstance(found, Class):
+                return call_value(run, node, found, arguments)
             if name == "load_from_checkpoint":
                 return construction.construct(run, node, receiver, Arguments(complete=False))
             return external.method_of_unknown(run, node, receiver, name, arguments)

@@ -47,8 +47,15 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
     picked = run.module_level(name, package.module) if isinstance(name, str) else None
     if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
         return picked
-    candidates = (run.module_level(n, package.module) for n in _makers(run.project, package.module))
-    return _one(run, [c for c in candidates if c is not None]) or picked or Opaque()
+    found = (run.module_level(n, package.module) for n in _makers(run.project, package.module))
+    candidates = [candidate for candidate in found if candidate is not None]
+    recipes = [
+        candidate
+        for candidate in candidates
+        if isinstance(candidate, Class)
+        and _is_recipe(run.project, candidate.node, candidate.module)
+    ]
+    return _one(run, recipes or candidates) or picked or Opaque()
 
 
 def of_any_package(run: Run, name: str) -> Value:
@@ -81,6 +88,8 @@ def holds(run: Run, candidate: Value) -> object:
     match candidate:
         case Class() if classes.is_network(run.project, candidate) is not False:
             return ingredients.holds(run.project, candidate)[0]
+        case Class(node=node, module=module) if _is_recipe(run.project, node, module):
+            return ingredients.made_by(run.project, node, module)
         case Function(node=cst.FunctionDef() as node, module=module):
             if makes_models(run.project, module, node):
                 return ingredients.made_by(run.project, node, module)
@@ -98,12 +107,29 @@ def _makers(project: Project, module: SourceModule) -> tuple[str, ...]:
         for meaning in project.resolve(name, module):
             match meaning:
                 case Defined(module=origin, binding=cst.ClassDef() as node):
-                    if classes.is_network(project, Class(node, origin)) is True:
+                    if classes.is_network(project, Class(node, origin)) is True or _is_recipe(
+                        project, node, origin
+                    ):
                         found.append(name)
                 case Defined(module=origin, binding=cst.FunctionDef() as node):
                     if makes_models(project, origin, node):
                         found.append(name)
     return tuple(dict.fromkeys(found))[:_MAX_CANDIDATES]
+
+
+def _is_recipe(project: Project, node: cst.ClassDef, module: SourceModule) -> bool:
+    """Recognise a class that only keeps a network and its settings: `base = Net; args = []`."""
+    if node.bases:
+        return False
+    for kept in classes.members(node).values():
+        if isinstance(kept, cst.FunctionDef):
+            return False
+        if isinstance(kept, cst.Name):
+            for meaning in project.resolve(kept.value, module):
+                if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.ClassDef):
+                    found = Class(meaning.binding, meaning.module)
+                    return classes.is_network(project, found) is True
+    return False
 
 
 def _names(project: Project, module: SourceModule, hops: int = 2) -> Iterator[str]:

@@ -15,7 +15,7 @@ from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import known
 from bncheck.source.timeline.run import Run, module_constant
 from bncheck.source.timeline.syntax import mentions
-from bncheck.source.timeline.values import Class, Function, Value
+from bncheck.source.timeline.values import Class, Constant, Function, Opaque, Value
 
 _MAX_BASES = 12
 
@@ -93,6 +93,9 @@ def find(run: Run, cls: Class, name: str) -> Value | None:
                 return Function(binding, ancestor.module, label, owner=ancestor)
             case cst.ClassDef():
                 return Class(binding, ancestor.module)
+            case cst.Name(value=kept) if kept in ancestor.module.bindings:
+                value = run.module_level(kept, ancestor.module)
+                return value if isinstance(value, Class | Constant) else Opaque(name)
             case cst.BaseExpression():
                 return module_constant(_default(binding))
     return None

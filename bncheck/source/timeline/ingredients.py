@@ -60,7 +60,9 @@ def holds(project: Project, cls: Class) -> tuple[Fact, frozenset[str]]:
 
 
 @lru_cache(maxsize=4096)
-def made_by(project: Project, function: cst.FunctionDef, module: SourceModule) -> Fact:
+def made_by(
+    project: Project, function: cst.FunctionDef | cst.ClassDef, module: SourceModule
+) -> Fact:
     """Tell whether what a factory makes holds BatchNorm, by what it names."""
     kinds, unknown = _reached(project, [(function, module)])
     return True if kinds else UNKNOWN if unknown else False

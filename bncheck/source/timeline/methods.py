@@ -31,7 +31,7 @@ SWITCHES = frozenset(
 """What a method must name for it to be followed by itself."""
 _WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode", "set_grad_enabled"})
 _FIXES = _WITHOUT_GRADIENT | {"requires_grad", "requires_grad_"}
-_FOLLOWS_ANOTHER = frozenset({"zip", "lerp_", "copy_", "deepcopy", "ema", "momentum"})
+_FOLLOWS_ANOTHER = frozenset({"zip", "lerp_", "copy_", "deepcopy", "ema"})
 """What names an average of another network, which may well be in train mode."""
 _CHECKPOINTS = frozenset({"checkpoint", "checkpoint_sequential", "checkpoint_wrapper"})
 _DOES = frozenset(
