@@ -80,7 +80,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             module.name,
             module.path,
             Entry.MODULE,
-            tuple(body.steps),
+            (*body.before, *body.steps),
             tuple(body.models),
             tuple(body.loaders),
             shows,
@@ -200,16 +200,20 @@ class _Before:
             before.settings,
             frame,
             list(before.steps),
+            list(before.before),
             before.heap.on_top(),
             list(before.models),
             list(before.loaders),
             dict(before.parts),
             dict(before.classes),
-            globals={frame.module: frame},
+            globals={**before.globals, frame.module: frame},
             followed=followed,
         )
         for name in self.distrusted:
             run.escape(frame.module.tree, [frame.names[name]], "")
+        for module, kept in before.globals.items():
+            if module is not frame.module:
+                run.escape(module.tree, kept.names.values(), "")
         return run
 
 
@@ -298,7 +302,7 @@ def _from_function(
         function.name,
         module.path,
         Entry.FUNCTION if owner is None else Entry.METHOD,
-        tuple(run.steps),
+        (*run.before, *run.steps),
         tuple(run.models),
         tuple(run.loaders),
         driven_by=driver,

@@ -63,6 +63,8 @@ class Run:
     settings: LintSettings
     frame: Frame
     steps: list[Step] = field(default_factory=list)
+    before: list[Step] = field(default_factory=list)
+    """What the bodies of other modules do when they are imported."""
     heap: Heap = field(default_factory=Heap)
     """Attributes of instances and networks."""
     models: list[Model] = field(default_factory=list)
@@ -325,6 +327,8 @@ class Run:
                 return Package(module)
             case Defined(module=module, name=name, binding=binding):
                 frame = self.globals.get(module)
+                if frame is None and binding.__class__ is Assigned and self._runs(module):
+                    frame = self.globals[module]
                 if frame is not None and name in frame.names:
                     return frame.names[name]
                 match binding:
@@ -340,6 +344,15 @@ class Run:
                     case Assigned(value=value):
                         return module_constant(value)
         return Opaque()
+
+    def _runs(self, module: SourceModule) -> bool:
+        """Run the body of a module that keeps networks; tell whether it is such a module."""
+        from bncheck.source.timeline import elsewhere
+
+        if not elsewhere.keeps_networks(self.project, module):
+            return False
+        elsewhere.run_body_of(self, module)
+        return True
 
     def _table(self, entries: Sequence[cst.BaseDictElement], module: SourceModule) -> Value:
         """Return a dict of another module: names to what stands under other names there."""
