@@ -35,11 +35,14 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
             name = display_name(node)  # two that share statistics share it as well
             found[key] = BatchNorm(f"{name} ({node.name})" if name in taken else name, [])
         found[key].nodes.append(node)
+    written = frozenset[str]().union(*(call.writes for call in traced.calls.values()))
     for batch_norm in found.values():
         try:
             batch_norm.map = eval_map(traced, batch_norm.nodes[0])
         except Blocked as problem:
             batch_norm.problem = str(problem)
+        if written.intersection(traced.calls[batch_norm.nodes[0]].reads):
+            batch_norm.problem = "has statistics or parameters that the model writes over"
         if not all(node.inputs for node in batch_norm.nodes):
             batch_norm.problem = "is applied to what depends on no input"
         batch_norm.fixed = bool(traced.calls[batch_norm.nodes[0]].affine)

@@ -89,6 +89,7 @@ def fold(
         if verify:
             exact = exact_parameters(plans, folded.model, unrounded)
             verification = compare(model, folded.model, inputs, keywords, exact=exact)
+            restore(folded.model, before)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 

@@ -18,6 +18,10 @@ OBSERVED = "a hook or other code sees"
 """What is said of a value that something besides the graph's operations may read."""
 
 
+Change = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""From scales, shifts and rows of values that go with them to new scales and shifts."""
+
+
 class Blocked(Exception):  # noqa: N818
     """A map cannot pass here; the text says why, as the end of a sentence about a BatchNorm."""
 
@@ -28,7 +32,7 @@ class LabelTable:
     def __init__(self) -> None:
         self.scale = torch.ones(1, dtype=torch.float64)
         self.shift = torch.zeros(1, dtype=torch.float64)
-        self._variants: dict[object, dict[int, int]] = {}
+        self._variants: dict[object, dict[tuple[float, ...], int]] = {}
         self._known: dict[tuple[float, ...], int] = {}
 
     def add(self, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -71,23 +75,67 @@ class LabelTable:
         `change` takes scales and shifts and returns new ones. Undetermined elements stay so. The
         variant `inverse` of a changed label is the label that it was made from.
         """
+        one = torch.zeros([1] * labels.dim(), dtype=torch.long)
+        nothing = torch.zeros(1, 0)
+        return self._changed(labels, nothing, one, key, lambda s, t, _: change(s, t), inverse)
+
+    def variant_by(
+        self,
+        labels: torch.Tensor,
+        values: torch.Tensor,
+        key: object,
+        change: Change,
+        inverse: object,
+    ) -> torch.Tensor:
+        """Return labels of maps that are changed by values, other ones at other places.
+
+        `values` has the axes of the labels, along which it may have size 1, and one more, which
+        `change` is given in rows beside the scales and shifts. All else is as for `variant`.
+        """
+        rows, which = values.flatten(0, -2).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+        return self._changed(labels, rows, which.view(values.shape[:-1]), key, change, inverse)
+
+    def _changed(
+        self,
+        labels: torch.Tensor,
+        rows: torch.Tensor,
+        which: torch.Tensor,
+        key: object,
+        change: Change,
+        inverse: object,
+    ) -> torch.Tensor:
         small = squeezed(labels)
-        known = self._variants.setdefault(key, {UNDETERMINED: UNDETERMINED})
-        present = distinct(small)
-        missing = torch.tensor([i for i in present.tolist() if i not in known], dtype=torch.long)
-        if len(missing):
-            scale, shift = change(self.scale[missing], self.shift[missing])
+        width = len(rows)
+        pairs = torch.where(small == UNDETERMINED, UNDETERMINED, small * width + which)
+        present = distinct(pairs)
+        values = [tuple(row) for row in rows.tolist()]
+        names: list[tuple[float, ...]] = [
+            (pair // width, *values[pair % width]) for pair in present.tolist()
+        ]
+        known = self._variants.setdefault(key, {})
+        missing = [place for place, pair in enumerate(present.tolist())
+                   if pair != UNDETERMINED and names[place] not in known]  # fmt: skip
+        if missing:
+            old = present[missing] // width
+            scale, shift = change(self.scale[old], self.shift[old], rows[present[missing] % width])
             plain = (scale == 1) & (shift == 0)
             new = torch.zeros(len(missing), dtype=torch.long)
             new[~plain] = self.add(scale[~plain], shift[~plain])
-            known.update(zip(missing.tolist(), new.tolist(), strict=True))
-            if inverse is not None:
-                back = self._variants.setdefault(inverse, {UNDETERMINED: UNDETERMINED})
-                for old, changed in zip(missing.tolist(), new.tolist(), strict=True):
-                    if changed != IDENTITY:
-                        back[changed] = old
-        table = torch.tensor([known[i] for i in present.tolist()], dtype=torch.long)
-        return table[torch.searchsorted(present, small)].expand(labels.shape)
+            back = self._variants.setdefault(inverse, {}) if inverse is not None else {}
+            for place, changed in zip(missing, new.tolist(), strict=True):
+                name = names[place]
+                known[name] = changed
+                if changed != IDENTITY:
+                    inverted = (changed, *name[1:])
+                    back[inverted] = int(name[0])
+        table = torch.tensor(
+            [
+                UNDETERMINED if pair == UNDETERMINED else known[name]
+                for pair, name in zip(present.tolist(), names, strict=True)
+            ],
+            dtype=torch.long,
+        )
+        return table[torch.searchsorted(present, pairs)].expand(labels.shape)
 
     def scale_only(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the labels of the same maps without their shifts."""

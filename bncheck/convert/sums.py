@@ -13,9 +13,10 @@ from enum import Enum
 
 import torch
 
+from bncheck.convert.constants import is_by_constants, number_factor, tensor_of
 from bncheck.convert.labels import Blocked, LabelTable, scatter
 from bncheck.convert.plan import Plan
-from bncheck.convert.transparent import is_scaling, is_transparent, scaling_factor
+from bncheck.convert.transparent import is_transparent
 from bncheck.convert.whole import is_whole
 from bncheck.graph import Kind, Node
 
@@ -104,7 +105,9 @@ def is_sum(plan: Plan, node: Node) -> bool:
     call = plan.traced.calls[node]
     if not is_transparent(node, call):
         return False
-    return (node.kind is Kind.ADD and len(node.inputs) > 1) or is_scaling(call)
+    if is_by_constants(node, call):
+        return number_factor(node, call) is not None
+    return node.kind is Kind.ADD
 
 
 def origin_of(plan: Plan, node: Node) -> Node:
@@ -172,8 +175,10 @@ def _shared_out(labels: torch.Tensor, share: float, table: LabelTable) -> torch.
 def _factors(plan: Plan, node: Node) -> list[float]:
     """Return the factor of each input of a node that `is_sum`."""
     call = plan.traced.calls[node]
-    if node.kind is not Kind.ADD:
-        return [scaling_factor(call)]
+    factor = number_factor(node, call)
+    if factor is not None:
+        source = tensor_of(node)
+        return [factor if one is source else 0.0 for one in node.inputs]
     alpha = call.arguments.get("alpha", 1)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         raise Blocked("passes an addition that was not understood")

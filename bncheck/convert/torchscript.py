@@ -59,6 +59,7 @@ def fold_torchscript(
         if verify:
             exact = {} if rewritten.nameless else exact_parameters([plan], rewritten.tensors)
             verification = compare(module, folded, inputs, keywords, exact=exact)
+            restore(folded, before)
     result = result_of(plan, folded)
     notes = (*result.notes, *_notes_on_names(module, rewritten.tensors))
     stay = (Refusal(name, "it runs under a condition or in a loop") for name in hidden)

@@ -7,12 +7,12 @@ maps that are related element by element. `pull` goes from the output's labels t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from bncheck.convert.constants import is_by_constants, pull_constants, push_constants
 from bncheck.convert.labels import (
     IDENTITY,
     UNDETERMINED,
@@ -26,11 +26,10 @@ from bncheck.convert.labels import (
 from bncheck.convert.padding import constant_padding, pull_padding, push_padding
 from bncheck.graph import Kind, Node
 from bncheck.model.operations import STACKS, kwarg_or_position
-from bncheck.model.traced_call import Constant, TracedCall
+from bncheck.model.traced_call import TracedCall
 
 HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
 """Activations with `f(scale * x) = scale * f(x)` for every positive scale."""
-_SCALINGS = frozenset({"mul", "div", "neg"})
 _NEAREST = ("nearest", "nearest-exact")
 
 
@@ -39,7 +38,9 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
     if node.shape is None or any(i.shape is None for i in node.inputs) or not node.inputs:
         return False
     if len(node.inputs) > 1 and not (
-        node.kind in {Kind.CONCAT, Kind.ADD} or call.call.name in STACKS or is_scaling(call)
+        node.kind in {Kind.CONCAT, Kind.ADD}
+        or call.call.name in STACKS
+        or is_by_constants(node, call)
     ):
         return False  # what it does depends on values, such as an index that was computed
     if node.kind in {
@@ -48,7 +49,7 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         return call.call.name != "setitem"
     if node.kind is Kind.POOLING:
         return not call.call.name.startswith("lp_pool")
-    return call.call.name in HOMOGENEOUS or is_scaling(call)
+    return call.call.name in HOMOGENEOUS or is_by_constants(node, call)
 
 
 def pull(
@@ -60,8 +61,8 @@ def pull(
             return [labels]
         case Kind.CONCAT if isinstance(call.arguments.get("dim", 0), int):
             return _pull_concatenation(node, call, labels)
-        case Kind.ADD:
-            return [_shift_by_constant(call, labels, table, pulling=True)]
+        case _ if is_by_constants(node, call):
+            return pull_constants(node, call, labels, table)
         case Kind.POOLING:
             axes = _pooled_axes(node, call)
             reduced = _pooled(call, _aligned(node, call, labels), axes, table)
@@ -77,10 +78,6 @@ def pull(
         case _ if call.call.name in HOMOGENEOUS:
             _require_positive(labels, table, call.call.name)
             return [labels]
-        case _ if is_scaling(call):
-            factor = scaling_factor(call)
-            keys = ("divide", factor), ("multiply", factor)
-            return [table.variant(labels, keys[0], lambda s, t: (s, t / factor), keys[1])]
     return _pull_movement(node, call, labels)
 
 
@@ -99,6 +96,8 @@ def push(
             one.dim() == len(_shape(node)) for one in given
         ):
             return _push_concatenation(node, call, given)
+        case _ if is_by_constants(node, call):
+            return push_constants(node, call, given, table)
         case Kind.ADD:
             return _push_addition(node, call, given, table)
         case Kind.POOLING:
@@ -117,10 +116,6 @@ def push(
         case _ if call.call.name in HOMOGENEOUS:
             _require_positive(given[0], table, call.call.name)
             return given[0]
-        case _ if is_scaling(call):
-            factor = scaling_factor(call)
-            keys = ("multiply", factor), ("divide", factor)
-            return table.variant(given[0], keys[0], lambda s, t: (s, t * factor), keys[1])
     return _move(call, given)
 
 
@@ -188,8 +183,6 @@ def _push_concatenation(
 def _push_addition(
     node: Node, call: TracedCall, labels: list[torch.Tensor], table: LabelTable
 ) -> torch.Tensor:
-    if len(labels) == 1:
-        return _shift_by_constant(call, labels[0], table, pulling=False)
     first, second = (one.expand(_shape(node)).clamp(min=IDENTITY) for one in labels)
     if not torch.equal(table.scales(first), table.scales(second)):
         raise Blocked("goes into an addition whose other summand has another scale")
@@ -200,59 +193,6 @@ def _push_addition(
     one, other = present // width, present % width
     shift = table.shift[one] + weight * table.shift[other]
     return table.add(table.scale[one], shift)[torch.searchsorted(present, pairs)]
-
-
-def _shift_by_constant(
-    call: TracedCall, labels: torch.Tensor, table: LabelTable, pulling: bool
-) -> torch.Tensor:
-    """`y = x + c`: `s * y + t = (s * x + t') + c` with `t' = t + (s - 1) * c`."""
-    first, other = call.arguments.get("input"), call.arguments.get("other")
-    alpha = call.arguments.get("alpha", 1)
-    if isinstance(first, Constant) or isinstance(other, Constant):
-        raise Blocked("passes an addition of a parameter")
-    if call.call.name == "add" and not isinstance(first, Node) and alpha == 1:
-        first, other = other, first
-    if not isinstance(first, Node):
-        raise Blocked("passes a multiple of it that is added to a constant or taken off one")
-    if not isinstance(other, int | float) or not isinstance(alpha, int | float):
-        raise Blocked("passes an addition that was not understood")
-    constant = float(other) * float(alpha)
-    constant = -constant if call.call.name == "sub" else constant
-    if constant == 0:  # as sum() starts with
-        return labels
-    sign = 1.0 if pulling else -1.0
-    return table.variant(
-        labels,
-        ("add", sign * constant),
-        lambda s, t: (s, t + sign * (s - 1) * constant),
-        ("add", -sign * constant),
-    )
-
-
-def is_scaling(call: TracedCall) -> bool:
-    """Tell whether a call may be a multiplication by a number."""
-    return call.call.name in _SCALINGS
-
-
-def scaling_factor(call: TracedCall) -> float:
-    """Return the number that a call multiplies by; Blocked where it is something else."""
-    if call.call.name == "neg":
-        return -1.0
-    first, other = call.arguments.get("input"), call.arguments.get("other")
-    if not isinstance(first, Node):
-        first, other = other, first
-        if call.call.name == "div":
-            raise Blocked("passes a division by it")
-    if not isinstance(first, Node) or isinstance(other, bool) or not isinstance(other, int | float):
-        raise Blocked("passes a multiplication by something that is not a plain number")
-    if call.arguments.get("rounding_mode"):
-        raise Blocked("passes a rounded division")
-    factor = float(other)
-    if call.call.name == "div":
-        factor = 1.0 / factor if factor else 0.0
-    if factor == 0.0 or not math.isfinite(factor):
-        raise Blocked("passes a multiplication by zero, infinity or NaN")
-    return factor
 
 
 def _require_positive(labels: torch.Tensor, table: LabelTable, name: str) -> None:

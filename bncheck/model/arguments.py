@@ -31,6 +31,7 @@ _PARAMETERS: dict[str, str] = {
     "constant_pad_nd": "input pad value",
     "add": "input other alpha",
     "sub": "input other alpha",
+    "rsub": "input other alpha",
     "mul": "input other",
     "div": "input other rounding_mode",
     "cat": "tensors dim",

@@ -19,7 +19,7 @@ from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arg
 from bncheck.model.crops import cropped
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
-from bncheck.model.replay import replay
+from bncheck.model.replay import evaluate, replay
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
@@ -81,6 +81,8 @@ class _Builder:
         self.aliases: dict[fx.Node, set[fx.Node]] = {}
         self.same: dict[fx.Node, set[fx.Node]] = {}
         self.layers: dict[str, Layer] = {}
+        self.written: set[str] = set()
+        """Parameters and buffers that some call writes over."""
 
     def visit(self, node: fx.Node) -> None:
         match node.op:
@@ -231,6 +233,7 @@ class _Builder:
             observed=source in self.observed,
             entry=self._entry(source),
             _run=self._replay(source),
+            _evaluate=self._value,
         )
         self.graph.add(node)
         self.calls[node] = traced
@@ -357,7 +360,10 @@ class _Builder:
             return
         result = self.environment[node]
         if first not in self.aliases:
-            return  # a buffer: the new node among its readers says that it is written
+            written = frozenset[str]().union(*(constant.reads for constant in constants[:1]))
+            self.calls[result].writes = written
+            self.written |= written
+            return
         whole = node in self.seen.shapes and describe(node, self.modules).name != "setitem"
         self._join(self.aliases, node, first)
         if whole:
@@ -382,6 +388,11 @@ class _Builder:
         self.graph.add(changed)
         self.calls[changed] = TracedCall(member, Call("changed", Kind.OPAQUE), {})
         self.environment[member] = changed
+
+    def _value(self, constant: Constant) -> Any:
+        if self.written.intersection(constant.reads):
+            raise BNCheckError("the model writes over what this is computed from")
+        return evaluate(self.graph_module, constant.source, self.stored)
 
     def _replay(self, source: fx.Node) -> Callable[[Sequence[torch.Tensor]], Any]:
         splitter = source.args[0] if source.op == "call_function" and source.args else None

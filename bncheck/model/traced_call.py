@@ -41,6 +41,8 @@ class TracedCall:
     """Roles whose tensor is computed from parameters, not a parameter itself."""
     reads: frozenset[str] = frozenset()
     """Every parameter and buffer that the call depends on directly."""
+    writes: frozenset[str] = frozenset()
+    """The parameters and buffers that the call writes over."""
     from_sizes: bool = False
     """Whether some argument was computed from sizes, or from other facts that are no tensors."""
     observed: bool = False
@@ -49,7 +51,10 @@ class TracedCall:
     """For a BatchNorm that is spelled out: its operations and their constants."""
     entry: fx.Node | None = None
     """What the call, or the first of several that became one, reads first."""
+    factor_and_offset: tuple[torch.Tensor, torch.Tensor] | None = None
+    """What it multiplies its one tensor by and adds to it, once that was asked for."""
     _run: Callable[[Sequence[torch.Tensor]], Any] | None = None
+    _evaluate: Callable[[Constant], Any] | None = None
 
     def setting(self, name: str) -> Any:
         """Return a setting of a layer as this call gives it, or its default."""
@@ -62,3 +67,8 @@ class TracedCall:
             result = self._run(inputs)
         assert isinstance(result, torch.Tensor)
         return result
+
+    def value(self, constant: Constant) -> Any:
+        """Compute an argument that depends on parameters and buffers alone."""
+        assert self._evaluate is not None
+        return self._evaluate(constant)
