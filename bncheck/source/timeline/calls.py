@@ -19,6 +19,7 @@ from bncheck.source.timeline import (
     loaders,
     members,
     networks,
+    options,
     sequences,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -95,6 +96,9 @@ def _arguments(run: Run, node: cst.Call) -> Arguments:
                     arguments.keywords[key] = element
                 else:
                     arguments.complete = False
+        elif argument.star == "**" and isinstance(value, Settings):
+            arguments.complete = False
+            arguments.keywords.update(options.entries(run, value) or {})
         elif argument.star:
             arguments.complete = False
             arguments.keywords.setdefault("*", value)
@@ -204,6 +208,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return call_value(run, node, chosen, arguments)
         case Settings() if (kept := run.heap.get(receiver, name)) is not None:
             return call_value(run, node, kept, arguments)
+        case Settings():
+            return options.method(run, receiver, name, arguments)
         case Parser():
             return commandline.parser_method(receiver, node, name, arguments)
         case Container():

@@ -27,14 +27,16 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
                 action = _ONLY.get(str(default.value))
                 fixed = action is not None and arguments.keywords.get("action") == Constant(action)
                 parser.defaults[key] = Constant(default.value, fixed)
+            elif key:
+                parser.defaults[key] = Opaque(key)
         case "set_defaults":
             for key, value in arguments.keywords.items():
                 if isinstance(value, Constant):
                     parser.defaults[key] = Constant(value.value, fixed=False)
         case "parse_args":
-            return Settings(parser.defaults)
+            return Settings(dict(parser.defaults))
         case "parse_known_args":
-            return Container((Settings(parser.defaults), Opaque()))
+            return Container((Settings(dict(parser.defaults)), Opaque()))
         case "add_argument_group" | "add_mutually_exclusive_group":
             return parser
     return Opaque()

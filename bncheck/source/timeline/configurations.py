@@ -11,11 +11,12 @@ from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Project
 from bncheck.source.timeline.values import Opaque, Settings, Value
 
-_CLASSES = frozenset(
+CLASSES = frozenset(
     """
     CfgNode CN EasyDict edict AttrDict ConfigDict SimpleNamespace Namespace Munch DotMap
     """.split()  # noqa: SIM905
 )
+"""Classes of objects whose attributes are what they are given."""
 _MERGES = frozenset({"merge_from_file", "merge_from_list", "merge_from_other_cfg", "merge_update"})
 _READS = ("yaml", "json.load", "toml")
 
@@ -50,7 +51,7 @@ def _made(value: cst.BaseExpression, constant: Constants) -> Settings | None:
     """Return the object that such a class makes, with what it is given at once."""
     if not isinstance(value, cst.Call):
         return None
-    if (dotted(value.func) or "").rpartition(".")[2] not in _CLASSES:
+    if (dotted(value.func) or "").rpartition(".")[2] not in CLASSES:
         return None
     given: dict[str, Value] = {}
     for argument in value.args:

@@ -1,4 +1,4 @@
-"""Runs the bodies of other modules that keep networks: `from settings import net`, `args["model"]`.
+"""Runs the bodies of other modules: `from settings import net`, `from options import args`.
 
 What such a body does comes before all else, wherever one of its names is first asked for.
 """
@@ -14,6 +14,7 @@ from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import classes, known
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
 
@@ -22,26 +23,34 @@ _CALLS = re.compile(r"^[A-Za-z_][\w.\[\]'\"]*[ \t]*=[ \t]*[\w.]+\(", re.MULTILIN
 
 
 @lru_cache(maxsize=1024)
-def keeps_networks(project: Project, module: SourceModule) -> bool:
-    """Tell whether the top of a module makes a network and keeps it, under a name or a key."""
+def keeps(project: Project, module: SourceModule) -> bool:
+    """Tell whether the top of a module keeps a network, a loader or a parsed command line."""
     if not _CALLS.search(module.text):
         return False
     return any(
-        _makes_a_network(project, module, call)
+        _matters(project, module, call)
         for statement in statements(module.tree.body)
         if isinstance(statement, cst.Assign)
         for call in walk_kinds(statement.value, (cst.Call,))
     )
 
 
-def _makes_a_network(project: Project, module: SourceModule, call: cst.Call) -> bool:
+_PARSES = frozenset({"parse_args", "parse_known_args"})
+
+
+def _matters(project: Project, module: SourceModule, call: cst.Call) -> bool:
+    if isinstance(call.func, cst.Attribute) and call.func.attr.value in _PARSES:
+        return True
     for meaning in project.resolve(dotted(call.func) or "", module):
         match meaning:
             case Defined(module=origin, binding=cst.ClassDef() as node):
                 if classes.is_network(project, Class(node, origin)) is True:
                     return True
+            case Defined(binding=cst.FunctionDef() as node):
+                if mentions(node) & _PARSES:
+                    return True
             case External(name=name):
-                if known.zoo_model(name, None) is not None:
+                if known.zoo_model(name, None) is not None or name in known.LOADERS:
                     return True
     return False
 

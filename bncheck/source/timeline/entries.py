@@ -54,7 +54,7 @@ _RELEVANT = tuple(
     DistributedDataParallel trace export checkpoint AveragedModel momentum __main__
     """.split()  # noqa: SIM905
 )
-_RELEVANT_CALLS = ("jit.script(", ".prepare")
+_RELEVANT_CALLS = ("jit.script(", ".prepare", "DataLoader(")
 """A file without any of these does nothing to a model, and starts nothing that does."""
 
 

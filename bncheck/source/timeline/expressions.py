@@ -20,6 +20,7 @@ from bncheck.source.timeline import (
     functions,
     loops,
     operators,
+    options,
     shares,
     statements,
 )
@@ -85,6 +86,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return value
         case Package(module=module):
             return run.member(module, name) or Opaque(name)
+        case Settings() if name == "__dict__":
+            return value
         case Settings(defaults=defaults):
             known = run.heap.get(value, name) or defaults.get(name)
             return known or _remember(run, value, name, Opaque(name))
@@ -159,13 +162,18 @@ def _dict(run: Run, entries: Sequence[cst.BaseDictElement]) -> Value:
     keys: list[object] = []
     values: list[Value] = []
     for entry in entries:
-        values.append(evaluate(run, entry.value))
-        key: object = UNKNOWN
+        value = evaluate(run, entry.value)
         if isinstance(entry, cst.DictElement):
             constant = evaluate(run, entry.key)
-            key = constant.value if isinstance(constant, Constant) else UNKNOWN
-        keys.append(key)
-    return Container(tuple(values), tuple(keys))
+            keys.append(constant.value if isinstance(constant, Constant) else UNKNOWN)
+            values.append(value)
+        elif (held := options.entries(run, value)) is not None:
+            keys += held.keys()
+            values += held.values()
+        else:
+            keys.append(UNKNOWN)
+            values.append(value)
+    return Container(tuple(values), tuple(keys)).with_last_ones()
 
 
 def index(run: Run, node: cst.Subscript) -> Value:

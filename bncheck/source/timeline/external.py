@@ -20,7 +20,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, checkpoints, iterables, known, lookups, networks
+from bncheck.source.timeline import calls, checkpoints, iterables, known, lookups, networks, options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
@@ -85,10 +85,14 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return first
     if name == "dict" and isinstance(first, Members):
         return first
-    if name == "dict" and not arguments.positional:
-        return Container(tuple(arguments.keywords.values()), tuple(arguments.keywords))
+    if name == "dict" and (copied := options.dict_of(run, arguments)) is not None:
+        return copied
+    if (settings := options.made(run, name, arguments)) is not None:
+        return settings
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":
         return Parser()
+    if name == "apex.amp.initialize":
+        return iterables.handed_back(arguments)
     if name.endswith("init_process_group"):
         run.emit(ProcessGroup(run.site(node)))
         return Opaque()
@@ -356,7 +360,7 @@ def method_of_unknown(
             return Tensor(1)
         case "prepare" | "setup" | "setup_module" | "initialize":
             run.escape(node, given, name)
-            return Container(tuple(given)) if len(given) > 1 else given[0] if given else Opaque()
+            return iterables.handed_back(arguments)
         case "unwrap_model" if given:
             return given[0]
         case "to" | "cuda" | "float" | "half" | "cpu" | "detach" | "type" | "double":

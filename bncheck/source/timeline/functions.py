@@ -177,9 +177,9 @@ def _bind_parameters(
         frame.names[star.name.value] = Container(tuple(given[len(parameters) :]))
     if code.params.star_kwarg is not None:
         name = code.params.star_kwarg.name.value
-        more = {k: value for k, value in arguments.keywords.items() if k not in frame.names}
-        known = Container(tuple(more.values()), tuple(more)) if arguments.complete else None
-        frame.names[name] = known or Opaque(name)
+        more = {k: v for k, v in arguments.keywords.items() if k not in frame.names and k != "*"}
+        known = Container(tuple(more.values()), tuple(more), changed=not arguments.complete)
+        frame.names[name] = known if more or arguments.complete else Opaque(name)
 
 
 def default_of(node: cst.BaseExpression) -> Value:

@@ -29,6 +29,13 @@ class Heap:
         """Write an attribute."""
         self.written.setdefault(owner, {})[name] = value
 
+    def at_the_bottom(self, owner: object, name: str, value: Value) -> None:
+        """Write what an attribute was from the start, for what no branch writes."""
+        layer = self
+        while layer.below is not None:
+            layer = layer.below
+        layer.written.setdefault(owner, {}).setdefault(name, value)
+
     def of(self, owner: object) -> dict[str, Value]:
         """Return every attribute of one owner."""
         found: dict[str, Value] = {}
@@ -43,14 +50,18 @@ class Heap:
         """Return a heap that reads through to this one and writes into itself."""
         return Heap(below=self)
 
-    def absorb(self, layers: list[Heap]) -> None:
-        """Write what each of the layers on top of this one has, joined."""
+    def absorb(self, layers: list[Heap], usual: int | None = None) -> None:
+        """Write what each of the layers on top of this one has, joined.
+
+        `usual` is the position of the one that the settings as they are lead to.
+        """
         keys = dict.fromkeys(key for layer in layers for key in layer.written_here())
         for owner, name in keys:
             values = [value for layer in layers if (value := layer.get(owner, name)) is not None]
             first = values[0]
             same = all(value is first for value in values[1:])
-            self.set(owner, name, first if same else join(values))
+            chosen = layers[usual].get(owner, name) if usual is not None else None
+            self.set(owner, name, first if same else join(values, chosen))
 
     def written_here(self) -> Iterator[tuple[object, str]]:
         """Yield the owner and name of each attribute that this layer writes."""

@@ -18,6 +18,12 @@ from bncheck.source.timeline.values import (
 )
 
 
+def handed_back(arguments: Arguments) -> Value:
+    """Return what a function gives back that only prepares what it is given."""
+    given = arguments.positional or arguments.all()
+    return Container(tuple(given)) if len(given) > 1 else given[0] if given else Opaque()
+
+
 def mapped(run: Run, node: cst.Call, function: Function, arguments: Arguments) -> Value:
     """Follow a function for each of the elements that a `map` gives it."""
     over = arguments.get(1, "iterable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from bncheck.source.timeline import choices, expressions, known
+from bncheck.source.timeline import choices, expressions, known, options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -33,6 +33,13 @@ def call(
             return choices.of_package(run, Package(run.frame.module), Opaque())
         case "vars" if isinstance(first, Settings | Package):
             return first
+        case "setattr" if isinstance(first, Settings):
+            key = arguments.get(1, "name")
+            if isinstance(key, Constant):
+                options.put(run, first, str(key.value), arguments.get(2, "value") or Opaque())
+            else:
+                options.forget(run, first)
+            return Opaque()
         case "getattr":
             return _attribute(run, node, first, arguments.get(1, "name"))
     return None

@@ -133,6 +133,7 @@ class Run:
         after: list[tuple[dict[str, Value], Heap]] = []
         sides: list[defaults.Way] = []
         ended = settled
+        usual: int | None = None
         for position, way in enumerate(ways):
             self.frame.names, self.heap, self.dead = dict(names), heap.on_top(), was_dead
             before = len(frame.returned)
@@ -145,6 +146,7 @@ class Run:
             frame.settled = settled
             sides.append(defaults.Way(self.heap, {} if self.dead else frame.names))
             if not self.dead:
+                usual = len(after) if position == taken else usual
                 after.append((self.frame.names, self.heap))
         frame.settled = ended
         if taken is not None:
@@ -153,8 +155,8 @@ class Run:
         self.dead = was_dead or not after
         self.frame.names, self.heap = names, heap
         if after:
-            self.frame.names = _joined([names for names, _ in after])
-            heap.absorb([layer for _, layer in after])
+            self.frame.names = _joined([names for names, _ in after], usual)
+            heap.absorb([layer for _, layer in after], usual)
         if any(alternatives):
             was_dead, self.dead = self.dead, False
             self.emit(Branch(self.site(node), tuple(alternatives), condition))
@@ -346,10 +348,10 @@ class Run:
         return Opaque()
 
     def _runs(self, module: SourceModule) -> bool:
-        """Run the body of a module that keeps networks; tell whether it is such a module."""
+        """Run the body of a module that keeps networks or settings; tell whether it is one."""
         from bncheck.source.timeline import elsewhere
 
-        if not elsewhere.keeps_networks(self.project, module):
+        if not elsewhere.keeps(self.project, module):
             return False
         elsewhere.run_body_of(self, module)
         return True
@@ -359,13 +361,16 @@ class Run:
         keys: list[object] = []
         values: list[Value] = []
         for entry in entries:
-            name = dotted(entry.value) if isinstance(entry, cst.DictElement) else None
-            if name is None:
+            if not isinstance(entry, cst.DictElement):
                 return Opaque()
-            assert isinstance(entry, cst.DictElement)
+            name = dotted(entry.value)
             key = module_constant(entry.key)
             keys.append(key.value if isinstance(key, Constant) else UNKNOWN)
-            values.append(self.module_level(name, module) or Opaque(name))
+            values.append(
+                module_constant(entry.value)
+                if name is None
+                else self.module_level(name, module) or Opaque(name)
+            )
         return Container(tuple(values), tuple(keys))
 
 
@@ -385,7 +390,7 @@ def _first_of(values: list[Value]) -> Value:
     return project[0] if project else values[0]
 
 
-def _joined(states: list[dict[Key, Value]]) -> dict[Key, Value]:
+def _joined(states: list[dict[Key, Value]], usual: int | None) -> dict[Key, Value]:
     if len(states) == 1:
         return states[0]
     result: dict[Key, Value] = {}
@@ -393,5 +398,6 @@ def _joined(states: list[dict[Key, Value]]) -> dict[Key, Value]:
         values = [state[key] for state in states if key in state]
         first = values[0]
         same = all(value is first for value in values[1:])
-        result[key] = first if same else join(values)
+        chosen = states[usual].get(key) if usual is not None else None
+        result[key] = first if same else join(values, chosen)
     return result

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from bncheck.source.timeline import choices
+from collections.abc import Mapping
+
+from bncheck.source.timeline import choices, options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import NONE, Container, Opaque, Value
 
 _ADDING = frozenset({"append", "add", "extend", "insert"})
 _CHANGING = frozenset({"update", "setdefault", "pop", "popitem", "clear"})
+
+
+def _added(run: Run, arguments: Arguments) -> Mapping[str, Value] | None:
+    """Return what `update` adds to a dict, where all of it is known."""
+    if len(arguments.positional) != 1 or arguments.keywords or not arguments.complete:
+        return None
+    given = arguments.positional[0]
+    if isinstance(given, Container) and given.changed:
+        return None
+    return options.entries(run, given)
 
 
 def method(run: Run, receiver: Container, name: str, arguments: Arguments) -> Value:
@@ -22,6 +34,9 @@ def method(run: Run, receiver: Container, name: str, arguments: Arguments) -> Va
         return Container(receiver.elements)
     elif name == "copy":
         return Container(receiver.elements, receiver.keys, receiver.changed)
+    elif name == "update" and (held := _added(run, arguments)) is not None:
+        for entry, value in held.items():
+            receiver.put(entry, value)
     elif name in _CHANGING:
         receiver.forget(name)
     elif name == "get" and arguments.positional:

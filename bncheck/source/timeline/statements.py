@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import contexts, counts, defaults, expressions, loops, members
+from bncheck.source.timeline import contexts, counts, defaults, expressions, loops, members, options
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import names_in_order
@@ -185,6 +185,10 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
             match holder:
                 case Container():
                     holder.put(key, value)
+                case Settings() if isinstance(key, str):
+                    options.put(run, holder, key, value)
+                case Settings():
+                    options.forget(run, holder)
                 case Opaque(model=None) if key is not UNKNOWN:
                     run.heap.set(holder, f"[{key!r}]", value)
 
@@ -228,7 +232,9 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
                 take_in(run, model, name, value)
         case Members():
             members.assign(run, target, owner, name, value)
-        case Instance() | Opaque() | Settings():
+        case Settings():
+            options.put(run, owner, name, value)
+        case Instance() | Opaque():
             if isinstance(value, Constant):
                 value = Constant(value.value, fixed=False)
             run.heap.set(owner, name, value)

@@ -154,6 +154,14 @@ class Container:
     instead: tuple[Container, ...] = ()
     """Those of other lengths that stand for it on other paths."""
 
+    def with_last_ones(self) -> Container:
+        """Return the dict in which the last of several elements under one key counts."""
+        keys = self.keys or ()
+        if len(set(keys)) == len(keys) or UNKNOWN in keys:
+            return self
+        last = dict(zip(keys, self.elements, strict=True))
+        return Container(tuple(last.values()), tuple(last))
+
     def put(self, key: object, value: Value) -> None:
         """Add an element of a dict; what it had under that key it may still have."""
         if self.keys is not None and key is not UNKNOWN and key in self.keys:
@@ -262,11 +270,20 @@ Value = (
 NONE = Constant(None)
 
 
-def join(values: list[Value]) -> Value:
-    """Return what a name stands for that is bound to one of these on different paths."""
+def join(values: list[Value], usual: Value | None = None) -> Value:
+    """Return what a name stands for that is bound to one of these on different paths.
+
+    `usual` is the one on the path that the settings as they are lead to: a number or a text stays
+    what it is there, unless a user sets something else.
+    """
     first = values[0]
     if all(value == first for value in values[1:]):
         return first
+    match usual:
+        case Constant(value=bool()):
+            pass
+        case Constant(value=int() | float() | str() as constant):
+            return Constant(constant, fixed=False)
     models = [value for value in values if isinstance(value, Models)]
     if models:
         together = dict.fromkeys(model for value in models for model in value.models)

@@ -1,0 +1,119 @@
+"""Settings that are merged, changed and handed on: `EasyDict(cfg)`, `cfg.update(vars(args))`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.configurations import CLASSES
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import NONE, Constant, Container, Opaque, Settings, Value
+
+_CREATES = frozenset({"OmegaConf.create", "omegaconf.OmegaConf.create"})
+
+
+def entries(run: Run, value: Value | None) -> Mapping[str, Value] | None:
+    """Return what a dict or settings object holds, by name; None: it is no such thing."""
+    match value:
+        case Settings(defaults=defaults):
+            return {**defaults, **run.heap.of(value)}
+        case Container(elements=elements, keys=tuple(keys)) if all(
+            isinstance(key, str) for key in keys
+        ):
+            return dict(zip(map(str, keys), elements, strict=True))
+    return None
+
+
+def dict_of(run: Run, arguments: Arguments) -> Container | None:
+    """Return what `dict(...)` makes; None where not all of it is known."""
+    given = arguments.positional[0] if arguments.positional else Container((), ())
+    held = entries(run, given)
+    if held is None or (isinstance(given, Container) and given.changed):
+        return None
+    known = {**held, **arguments.keywords}
+    known.pop("*", None)
+    return Container(tuple(known.values()), tuple(known), changed=not arguments.complete)
+
+
+def made(run: Run, name: str, arguments: Arguments) -> Settings | None:
+    """Return the object of known entries that a class or function makes of them; None: none."""
+    if name.rpartition(".")[2] not in CLASSES and name not in _CREATES:
+        return None
+    given = [
+        *arguments.positional,
+        Container(tuple(arguments.keywords.values()), (*arguments.keywords,)),
+    ]
+    known: dict[str, Value] = {}
+    for value in given:
+        held = entries(run, value)
+        if held is None:
+            return None
+        known.update(held)
+    return _settings(run, known)
+
+
+def _nested(run: Run, value: Value) -> Value:
+    held = entries(run, value) if isinstance(value, Container) else None
+    return _settings(run, held) if held else value
+
+
+def _settings(run: Run, known: Mapping[str, Value]) -> Settings:
+    made = Settings({})
+    for name, value in known.items():
+        if isinstance(value, Constant):
+            made.defaults[name] = Constant(value.value, fixed=False)
+        elif name != "*":
+            run.heap.set(made, name, _nested(run, value))
+    return made
+
+
+def put(run: Run, settings: Settings, name: str, value: Value) -> None:
+    """Set one of the settings."""
+    before = settings.defaults.get(name)
+    if before is not None and run.heap.get(settings, name) is None:
+        run.heap.at_the_bottom(settings, name, before)
+    if isinstance(value, Constant):
+        value = Constant(value.value, fixed=False)
+    run.heap.set(settings, name, value)
+
+
+def forget(run: Run, settings: Settings) -> None:
+    """Note that any of the settings may have been given another value."""
+    for name, value in (entries(run, settings) or {}).items():
+        if isinstance(value, Settings):
+            forget(run, value)
+        elif isinstance(value, Constant):
+            put(run, settings, name, Opaque(name))
+
+
+def update(run: Run, settings: Settings, arguments: Arguments) -> None:
+    """Follow `settings.update(...)`."""
+    for given in arguments.positional:
+        held = entries(run, given)
+        if held is None:
+            forget(run, settings)
+        for name, value in (held or {}).items():
+            put(run, settings, name, value)
+    if not arguments.complete:
+        forget(run, settings)
+    for name, value in arguments.keywords.items():
+        if name != "*":
+            put(run, settings, name, value)
+
+
+def method(run: Run, settings: Settings, name: str, arguments: Arguments) -> Value:
+    """Follow `settings.name(...)`, where that is no function that was put into them."""
+    match name:
+        case "update" | "merge_update":
+            update(run, settings, arguments)
+        case "get" | "pop" if arguments.positional:
+            key, *default = arguments.positional
+            held = entries(run, settings) or {}
+            if isinstance(key, Constant) and key.value in held:
+                return held[str(key.value)]
+            return Opaque(holds=tuple(run.reachable(default[0]))) if default else NONE
+        case "copy":
+            return _settings(run, entries(run, settings) or {})
+        case _ if name.startswith(("merge", "load", "parse", "read", "override", "set_")):
+            forget(run, settings)
+    return Opaque(name)
