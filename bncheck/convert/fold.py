@@ -18,7 +18,8 @@ from bncheck.convert.outcome import Refusal, Step
 from bncheck.convert.parts import traceable_parts
 from bncheck.convert.plan import ATTEMPTS, FoldOptions, Plan
 from bncheck.convert.planner import make_plan
-from bncheck.convert.state import left_as_it_was, restore
+from bncheck.convert.replacements import changed_tensors
+from bncheck.convert.state import Tensors, left_as_it_was, restore
 from bncheck.errors import BNCheckError
 from bncheck.model.guess import guess_inputs
 from bncheck.model.trace import UntraceableError, trace, trace_program
@@ -83,13 +84,14 @@ def fold(
             folded, plans = _fold_whole(start, unrounded, inputs, keywords, options)
         except UntraceableError as problem:
             folded, plans = _fold_parts(start, unrounded, inputs, keywords, options, str(problem))
+        kept = unchanged(before, plans)
         restore(model, before)
-        restore(folded.model, before)
+        restore(folded.model, kept)
         verification = None
         if verify:
-            exact = exact_parameters(plans, folded.model, unrounded)
+            exact = exact_parameters(plans.values(), folded.model, unrounded)
             verification = compare(model, folded.model, inputs, keywords, exact=exact)
-            restore(folded.model, before)
+            restore(folded.model, kept)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 
@@ -100,12 +102,12 @@ def _fold_whole(
     inputs: tuple[Any, ...],
     keywords: dict[str, Any],
     options: FoldOptions,
-) -> tuple[FoldResult, list[Plan]]:
+) -> tuple[FoldResult, dict[str, Plan]]:
     plan = make_plan(replace(trace(model, inputs, keywords), unrounded=unrounded), options)
     if not plan.batch_norms:
         raise _nothing_to_fold(model)
     plan, folded = carry_out(plan, (inputs, keywords))
-    return result_of(plan, folded), [plan]
+    return result_of(plan, folded), {"": plan}
 
 
 def result_of(plan: Plan, folded: Any) -> FoldResult:
@@ -134,10 +136,10 @@ def _fold_parts(
     keywords: dict[str, Any],
     options: FoldOptions,
     problem: str,
-) -> tuple[FoldResult, list[Plan]]:
+) -> tuple[FoldResult, dict[str, Plan]]:
     """Fold within the parts that can be traced; the model's own code stays as it is."""
     memo: dict[int, Any] = {}
-    plans: list[Plan] = []
+    plans: dict[str, Plan] = {}
     steps: list[Step] = []
     refusals: list[Refusal] = []
     cut_short: list[tuple[str, ...]] = []
@@ -150,7 +152,7 @@ def _fold_parts(
         except UntraceableError:
             continue
         memo[id(model.get_submodule(part.path))] = folded
-        plans.append(plan)
+        plans[at] = plan
         for step in plan.steps:
             into = step.into
             if step.how != "partly":
@@ -177,7 +179,7 @@ def _fold_parts(
     ):
         reason = "it is in a part that the rest of the model does not use as its own code says"
         refusals += [Refusal(step.batch_norm, reason) for step in steps]
-        changed, steps, cut_short = copy_of(model, {}), [], []
+        changed, plans, steps, cut_short = copy_of(model, {}), {}, [], []
     groups = tuple(cut_short)
     notes = (problem, *_notes_on_orders(groups, options))
     result = FoldResult(changed, tuple(steps), tuple(refusals), None, "record", True, notes, groups)
@@ -215,8 +217,9 @@ def fold_exported(
         if not plan.batch_norms:
             raise BNCheckError("this program holds no BatchNorm, so there is nothing to fold")
         plan, folded = carry_out_exported(plan, program)
+        kept = unchanged(before, {"": plan})
         restore(program, before)
-        restore(folded, before)
+        restore(folded, kept)
         verification = None
         if verify:
             own_inputs, own_keywords = program.example_inputs or ((), {})
@@ -229,8 +232,18 @@ def fold_exported(
                 example_kwargs,
                 exact=exact_parameters([plan], folded),
             )
-        restore(folded, before)
+        restore(folded, kept)
     return replace(result_of(plan, folded), verification=verification)
+
+
+def unchanged(before: Tensors, plans: Mapping[str, Plan]) -> Tensors:
+    """Return the buffers that no plan changes; plans go by the path of their part, with its dot."""
+    new: set[str] = set()
+    for at, plan in plans.items():
+        tensors = plan.traced.tensors
+        changed = {id(tensors[name]) for name in changed_tensors(plan)}
+        new.update(at + name for name, tensor in tensors.items() if id(tensor) in changed)
+    return {name: tensor for name, tensor in before.items() if name not in new}
 
 
 def _with_samples(value: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from bncheck.convert.carry_out import carry_out_script
 from bncheck.convert.exact import exact_parameters
-from bncheck.convert.fold import FoldResult, result_of
+from bncheck.convert.fold import FoldResult, result_of, unchanged
 from bncheck.convert.outcome import Refusal
 from bncheck.convert.plan import FoldOptions
 from bncheck.convert.planner import make_plan
@@ -53,13 +53,14 @@ def fold_torchscript(
             )
         plan, rewritten = carry_out_script(plan, module, (inputs, keywords))
         folded = rewritten.module
+        kept = unchanged(before, {"": plan})
         restore(module, before)
-        restore(folded, before)
+        restore(folded, kept)
         verification = None
         if verify:
             exact = {} if rewritten.nameless else exact_parameters([plan], rewritten.tensors)
             verification = compare(module, folded, inputs, keywords, exact=exact)
-            restore(folded, before)
+            restore(folded, kept)
     result = result_of(plan, folded)
     notes = (*result.notes, *_notes_on_names(module, rewritten.tensors))
     stay = (Refusal(name, "it runs under a condition or in a loop") for name in hidden)

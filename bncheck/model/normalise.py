@@ -24,6 +24,7 @@ from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCa
 
 _PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
+_CONVERSIONS = CASTS | {"float", "half", "double", "bfloat16", "cuda", "cpu"}
 _OF_ONE = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.POOLING, Kind.PADDING, Kind.UPSAMPLING})
 """What has a tensor that it is done to, which comes first."""
 _ASKS_NOTHING = METADATA | {
@@ -148,8 +149,8 @@ class _Builder:
             inputs = inputs[: 1 if call.kind is Kind.RESHAPE or call.name in CASTS else 0]
         if not inputs and constants and node.op != "call_module" and not call.in_place:
             reads = frozenset[str]().union(*(c.reads for c in constants))
-            unchanged = constants[0].name if call.name in _SAME_TENSOR else None
-            self.environment[node] = Constant(node, reads, unchanged)
+            same = call.name in _SAME_TENSOR or self._converts_nothing(node, call, constants[0])
+            self.environment[node] = Constant(node, reads, constants[0].name if same else None)
             return
         if inputs and constants and (call.kind is Kind.CONCAT or call.name in STACKS):
             self._add_joined(node, call)
@@ -164,7 +165,7 @@ class _Builder:
 
     def _refine(self, node: fx.Node, call: Call) -> Call:
         """Decide what the operation's name leaves open, from its arguments and result."""
-        if call.name in {"to", "type_as", "float", "half", "double", "bfloat16", "cuda", "cpu"}:
+        if call.name in _CONVERSIONS:
             first = node.args[0]
             same = isinstance(first, fx.Node) and (
                 self.seen.dtypes.get(first) == self.seen.dtypes.get(node)
@@ -328,11 +329,15 @@ class _Builder:
 
     def _add_like(self, node: fx.Node, call: Call, constant: Constant) -> None:
         """Add a parameter that is brought to the shape or the dtype of a tensor."""
-        dtypes = self.seen.dtypes
-        if call.name in CASTS and dtypes.get(constant.source) == dtypes.get(node):
-            self.environment[node] = Constant(constant.source, constant.reads, None)
+        if self._converts_nothing(node, call, constant):
+            self.environment[node] = constant
         else:
             self._add(node, Call(call.name, Kind.OPERATION), [], {})
+
+    def _converts_nothing(self, node: fx.Node, call: Call, constant: Constant) -> bool:
+        """Tell whether a call brings a parameter to the dtype that it has."""
+        dtypes = self.seen.dtypes
+        return call.name in _CONVERSIONS and dtypes.get(constant.source) == dtypes.get(node)
 
     def _opaque_reader(self, node: fx.Node, inputs: list[Node]) -> None:
         value = self.environment[node]
