@@ -10,12 +10,12 @@ from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import (
     Moment,
-    State,
     assurance,
     frozen_in_forward,
     keeps_own_mode,
     training_forwards,
 )
+from bncheck.states import State
 from bncheck.timeline import Timeline
 
 _HINT = (

@@ -1,0 +1,218 @@
+"""What each event does to what is known of models: the states that each of them may be in.
+
+The state of a model, or of a part of one, is the mode of its normalisation layers, what froze
+them, what stopped its gradients and what wraps it. Where paths meet, so do the sets of states.
+This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from bncheck.events import (
+    Assembled,
+    Copied,
+    Escape,
+    Event,
+    ForwardCall,
+    Made,
+    Mode,
+    ModeChange,
+    Model,
+    Origin,
+    RequiresGrad,
+    Target,
+    Wrap,
+    WrapKind,
+)
+from bncheck.graph import Unknown
+from bncheck.timeline import Loop, Occurrence, trains
+
+_SEEN_WHOLE = frozenset({Origin.PROJECT, Origin.ZOO})
+"""Origins of models whose mode is known from the start."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One of the states that a model may be in."""
+
+    mode: Mode
+    """Of its normalisation layers."""
+    frozen_by: ModeChange | None = None
+    """What put them in eval mode while the rest of the network trains on."""
+    frozen_in: Loop | None = None
+    """The outermost loop in which that happened."""
+    undone_by: ModeChange | None = None
+    """The later `train()` that put them back."""
+    without_gradient: RequiresGrad | None = None
+    """What stopped the gradients of its parameters."""
+    wraps: frozenset[WrapKind] = frozenset()
+
+
+States = Mapping[Model, frozenset[State]]
+Flow = dict[Model, frozenset[State]]
+
+
+def _initial(model: Model) -> State:
+    if model.starts_in_eval is True:
+        return State(Mode.EVAL)
+    known = model.starts_in_eval is False and model.origin in _SEEN_WHOLE
+    return State(Mode.TRAIN if known else Mode.UNKNOWN)
+
+
+def states_of(model: Model, flow: States) -> frozenset[State]:
+    """Return a model's states; a part that nothing happened to is as what it is a part of."""
+    owner: Model | None = model
+    while owner is not None:
+        if owner in flow:
+            return flow[owner]
+        if owner.parent is None:
+            return frozenset({_initial(owner)})
+        owner = owner.parent
+    raise AssertionError("a model has a root")
+
+
+def made_anew(flow: Flow, model: Model) -> Flow:
+    """Forget what happened to a model; what it was given to hold keeps its own past."""
+    own = [part for part in flow if part.within(model) and part.site == model.site]
+    return {**flow, **{part: frozenset({_initial(model)}) for part in {model, *own}}}
+
+
+def after(event: Event, occurrence: Occurrence, flow: Flow) -> Flow:
+    """Return what is known after an event."""
+    match event:
+        case Made(model=model):
+            return made_anew(flow, model)
+        case ModeChange():
+            return _after_mode_change(event, occurrence, flow)
+        case RequiresGrad(target=Target.REST, value=True | Unknown()):
+            return flow  # What was stopped before stays so for the normalisation layers.
+        case RequiresGrad(model=model, value=False, target=Target.PART | Target.REST):
+            return _change(
+                flow, model, lambda s: replace(s, without_gradient=s.without_gradient or event)
+            )
+        case RequiresGrad(model=model, value=value):
+            stopped = event if value is False else None
+            return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
+        case Assembled(model=model, source=source):
+            stops = {s.without_gradient for s in states_of(source, flow)}
+            stopped = stops.pop() if len(stops) == 1 else None
+            return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
+        case Wrap(model=model, kind=kind):
+            return _change(flow, model, lambda s: replace(s, wraps=s.wraps | {kind}))
+        case Copied(model=model, source=source):
+            copies = (State(s.mode, wraps=s.wraps) for s in states_of(source, flow))
+            return {**flow, model: frozenset(copies)}
+        case Escape(model=model):
+            return _change(flow, model, lambda s: State(Mode.UNKNOWN, wraps=s.wraps))
+        case ForwardCall(model=model) if not _may_train(occurrence):
+            # What was put in eval mode to be evaluated is not frozen.
+            return _change(
+                flow,
+                model,
+                lambda s: replace(s, frozen_by=None, undone_by=None) if _evaluates(s, model) else s,
+            )
+    return flow
+
+
+def _may_train(occurrence: Occurrence) -> bool:
+    loops = occurrence.loops
+    return occurrence.gradient is True and (not loops or trains(loops[-1].steps))
+
+
+def _evaluates(state: State, model: Model) -> bool:
+    """Tell whether an evaluation of the model is what it was put in eval mode for.
+
+    So it is for a part that is evaluated itself, and for what happens anew in each epoch.
+    """
+    freeze = state.frozen_by
+    if freeze is None:
+        return False
+    return state.frozen_in is not None or (freeze.target is Target.WHOLE and freeze.model is model)
+
+
+def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) -> Flow:
+    loop = occurrence.loops[0] if occurrence.loops else None
+    freezes = event.target is Target.NORMS or event.model.parent is not None
+
+    def changed(state: State) -> State:
+        match event.mode:
+            case Mode.EVAL if freezes:
+                return replace(
+                    state, mode=Mode.EVAL, frozen_by=event, frozen_in=loop, undone_by=None
+                )
+            case Mode.EVAL:
+                return replace(state, mode=Mode.EVAL)
+            case Mode.TRAIN if event.target is Target.NORMS:
+                return replace(state, mode=Mode.TRAIN, frozen_by=None, undone_by=None)
+            case Mode.TRAIN:
+                undone = event if state.frozen_by is not None else None
+                return replace(state, mode=Mode.TRAIN, undone_by=undone)
+            case _:
+                return replace(state, mode=Mode.UNKNOWN, frozen_by=None, undone_by=None)
+
+    match event.target:
+        case Target.WHOLE | Target.NORMS:
+            return _change(flow, event.model, changed)
+        case Target.PART | Target.REST:
+            return _change(flow, event.model, lambda s: replace(s, mode=Mode.UNKNOWN))
+        case _:
+            return flow
+
+
+def _change(flow: Flow, model: Model, change: Callable[[State], State]) -> Flow:
+    touched = {model, *(part for part in flow if part.within(model))}
+    return {
+        **flow,
+        **{part: frozenset(change(state) for state in states_of(part, flow)) for part in touched},
+    }
+
+
+def join(one: Flow | None, other: Flow | None) -> Flow | None:
+    """Return what is known where two paths meet; None stands for a path that has ended."""
+    if one is None or other is None:
+        return other if one is None else one
+    return {
+        model: states_of(model, one) | states_of(model, other)
+        for model in one.keys() | other.keys()
+    }
+
+
+def unwrapped_anew(end: Flow | None, before: frozenset[Model]) -> Flow | None:
+    """Take a model that a loop's body is the first to use as made in it, and not wrapped yet."""
+    if end is None:
+        return None
+    return {
+        model: states
+        if model in before
+        else frozenset(replace(state, wraps=frozenset()) for state in states)
+        for model, states in end.items()
+    }
+
+
+def settled_by(end: Flow | None, start: Flow) -> Flow:
+    """Take a loop that evaluates what was frozen for it as run at least once."""
+    if end is None:
+        return start
+    settled = {model for model, states in end.items() if not any(s.frozen_by for s in states)}
+    return {
+        model: frozenset(replace(state, frozen_by=None, undone_by=None) for state in states)
+        if model in settled
+        else states
+        for model, states in start.items()
+    }
+
+
+def renewed_freezes(flow: Flow) -> Flow:
+    """Take a freeze that one path renews as renewed: the conditions may hang together."""
+
+    def settled(states: frozenset[State]) -> frozenset[State]:
+        if not any(s.mode is Mode.EVAL and s.frozen_by is not None for s in states):
+            return states
+        return frozenset(
+            replace(s, frozen_by=None, undone_by=None) if s.undone_by is not None else s
+            for s in states
+        )
+
+    return {model: settled(states) for model, states in flow.items()}
