@@ -90,6 +90,8 @@ class Project:
     compiled: dict[int, Any] = field(default_factory=dict)
     """Functions as `bncheck.source.interpret.calls` runs them, by their node's identity."""
     _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
+    _others: dict[Path, str | None] = field(default_factory=dict)
+    """Files that are no Python and were looked for, with what is in them."""
     _called: frozenset[str] | None = None
     _trains: bool | None = None
     _defining: dict[str, tuple[SourceModule, ...]] = field(default_factory=dict)
@@ -119,7 +121,32 @@ class Project:
 
     def probed(self) -> Iterator[tuple[Path, bool]]:
         """Yield the files that were looked for, and whether each was there and read."""
-        return ((path, module is not None) for path, module in self._modules.items())
+        yield from ((path, module is not None) for path, module in self._modules.items())
+        yield from ((path, text is not None) for path, text in self._others.items())
+
+    def text_beside(self, relative: str, seen_from: SourceModule) -> str | None:
+        """Return the text of a settings file that a script names; None where there is none.
+
+        It is looked for beside the script and in the folders above, as imports are, but nowhere
+        else: no absolute path is read, and none that leads out of them.
+        """
+        if Path(relative).is_absolute() or ".." in Path(relative).parts:
+            return None
+        for root in _import_roots(Path(seen_from.path)):
+            path = root / relative
+            if path not in self._others:
+                self._others[path] = self._text_of(path)
+            text = self._others[path]
+            if text is not None:
+                return text
+        return None
+
+    def _text_of(self, path: Path) -> str | None:
+        try:
+            source = self.source(path)
+            return source if isinstance(source, str) else source.decode()
+        except (OSError, ValueError):
+            return None
 
     def find(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         """Return the project's module of that dotted name, as an import in `seen_from` sees it."""

@@ -214,3 +214,77 @@ def test_a_loader_at_the_top_of_another_file() -> None:
     assert [(finding.code, finding.path, finding.line) for finding in findings] == [
         ("BN301", "data.py", 2)
     ]
+
+
+READ_FILES = _scripts(
+    """
+cfg = yaml.safe_load(open("conf/train.yaml"))
+fit([], cfg["data"]["batch"])
+---
+with open("conf/train.yaml", "r") as stream:
+    cfg = EasyDict(yaml.load(stream, Loader=yaml.FullLoader))
+fit([], cfg.data.batch)
+---
+cfg = yaml.safe_load(Path("conf/train.yaml").read_text())
+fit([], cfg["data"].get("batch", 64))
+---
+cfg = OmegaConf.load("conf/train.yaml")
+fit([], cfg.data.batch)
+---
+parser.add_argument("--file", default="conf/train.json")
+args = parser.parse_args()
+with open(args.file) as stream:
+    cfg = json.loads(stream.read())
+fit([], **cfg["loader"])
+---
+def read(path):
+    with open(path) as stream:
+        return json.load(stream)
+args = parser.parse_args()
+vars(args).update(read("conf/train.json")["loader"])
+fit([], args.batch_size)
+"""
+)
+
+UNREAD_FILES = _scripts(
+    """
+cfg = yaml.safe_load(open("conf/missing.yaml"))
+fit([], cfg["data"]["batch"])
+---
+cfg = yaml.safe_load(open("../conf/train.yaml"))
+fit([], cfg["data"]["batch"])
+---
+cfg = yaml.safe_load(open("/conf/train.yaml"))
+fit([], cfg["data"]["batch"])
+---
+cfg = yaml.safe_load(open(input()))
+fit([], cfg["data"]["batch"])
+---
+cfg = yaml.safe_load(open("conf/train.yaml"))
+fit([], cfg["data"]["batches"])
+---
+cfg = yaml.safe_load(open("conf/train.yaml"))
+cfg["data"]["batch"] = int(input())
+fit([], cfg["data"]["batch"])
+"""
+)
+
+
+def _with_files(rest: str) -> list[str]:
+    imports = "import yaml\nfrom omegaconf import OmegaConf\nfrom pathlib import Path\n"
+    texts: dict[Path, str | bytes] = {
+        Path("train.py"): imports + TRAIN + rest + "\n",
+        Path("conf/train.yaml"): "data:\n  root: .\n  batch: 2\nscales: [1, 2]\n",
+        Path("conf/train.json"): '{"loader": {"batch_size": 2, "epochs": 3}, "scales": [1, 2]}',
+    }
+    return [f.code for f in lint_files(["train.py"], Project(texts=texts), Settings()).findings]
+
+
+@pytest.mark.parametrize("rest", READ_FILES)
+def test_settings_files_that_the_script_names_are_read(rest: str) -> None:
+    assert _with_files(rest) == ["BN301"]
+
+
+@pytest.mark.parametrize("rest", UNREAD_FILES)
+def test_others_are_not(rest: str) -> None:
+    assert _with_files(rest) == []

@@ -31,6 +31,7 @@ from bncheck.source.timeline.values import (
     Constant,
     Container,
     Data,
+    File,
     Function,
     Instance,
     Members,
@@ -212,6 +213,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return options.method(run, receiver, name, arguments)
         case Parser():
             return commandline.parser_method(receiver, node, name, arguments)
+        case File():
+            return receiver if name in {"read", "read_text", "open"} else Opaque()
         case Container():
             return sequences.method(run, receiver, name, arguments)
         case Data(made=Instance(cls=cls) as made) if classes.find(run, cls, name) is not None:

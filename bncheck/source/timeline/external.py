@@ -20,7 +20,16 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import calls, checkpoints, iterables, known, lookups, networks, options
+from bncheck.source.timeline import (
+    calls,
+    checkpoints,
+    files,
+    iterables,
+    known,
+    lookups,
+    networks,
+    options,
+)
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.averages import averages_equally
 from bncheck.source.timeline.containers import make_container
@@ -89,6 +98,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return copied
     if (settings := options.made(run, name, arguments)) is not None:
         return settings
+    if (file := files.call(run, name, arguments)) is not None:
+        return file
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":
         return Parser()
     if name == "apex.amp.initialize":

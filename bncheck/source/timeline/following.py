@@ -8,12 +8,23 @@ from bncheck.source.timeline import classes
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
-from bncheck.source.timeline.values import Function, Instance, Members, Models, Optimizer, Value
+from bncheck.source.timeline.values import (
+    Function,
+    Instance,
+    Members,
+    Models,
+    Optimizer,
+    Package,
+    Value,
+)
+
+_SETTINGS = frozenset({"json", "yaml", "OmegaConf"})
+"""What a function that reads settings names."""
 
 
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     """Tell whether a function may do or return something that matters."""
-    if any(isinstance(value, Members | Optimizer) or run.reachable(value) for value in given):
+    if any(isinstance(v, Members | Optimizer | Package) or run.reachable(v) for v in given):
         return True
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):
@@ -24,6 +35,7 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
     return (
         relevant(project, module, code)
         or makes_models(project, module, code)
+        or bool(mentions(code) & _SETTINGS)
         or _uses_kept_models(run, function)
     )
 

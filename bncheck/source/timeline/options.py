@@ -52,7 +52,8 @@ def made(run: Run, name: str, arguments: Arguments) -> Settings | None:
     return _settings(run, known)
 
 
-def _nested(run: Run, value: Value) -> Value:
+def nested(run: Run, value: Value) -> Value:
+    """Return a dict, and those in it, as settings."""
     held = entries(run, value) if isinstance(value, Container) else None
     return _settings(run, held) if held else value
 
@@ -63,7 +64,7 @@ def _settings(run: Run, known: Mapping[str, Value]) -> Settings:
         if isinstance(value, Constant):
             made.defaults[name] = Constant(value.value, fixed=False)
         elif name != "*":
-            run.heap.set(made, name, _nested(run, value))
+            run.heap.set(made, name, nested(run, value))
     return made
 
 

@@ -212,6 +212,13 @@ class Parser:
 
 
 @dataclass(frozen=True)
+class File:
+    """A settings file beside the script: its path, or the file once it is open, or its text."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class ModeOf:
     """`model.training`, read."""
 
@@ -262,6 +269,7 @@ Value = (
     | Container
     | Settings
     | Parser
+    | File
     | ModeOf
     | Opaque
     | Method

@@ -1,0 +1,50 @@
+"""Settings files that the project itself names: `yaml.safe_load(open("config.yaml"))`."""
+
+from __future__ import annotations
+
+from bncheck.graph import UNKNOWN
+from bncheck.source import plain_files
+from bncheck.source.timeline import options
+from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import Constant, Container, File, Opaque, Value
+
+_OPENS = frozenset({"open", "io.open", "codecs.open", "pathlib.Path"})
+_JSON = frozenset({"json.load", "json.loads"})
+_YAML = frozenset({"yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load"})
+_LOAD = "omegaconf.OmegaConf.load"
+
+
+def call(run: Run, name: str, arguments: Arguments) -> Value | None:
+    """Follow the opening and reading of a file; None: it is something else, or not known."""
+    first = arguments.positional[0] if arguments.positional else None
+    if name in _OPENS:
+        return _opened(first)
+    if name in _JSON | _YAML and isinstance(first, File):
+        return _read(run, first, is_json=name in _JSON)
+    if name == _LOAD and (opened := _opened(first)) is not None:
+        return options.nested(run, _read(run, opened, is_json=False))
+    return None
+
+
+def _opened(path: Value | None) -> File | None:
+    match path:
+        case File():
+            return path
+        case Constant(value=str(name)):
+            return File(name)
+    return None
+
+
+def _read(run: Run, file: File, *, is_json: bool) -> Value:
+    text = run.project.text_beside(file.path, run.frame.module)
+    found = plain_files.read(text, is_json=is_json) if text else None
+    return Opaque("settings") if found is None else _value("settings", found)
+
+
+def _value(name: str, found: object) -> Value:
+    """Return what was read as values, which someone may edit."""
+    if isinstance(found, dict):
+        values = tuple(_value(str(key), value) for key, value in found.items())
+        return Container(values, tuple(found))
+    return Opaque(name) if found is UNKNOWN else Constant(found, fixed=False)

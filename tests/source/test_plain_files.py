@@ -1,0 +1,52 @@
+"""Plain settings files: what of them is read, and what is left unknown."""
+
+import pytest
+
+from bncheck.graph import UNKNOWN
+from bncheck.source.plain_files import read
+
+YAML = [
+    ("batch: 4\nrate: 0.1\n", {"batch": 4, "rate": 0.1}),
+    ("a: true\nb: No\nc: ~\nd:\n", {"a": True, "b": False, "c": None, "d": None}),
+    ("# one\nname: resnet  # two\nkey: 'a # b'\n", {"name": "resnet", "key": "a # b"}),
+    ("---\ntrain:\n  batch: 2\n  data:\n    root: .\ntest: 1\n",
+     {"train": {"batch": 2, "data": {"root": "."}}, "test": 1}),
+    ("'quoted': 1\nwith-dash: 2\n", {"quoted": 1, "with-dash": 2}),
+    ("steps: [1, 2]\nmore: {a: 1}\nbatch: 4\n", {"steps": UNKNOWN, "more": UNKNOWN, "batch": 4}),
+    ("steps:\n- 1\n- 2\nbatch: 4\n", {"steps": UNKNOWN, "batch": 4}),
+    ("steps:\n  - 1\n  - b: 2\nbatch: 4\n", {"steps": UNKNOWN, "batch": 4}),
+    ("list: [[1, 2],\n       [3, 4]]\nbatch: 4\n", {"list": UNKNOWN, "batch": 4}),
+    ("text: |\n  batch: 2\nbatch: 4\n", {"text": UNKNOWN, "batch": 4}),
+    ("base: &base\n  batch: 2\nbatch: *base\n", {"base": UNKNOWN, "batch": UNKNOWN}),
+    ("batch: !!int 4\n", {"batch": UNKNOWN}),
+    ("batch: 2\nbatch: 4\n", {"batch": 4}),
+    ("a: 1\n<<: *base\n", None),
+    ("a: 1\n---\na: 2\n", None),
+    ("- 1\n- 2\n", None),
+    ("a: 1\nno entry\n", None),
+    ("  a: 1\nb: 2\n", None),
+    ("", None),
+]  # fmt: skip
+
+JSON = [
+    ('{"train": {"batch": 2, "steps": [1]}, "on": false}',
+     {"train": {"batch": 2, "steps": UNKNOWN}, "on": False}),
+    ("[1]", None),
+    ("{", None),
+    ("", None),
+    ("[" * 100_000, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "settings"), YAML)
+def test_yaml(text: str, settings: object) -> None:
+    assert read(text, is_json=False) == settings
+
+
+@pytest.mark.parametrize(("text", "settings"), JSON)
+def test_json(text: str, settings: object) -> None:
+    assert read(text, is_json=True) == settings
+
+
+def test_long_files_are_no_settings() -> None:
+    assert read("a: 1\n" * 100_000, is_json=False) is None
