@@ -47,7 +47,7 @@ def _rests_on_size(plan: Plan, node: Node) -> bool:
         return False
     if node.shape is not None and 0 in node.shape:  # a slice that has nothing in it at this size
         return True
-    if node.kind is Kind.POOLING and counts_padding(call):
+    if node.kind is Kind.POOLING and (counts_padding(call) or call.call.name == "sum"):
         return True
     if is_whole(node, call):
         return True

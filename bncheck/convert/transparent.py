@@ -7,6 +7,7 @@ maps that are related element by element. `pull` goes from the output's labels t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from bncheck.model.traced_call import TracedCall
 
 HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
 """Activations with `f(scale * x) = scale * f(x)` for every positive scale."""
+_REDUCTIONS = frozenset({"mean", "sum", "amax"})
 _NEAREST = ("nearest", "nearest-exact")
 
 
@@ -106,7 +108,7 @@ def push(
             share = _share_of_input(node, call, axes, reduced, table)
             keys = ("empty", share), ("fill", share)
             reduced = table.variant(reduced, keys[0], lambda s, t: (s, t * share), keys[1])
-            if call.call.name in {"mean", "amax"} and len(_shape(node)) < reduced.dim():
+            if call.call.name in _REDUCTIONS and len(_shape(node)) < reduced.dim():
                 reduced = reduced.squeeze(axes)
             return reduced.expand(_shape(node))
         case Kind.PADDING if constant_padding(call) is not None:
@@ -213,7 +215,7 @@ def _spatial(node: Node, call: TracedCall) -> tuple[int, ...]:
 
 def _pooled_axes(node: Node, call: TracedCall) -> tuple[int, ...]:
     rank = len(_shape(node.inputs[0]))
-    if call.call.name not in {"mean", "amax"}:
+    if call.call.name not in _REDUCTIONS:
         return _spatial(node, call)
     axes: Any = call.arguments.get("dim")
     if axes is None or axes in ((), []):
@@ -224,7 +226,7 @@ def _pooled_axes(node: Node, call: TracedCall) -> tuple[int, ...]:
 
 def _aligned(node: Node, call: TracedCall, labels: torch.Tensor) -> torch.Tensor:
     """Return the output's labels with reduced axes put back as axes of size 1."""
-    if call.call.name in {"mean", "amax"} and len(_shape(node)) < len(_shape(node.inputs[0])):
+    if call.call.name in _REDUCTIONS and len(_shape(node)) < len(_shape(node.inputs[0])):
         for axis in sorted(_pooled_axes(node, call)):
             labels = labels.unsqueeze(axis)
     return labels
@@ -244,9 +246,13 @@ def _share_of_input(
     node: Node, call: TracedCall, axes: tuple[int, ...], labels: torch.Tensor, table: LabelTable
 ) -> float:
     """Return what pooling makes of a one everywhere, where these maps have a shift."""
-    if not counts_padding(call) or not bool((table.shifts(distinct(labels)) != 0).any()):
-        return 1.0
     shape = _shape(node.inputs[0])
+    if not bool((table.shifts(distinct(labels)) != 0).any()):
+        return 1.0
+    if call.call.name == "sum":
+        return float(math.prod(shape[axis] for axis in axes))
+    if not counts_padding(call):
+        return 1.0
     ones = torch.ones([size if axis in axes else 1 for axis, size in enumerate(shape)])
     shares: list[float] = call.run([ones.double()]).reshape(-1).tolist()
     if max(shares) > min(shares) * (1 + 1e-12):

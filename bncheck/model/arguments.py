@@ -26,6 +26,7 @@ _PARAMETERS: dict[str, str] = {
     **{f"adaptive_avg_pool{n}d": "input output_size" for n in (1, 2, 3)},
     **{f"adaptive_max_pool{n}d": "input output_size return_indices" for n in (1, 2, 3)},
     "mean": "input dim keepdim dtype",
+    "sum": "input dim keepdim dtype",
     "amax": "input dim keepdim",
     "pad": "input pad mode value",
     "constant_pad_nd": "input pad value",

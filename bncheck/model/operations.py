@@ -37,7 +37,8 @@ _NAMES: dict[Kind, str] = {
     Kind.POOLING: (
         "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_max_pool1d "
-        "adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d lp_pool3d mean amax"
+        "adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d lp_pool3d mean sum "
+        "amax"
     ),
     Kind.PADDING: "pad constant_pad_nd reflection_pad replication_pad circular_pad zero_pad",
     Kind.UPSAMPLING: (

@@ -148,6 +148,17 @@ def _slice(items: Any, start: Any = None, end: Any = None, step: Any = None) -> 
     return items[start:end:step]
 
 
+def _tensor(data: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> torch.Tensor:
+    """Make a tensor of numbers; a graph of torch.fx holds them in lists of its own kind."""
+    if isinstance(dtype, int):  # as TorchScript counts dtypes
+        dtype = torch.ops.aten.empty.memory_format([0], dtype=dtype).dtype
+    return torch.tensor(_plain_lists(data), dtype=dtype, device=device)
+
+
+def _plain_lists(data: Any) -> Any:
+    return [_plain_lists(item) for item in data] if isinstance(data, list | tuple) else data
+
+
 def _keys(mapping: Any) -> Any:
     return list(mapping.keys())
 
@@ -170,6 +181,7 @@ _PLAIN: Mapping[str, Callable[..., Any]] = {
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
     "aten::format": _format,
+    "aten::tensor": _tensor,
     "prim::NumToTensor": torch.tensor,
     "prim::TupleIndex": operator.getitem,
     "prim::max": max,

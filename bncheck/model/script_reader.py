@@ -153,9 +153,18 @@ class _Reader:
                 f"the TorchScript calls {node.kind()} on what an operator returned, which is not "
                 "understood"
             )
+        if node.kind() == "aten::tensor" and not _holds_nodes(given[:2]):
+            self._read_numbers(node, given)
+            return
         if node.kind() in _WITH_NUMBERS:
             given[1] = self._number(given[1])
         self._call(node, operator_of(node), *arguments_of(node, given))
+
+    def _read_numbers(self, node: Any, given: Sequence[Any]) -> None:
+        """Read a tensor of numbers that the code spells out; it may be on the device of another."""
+        device = None if isinstance(given[2], fx.Node) else given[2]
+        tensor = operator_of(node)(given[0], dtype=given[1], device=device)
+        self.bind(node.output(), self._stored(node.output(), Attribute("", tensor)))
 
     def _number(self, given: Any) -> Any:
         """Return the number that a constant is, as tracing makes a tensor of each."""
@@ -224,3 +233,10 @@ class _Reader:
         for index, name in enumerate(names, len(list(node.outputs()))):
             old, new = self.known[name], self._part(node, made, index)
             self.known.update({one: new for one, known in self.known.items() if known is old})
+
+
+def _holds_nodes(value: Any) -> bool:
+    """Tell whether something is computed by a node, or holds what is."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_nodes, value))
+    return isinstance(value, fx.Node)

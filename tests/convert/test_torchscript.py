@@ -178,6 +178,56 @@ def test_refuses(make: Any, model: Any, shape: tuple[int, ...], reason: str) -> 
     torch.testing.assert_close(result.model(x), module(x))
 
 
+class Picked(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.norm(self.conv(x)[:, [2, 0, 3, 1]]))
+
+
+class Mixed(Net):
+    """An order that is in part a size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        order = torch.tensor([1, 0, 3, x.shape[0]], dtype=torch.int64)
+        return F.relu(self.norm(self.conv(x)[:, order]))
+
+
+class Filled(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x) * torch.tensor([1.0, -2.0, 3.0, 4.0]).view(4, 1, 1)
+        return F.relu(self.norm(y))
+
+
+class CastHead(Net):
+    """A weight and a bias that are brought to the dtype of the input, as in timm's heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(F.relu(self.conv(x))).mean([2, 3])
+        return F.linear(y, self.head.weight.to(dtype=y.dtype), self.head.bias.to(dtype=y.dtype))
+
+
+@pytest.mark.parametrize("make", [scripted, traced])
+@pytest.mark.parametrize("model", [Picked, Filled, CastHead])
+def test_folds_through_constants_that_the_code_spells_out(make: Any, model: Any) -> None:
+    module, x = archive(make, model(), IMAGE)
+    result = fold_torchscript(module, x)
+    assert [step.batch_norm for step in result.steps] == ["norm"]
+    assert result.verification is not None
+    assert result.verification.error_exact is not None
+    assert result.verification.error_exact < 1e-12
+    torch.testing.assert_close(result.model(x), module(x))
+
+
+def test_an_order_that_is_in_part_a_size_is_none() -> None:
+    module, x = archive(scripted, Mixed(), IMAGE)
+    result = fold_torchscript(module, x)
+    assert result.steps == ()
+    torch.testing.assert_close(result.model(x), module(x))
+
+
 def test_a_batch_norm_in_a_loop_stays() -> None:
     module, x = archive(scripted, Loop(), IMAGE)
     result = fold_torchscript(module, x)
