@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from bncheck.graph import UNKNOWN, Kind, Node
 from bncheck.sizes import total
 
-_SPATIAL = frozenset(
-    {Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING, Kind.UPSAMPLING, Kind.PADDING}
-)
-"""Kinds whose layers take a batch, channels and as many dimensions as their name says."""
+_SPATIAL = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING, Kind.UPSAMPLING})
+"""Kinds whose layers take a batch, channels and as many dimensions as their name says.
+
+Padding is not among them: what pads two dimensions does so to a sequence as well.
+"""
 _KEEPS_SHAPE = frozenset(
     {
         Kind.ACTIVATION,
@@ -63,6 +64,9 @@ class Shapes:
             return given
         dimensions = node.get("dimensions")
         if node.kind in _SPATIAL and type(dimensions) is int:
+            unbatched = node.kind is Kind.POOLING and len(node.inputs) == 1
+            if unbatched and self.rank(node.inputs[0]) == dimensions + 1:
+                return dimensions + 1
             return dimensions + 2
         if node.kind in {Kind.JOIN, Kind.ADD, Kind.CONCAT} or node.get("elementwise") is True:
             found = {self.rank(source) for source in node.inputs}

@@ -66,7 +66,7 @@ class Tally:
     def _judged(self, site: Site) -> Iterator[tuple[str, Match]]:
         for (check, symbolic), found in self._wrong[site].items():
             instances = self.constructed if check.unapplied else self._applied
-            if symbolic and instances.get((False, site)):
+            if symbolic and (instances.get((False, site)) or (check, False) in self._wrong[site]):
                 # Calls with known arguments construct this layer, and they tell more.
                 continue
             match = found[0]

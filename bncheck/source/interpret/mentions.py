@@ -15,7 +15,9 @@ from bncheck.source.interpret.values import Class, Either, Instance
 from bncheck.source.project import Project
 from bncheck.source.prose import PROSE
 
-_DYNAMIC = re.compile(r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(")
+_DYNAMIC = re.compile(
+    r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(|\bget_submodule\("
+)
 """Ways to reach an attribute without writing its name."""
 _OF_NO_LIBRARY = r"(?<!\btorch)(?<!\bnp)(?<!\bF)(?<!\bnn)"
 """`torch.norm` is no attribute of a network."""
