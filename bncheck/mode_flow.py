@@ -70,6 +70,8 @@ class ModeFlow:
     """The modes before each event of a timeline."""
 
     timeline: Timeline
+    usual: bool = False
+    """Whether only the ways are followed that the settings as they are choose, where known."""
     _before: dict[ModelEvent, set[ModeFact]] = field(default_factory=lambda: defaultdict(set))
     _parts_in_eval: set[ModelEvent] = field(default_factory=set)
 
@@ -115,7 +117,9 @@ class ModeFlow:
     def _branch(self, block: Branch, state: State) -> tuple[State | None, Exits]:
         exits: Exits = defaultdict(list)
         ends: list[State | None] = []
-        for steps in block.alternatives:
+        chosen = block.usual if self.usual else None
+        ways = block.alternatives if chosen is None else block.alternatives[chosen : chosen + 1]
+        for steps in ways:
             after, left = self._steps(steps, dict(state))
             ends.append(after)
             for how, states in left.items():
@@ -238,5 +242,13 @@ def never_in_eval(facts: Facts) -> bool:
 def mode_flow(timeline: Timeline) -> ModeFlow:
     """Return the modes before each event of a timeline."""
     flow = ModeFlow(timeline)
+    flow.run()
+    return flow
+
+
+@lru_cache(maxsize=4)
+def usual_mode_flow(timeline: Timeline) -> ModeFlow:
+    """Return the same where every setting is as it is."""
+    flow = ModeFlow(timeline, usual=True)
     flow.run()
     return flow

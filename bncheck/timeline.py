@@ -71,6 +71,8 @@ class Branch(Enclosing):
     alternatives: tuple[tuple[Step, ...], ...]
     condition: str = ""
     """The names in the condition, space-separated."""
+    usual: int | None = None
+    """The alternative that runs with the settings as they are; None: not known."""
 
 
 @dataclass(frozen=True, eq=False)

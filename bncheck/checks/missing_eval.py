@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import ForwardCall, LoadWeights, Mode, Origin
+from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
-from bncheck.mode_flow import Facts, mode_flow, never_in_eval
+from bncheck.mode_flow import Facts, mode_flow, never_in_eval, usual_mode_flow
 from bncheck.timeline import Occurrence, Timeline
 from bncheck.usage import (
     confidence,
@@ -45,9 +45,10 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         flow = mode_flow(timeline)
         facts = flow.before(event)
         sure = never_in_eval(facts) and not flow.parts_in_eval(event)
+        usual = not sure and _usually_in_train_mode(timeline, event, facts)
         if not any(fact.trained for fact in facts) and not may_have_weights(timeline, event.model):
             continue
-        if not sure and not _loaded_here(timeline, event, facts):
+        if not (sure or usual or _loaded_here(timeline, event, facts)):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
         if known is Confidence.POSSIBLE and _loaded_here(timeline, event, facts):
@@ -61,6 +62,23 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
                 confidence=known,
                 fix=_fix(event),
             )
+
+
+def _usually_in_train_mode(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
+    """Tell whether only another setting may change the mode, and none is known to say `eval()`.
+
+    Where a setting chooses between the modes, train mode is wanted as it stands.
+    """
+    said = [
+        fact
+        for fact in facts
+        if fact.mode is Mode.EVAL
+        and not (isinstance(fact.since, ModeChange) and fact.since.target is not Target.WHOLE)
+    ]
+    if said or not any(fact.mode is Mode.TRAIN for fact in facts):
+        return False
+    flow = usual_mode_flow(timeline)
+    return never_in_eval(flow.before(event)) and not flow.parts_in_eval(event)
 
 
 def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:

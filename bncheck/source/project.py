@@ -158,9 +158,18 @@ class Project:
     def _scope(self, module: SourceModule) -> _Scope:
         known = self._scopes.get(module.path)
         if known is None:
-            folder = str(Path(module.path).parent)
-            known = self._scopes[module.path] = (folder, _added_to_the_path(module.text))
+            folder = Path(module.path).parent
+            added = [*_added_to_the_path(module.text), *self._added_by_imports(module, folder)]
+            known = self._scopes[module.path] = (str(folder), tuple(dict.fromkeys(added)))
         return known
+
+    def _added_by_imports(self, module: SourceModule, folder: Path) -> Iterator[Path]:
+        """Yield what a file beside a module, such as `_init_paths`, adds to the path for it."""
+        for bindings in module.bindings.values():
+            for binding in bindings:
+                if isinstance(binding, Imported) and "." not in binding.module:
+                    text = self.texts.get(folder / f"{binding.module}.py", b"")
+                    yield from _added_folders(text.encode() if isinstance(text, str) else text)
 
     def _search(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         top = dotted_name.partition(".")[0]
@@ -353,6 +362,19 @@ class Project:
 
 _PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)
 _STRINGS = re.compile(r"""["']([\w./-]+)["']""")
+
+
+_ADDS_TO_THE_PATH = re.compile(rb"\bsys\.path\b|\badd_\w*path\(")
+_JOINED = re.compile(rb"""\bjoin\([^()\n]*["']([\w./-]+)["']\s*\)""")
+
+
+def _added_folders(text: bytes) -> Iterator[Path]:
+    """Yield the last folders of the paths that a file puts together, if it adds any."""
+    if _ADDS_TO_THE_PATH.search(text):
+        for string in _JOINED.findall(text):
+            name = Path(string.decode()).name
+            if name not in {"", ".", ".."}:
+                yield Path(name)
 
 
 def _added_to_the_path(text: str) -> tuple[Path, ...]:

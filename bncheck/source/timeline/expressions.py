@@ -210,6 +210,8 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Models(models=[model]), _:
             key = chosen.value if isinstance(chosen, Constant) else UNKNOWN
             return Models((run.part(model, f"[{key}]"),))
+        case Outside(name="sys.modules"), Constant(value="__name__"):
+            return Package(run.frame.module)
         case Outside(name=name), _ if name.endswith(".__dict__"):
             last = chosen.value if isinstance(chosen, Constant) else "unknown"
             return Outside(f"{name.removesuffix('__dict__')}{last}")

@@ -16,7 +16,14 @@ from bncheck.events import (
     Target,
 )
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import checkpoints, classes, containers, external, functions
+from bncheck.source.timeline import (
+    checkpoints,
+    classes,
+    containers,
+    external,
+    functions,
+    ingredients,
+)
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions, names_in_order
@@ -225,7 +232,13 @@ def _other_method(
         return forward(run, node, run.promote(part), arguments)
     if inherited or model.origin is Origin.SELF:
         return Opaque()
-    if model.origin in {Origin.PROJECT, Origin.ZOO} and name.islower() and len(node.args) == 1:
+    cls = run.classes.get(model)
+    made = cls is not None and any(
+        name in ingredients.parts(ancestor.node)
+        for ancestor in classes.ancestry(run.project, cls).project
+    )
+    lone = model.origin in {Origin.PROJECT, Origin.ZOO} and name.islower() and len(node.args) == 1
+    if made or lone:
         return forward(run, node, Models((run.part(model, name),)), arguments)
     run.escape(node, [Models((model,)), *arguments.all()], name)
     return Opaque(name)

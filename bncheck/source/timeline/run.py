@@ -159,7 +159,7 @@ class Run:
             heap.absorb([layer for _, layer in after], usual)
         if any(alternatives):
             was_dead, self.dead = self.dead, False
-            self.emit(Branch(self.site(node), tuple(alternatives), condition))
+            self.emit(Branch(self.site(node), tuple(alternatives), condition, taken))
             self.dead = was_dead
 
     @contextmanager

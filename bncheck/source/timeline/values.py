@@ -282,7 +282,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     """Return what a name stands for that is bound to one of these on different paths.
 
     `usual` is the one on the path that the settings as they are lead to: a number or a text stays
-    what it is there, unless a user sets something else.
+    what it is there, unless a user sets something else, and one object stands for the others.
     """
     first = values[0]
     if all(value == first for value in values[1:]):
@@ -292,6 +292,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
             pass
         case Constant(value=int() | float() | str() as constant):
             return Constant(constant, fixed=False)
+        case Instance():
+            return usual
     models = [value for value in values if isinstance(value, Models)]
     if models:
         together = dict.fromkeys(model for value in models for model in value.models)
