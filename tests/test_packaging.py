@@ -25,7 +25,7 @@ def test_base_install_is_light():
         requirement.split(";")[0].split(">")[0].strip()
         for requirement in PROJECT["project"]["dependencies"]
     }
-    assert names == {"click", "libcst", "tomli"}
+    assert names == {"click", "libcst", "pyyaml", "tomli"}
 
 
 def test_torch_is_an_extra_that_takes_every_release_from_2_4():
