@@ -15,10 +15,12 @@ from torch import fx, nn
 
 from bncheck.errors import BNCheckError
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
+from bncheck.model.aliases import Aliases
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
 from bncheck.model.crops import cropped
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
+from bncheck.model.parameters import parameters_of
 from bncheck.model.replay import evaluate, replay
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
@@ -79,8 +81,7 @@ class _Builder:
         self.calls: dict[Node, TracedCall] = {}
         self.environment: dict[fx.Node, Any] = {}
         self.pieces: dict[fx.Node, fx.Node] = {}
-        self.aliases: dict[fx.Node, set[fx.Node]] = {}
-        self.same: dict[fx.Node, set[fx.Node]] = {}
+        self.aliases = Aliases()
         self.layers: dict[str, Layer] = {}
         self.written: set[str] = set()
         """Parameters and buffers that some call writes over."""
@@ -201,7 +202,8 @@ class _Builder:
     def _add(
         self, source: fx.Node, call: Call, inputs: list[Node], arguments: dict[str, Any]
     ) -> Node:
-        names, computed, reads = self._parameters(source, call, arguments)
+        constants = [leaf for leaf in self._leaves(source) if isinstance(leaf, Constant)]
+        names, computed, reads = parameters_of(source, call, arguments, self.modules, constants)
         path = _module_path(source)
         if source.op == "call_module":
             path = str(source.target)
@@ -239,8 +241,7 @@ class _Builder:
         self.graph.add(node)
         self.calls[node] = traced
         self.environment[source] = node
-        self.aliases.setdefault(source, {source})
-        self.same.setdefault(source, {source})
+        self.aliases.begin(source)
         return node
 
     def _entry(self, source: fx.Node) -> fx.Node | None:
@@ -248,29 +249,6 @@ class _Builder:
             if isinstance(self.environment.get(argument), Node):
                 return argument
         return None
-
-    def _parameters(
-        self, source: fx.Node, call: Call, arguments: dict[str, Any]
-    ) -> tuple[dict[str, str], dict[str, Constant], frozenset[str]]:
-        names: dict[str, str] = {}
-        computed: dict[str, Constant] = {}
-        if source.op == "call_module":
-            module = self.modules[str(source.target)]
-            tensors = (*module.named_parameters(), *module.named_buffers())
-            names = {name: f"{source.target}.{name}" for name, _ in tensors}
-            names.pop("num_batches_tracked", None)
-            return names, computed, frozenset(names.values())
-        for role in PARAMETER_ROLES.get(call.name, ()):
-            value = arguments.get(role)
-            if isinstance(value, Constant):
-                if value.name is not None:
-                    names[role] = value.name
-                else:
-                    computed[role] = value
-            elif isinstance(value, Node):  # a weight that depends on the input
-                computed[role] = Constant(source, frozenset(), None)
-        constants = [leaf for leaf in self._leaves(source) if isinstance(leaf, Constant)]
-        return names, computed, frozenset[str]().union(*(c.reads for c in constants))
 
     def _layer(self, path: str, node: Node) -> Layer | None:
         module = self.model_modules.get(path)
@@ -293,7 +271,7 @@ class _Builder:
         self._add(node, call, [whole], {"index": node.args[1]})
         first = splitter.args[0]
         if isinstance(first, fx.Node):
-            self._join(self.aliases, node, first)
+            self.aliases.share(node, first, whole=False)
 
     def _add_member(self, node: fx.Node, owner: Node) -> None:
         """Add a member of a result that is a tuple or a mapping of tensors."""
@@ -347,16 +325,8 @@ class _Builder:
     def _alias(self, node: fx.Node, call: Call) -> None:
         first = node.args[0] if node.args else None
         if isinstance(first, fx.Node):
-            self._join(self.aliases, node, first)
-            if call.name in _SAME_TENSOR or call.kind is Kind.DROPOUT:
-                self._join(self.same, node, first)
-
-    def _join(self, groups: dict[fx.Node, set[fx.Node]], one: fx.Node, other: fx.Node) -> None:
-        if other not in groups:
-            return
-        merged = groups.setdefault(one, {one}) | groups[other]
-        for member in merged:
-            groups[member] = merged
+            whole = call.name in _SAME_TENSOR or call.kind is Kind.DROPOUT
+            self.aliases.share(node, first, whole=whole)
 
     def _overwrite(self, node: fx.Node, constants: list[Constant]) -> None:
         """Let later readers of what was written over read the result."""
@@ -364,17 +334,15 @@ class _Builder:
         if not isinstance(first, fx.Node):
             return
         result = self.environment[node]
-        if first not in self.aliases:
+        if not self.aliases.known(first):
             written = frozenset[str]().union(*(constant.reads for constant in constants[:1]))
             self.calls[result].writes = written
             self.written |= written
             return
         whole = node in self.seen.shapes and describe(node, self.modules).name != "setitem"
-        self._join(self.aliases, node, first)
-        if whole:
-            self._join(self.same, node, first)
-        same = self.same[first] if whole else set()
-        for member in list(self.aliases[first]):
+        self.aliases.share(node, first, whole=whole)
+        same = self.aliases.same(first) if whole else set()
+        for member in self.aliases.sharing(first):
             current = self.environment.get(member)
             if member in same:
                 self.environment[member] = result

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bncheck.graph import Kind, Site
 from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.machine import Machine
-from bncheck.source.interpret.memory import replay
 from bncheck.source.interpret.operations import tensor_of
+from bncheck.source.interpret.replay import replay
 from bncheck.source.interpret.values import (
     MISSING,
     Arguments,
