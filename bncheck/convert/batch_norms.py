@@ -102,6 +102,8 @@ def eval_map(traced: TracedModel, node: Node) -> Map:
         if tensor.device.type == "meta":
             raise Blocked("is on the meta device and has no values")
         values[role] = traced.unrounded.get(name, tensor).detach()
+    if not values.keys() >= {"running_mean", "running_var"}:
+        raise Blocked("has statistics that are no parameters or buffers of the model")
     mean, variance = values["running_mean"], values["running_var"]
     eps = float(call.setting("eps"))
     for role, tensor in values.items():

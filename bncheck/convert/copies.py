@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
+from bncheck.errors import BNCheckError
 from bncheck.model.trace_fx import computes_weight
 from bncheck.verification.precision import in_float64
 from bncheck.verification.runs import dtype_of
@@ -19,14 +20,18 @@ def copy_of(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """Return a deep copy; `memo` gives, by id, what takes the place of tensors and modules.
 
     A weight that a hook has computed is no leaf of autograd, which `copy.deepcopy` refuses; its
-    value is copied.
+    value is copied. Raises BNCheckError for what holds something that cannot be copied.
     """
     memo = {} if memo is None else memo
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo.setdefault(id(value), value.detach().clone())
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as problem:  # whatever the model's own attributes raise
+        lines = str(problem).strip().splitlines() or [type(problem).__name__]
+        raise BNCheckError(f"the model cannot be copied: {lines[0]}") from problem
 
 
 def bake(model: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:

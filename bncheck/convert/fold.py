@@ -21,6 +21,7 @@ from bncheck.convert.planner import make_plan
 from bncheck.convert.replacements import changed_tensors
 from bncheck.convert.state import Tensors, left_as_it_was, restore
 from bncheck.errors import BNCheckError
+from bncheck.model.attributes import attributes_kept
 from bncheck.model.guess import guess_inputs
 from bncheck.model.trace import UntraceableError, trace, trace_program
 from bncheck.verification.compare import Verification, as_arguments
@@ -71,7 +72,7 @@ def fold(
     """
     require_foldable(model)
     options = FoldOptions(bake_parametrizations, duplicate_shared, keep_class, partial, attempts)
-    with left_as_it_was(model) as before:
+    with left_as_it_was(model) as before, attributes_kept(model) as attributes:
         if example_inputs is None and not example_kwargs:
             example_inputs = guess_inputs(model)
         inputs = draw(as_arguments(example_inputs), torch.Generator().manual_seed(0))
@@ -92,6 +93,7 @@ def fold(
             exact = exact_parameters(plans.values(), folded.model, unrounded)
             verification = compare(model, folded.model, inputs, keywords, exact=exact)
             restore(folded.model, kept)
+        attributes.put_into(folded.model)
     kept_class = type(folded.model) is type(model)
     return replace(folded, verification=verification, kept_class=kept_class)
 
@@ -258,11 +260,17 @@ def require_foldable(model: nn.Module) -> None:
     name = type(model).__name__
     if not isinstance(model, nn.Module):
         raise BNCheckError(f"fold takes a torch.nn.Module, not {name}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise BNCheckError(
+            f"fold takes a torch.nn.Module, and {name} is TorchScript: store it with "
+            "torch.jit.save, and give the file to `bncheck fold`"
+        )
     if not any(_may_hold_batch_norm(module) for module in model.modules()):
         raise _nothing_to_fold(model)
-    if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(torch.nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise BNCheckError(f"{name} has lazy layers that are not initialised yet: run it once")
-    if any(p.device.type == "meta" for p in model.parameters()):
+    if any(tensor.device.type == "meta" for tensor in tensors):
         raise BNCheckError(f"{name} is on the meta device and has no values to fold")
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if model.training and all(norm.training for norm in norms):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
+
+import torch
 
 from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.outcome import Refusal
@@ -14,6 +17,14 @@ from bncheck.convert.sideways import ALONE
 from bncheck.model.trace import TracedModel
 
 
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    """Plan on the CPU, whatever device new tensors are on by default."""
+    with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+        yield
+
+
+@_on_the_cpu()
 def make_plan(
     traced: TracedModel,
     options: FoldOptions | None = None,
@@ -39,6 +50,7 @@ def make_plan(
     return _finished(plan)
 
 
+@_on_the_cpu()
 def continued(plan: Plan, moves: Sequence[Move], barred: frozenset[Move]) -> Plan:
     """Return a plan for the same model that begins with some moves, and has none that is barred."""
     result = replayed(plan, moves)
@@ -48,6 +60,7 @@ def continued(plan: Plan, moves: Sequence[Move], barred: frozenset[Move]) -> Pla
     return _finished(result)
 
 
+@_on_the_cpu()
 def replayed(plan: Plan, moves: Sequence[Move]) -> Plan:
     """Return a plan for the same model of these moves only, which begin those of `plan`."""
     result = empty_plan(plan.traced, plan.options, plan.refused, plan.barred)

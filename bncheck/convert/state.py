@@ -19,8 +19,10 @@ def left_as_it_was(model: Any) -> Iterator[Tensors]:
 
     It runs without autocast and at full precision, as it is verified.
     """
-    before = {name: tensor.detach().clone() for name, tensor in buffers(model).items()}
-    with full_precision(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    devices = range(torch.cuda.device_count())
+    # Tensors made in inference mode could not be trained, nor run outside of it.
+    with torch.inference_mode(False), full_precision(), torch.random.fork_rng(devices=devices):
+        before = {name: tensor.detach().clone() for name, tensor in buffers(model).items()}
         try:
             yield before
         finally:

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.modules import module as everyones
 from torch.nn.utils import prune
+
+from bncheck.model.attributes import attributes_kept, proxied_buffer
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -111,9 +114,9 @@ def computes_weight(hook: Any) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether calling the module runs a hook, forward or backward."""
+    """Tell whether calling the module runs a hook, forward or backward, its own or everyone's."""
     return any(
-        bool(getattr(module, name, None))
+        bool(getattr(module, name, None)) or bool(getattr(everyones, f"_global{name}", None))
         for name in (
             "_forward_hooks",
             "_forward_pre_hooks",
@@ -141,7 +144,10 @@ def trace_fx(
         elif parameter.default is not inspect.Parameter.empty:
             concrete[name] = parameter.default
     tracer = LayerTracer()
-    graph = tracer.trace(model, concrete_args=concrete or None)
+    with attributes_kept(model):
+        graph = tracer.trace(model, concrete_args=concrete or None)
+        if (written := proxied_buffer(model)) is not None:
+            raise ValueError(f"the model's code sets {written} to something else")
     graph._tracer_cls = None  # a pickle of the module would name it, and need bncheck to load
     return fx.GraphModule(model, graph, type(model).__name__), tracer.observed
 
