@@ -16,6 +16,7 @@ from bncheck.source.timeline import known
 from bncheck.source.timeline.run import Run, module_constant
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class, Constant, Function, Opaque, Value
+from bncheck.source.walk import walk_kinds
 
 _MAX_BASES = 12
 
@@ -170,8 +171,29 @@ def _defines(cls: Class, name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def own_train(project: Project, cls: Class) -> bool:
-    """Tell whether a network's class, or a base of it in the project, has a `train` method."""
-    return any(_defines(ancestor, "train") for ancestor in ancestry(project, cls).project)
+    """Tell whether a network's class, or a base of it in the project, has a `train` of its own.
+
+    One that hands its mode on and calls nothing that could set another is none.
+    """
+    for ancestor in ancestry(project, cls).project:
+        method = members(ancestor.node).get("train")
+        if method is not None and not _only_hands_on(ancestor, method):
+            return True
+    return False
+
+
+def _only_hands_on(cls: Class, method: cst.CSTNode) -> bool:
+    own = {name for name, kept in members(cls.node).items() if isinstance(kept, cst.FunctionDef)}
+    if mentions(method) & ({"eval", "training"} | (own - {"train"})):
+        return False
+    switched = [
+        call.func.value
+        for call in walk_kinds(method, (cst.Call,))
+        if isinstance(call.func, cst.Attribute) and call.func.attr.value == "train"
+    ]
+    return bool(switched) and all(
+        isinstance(owner, cst.Call) and dotted(owner.func) == "super" for owner in switched
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 import libcst as cst
 
 from bncheck.source.module import dotted
-from bncheck.source.timeline import expressions, statements
+from bncheck.source.timeline import classes, expressions, statements
 from bncheck.source.timeline.known import CONTEXTS
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Container, Models, Opaque, Outside, Value, truth
+from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.values import (
+    Container,
+    Function,
+    Models,
+    Opaque,
+    Outside,
+    Value,
+    truth,
+)
 from bncheck.timeline import Context, ContextKind
 
 
@@ -23,6 +32,7 @@ class Entered:
     value: Value | None = None
 
 
+_WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode"})
 _RECORDS = {
     ContextKind.NO_GRAD: False,
     ContextKind.INFERENCE_MODE: False,
@@ -114,10 +124,16 @@ def _qualified(run: Run, func: cst.BaseExpression) -> str:
     return ""
 
 
-def of_decorators(run: Run, function: cst.FunctionDef) -> list[Entered]:
+def own_decorator(run: Run, function: Function, name: str) -> Function | None:
+    """Return the function of the project that a decorator is, by its last name."""
+    found = run.module_level(name, function.module)
+    return found if isinstance(found, Function) and found.receiver is None else None
+
+
+def of_decorators(run: Run, function: Function, code: cst.FunctionDef) -> list[Entered]:
     """Return the gradient modes that a function is decorated with."""
     found = []
-    for decorator in function.decorators:
+    for decorator in code.decorators:
         expression = decorator.decorator
         name = _qualified(run, expression.func if isinstance(expression, cst.Call) else expression)
         kind = CONTEXTS.get(name)
@@ -125,6 +141,10 @@ def of_decorators(run: Run, function: cst.FunctionDef) -> list[Entered]:
             if isinstance(expression, cst.Call):
                 kind = _resolved(run, kind, expression)
             found.append(Entered(kind))
+    for name in classes.decorators(code):
+        wrapper = own_decorator(run, function, name)
+        if wrapper is not None and mentions(wrapper.node) & _WITHOUT_GRADIENT:
+            found.append(Entered(ContextKind.NO_GRAD))
     return found
 
 

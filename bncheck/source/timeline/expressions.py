@@ -23,6 +23,7 @@ from bncheck.source.timeline import (
     options,
     shares,
     statements,
+    texts,
 )
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
@@ -182,8 +183,19 @@ def index(run: Run, node: cst.Subscript) -> Value:
     return evaluate(run, first.value) if isinstance(first, cst.Index) else Opaque()
 
 
+def _cut(run: Run, node: cst.Subscript, value: Constant | Container) -> Value | None:
+    """Return `value[first:last]` where both ends are known; None for any other subscript."""
+    part = node.slice[0].slice if node.slice else None
+    if not isinstance(part, cst.Slice) or part.step is not None:
+        return None
+    first, last = (None if e is None else evaluate(run, e) for e in (part.lower, part.upper))
+    return texts.cut(value, first, last)
+
+
 def _subscript(run: Run, node: cst.Subscript) -> Value:
     value, chosen = evaluate(run, node.value), index(run, node)
+    if isinstance(value, Constant | Container) and (part := _cut(run, node, value)) is not None:
+        return part
     match value, chosen:
         case Container(elements=elements, keys=None), Constant(value=int(position)):
             return elements[position] if -len(elements) <= position < len(elements) else Opaque()

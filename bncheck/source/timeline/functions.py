@@ -56,13 +56,8 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
     if not worth_following(run, function, given):
         run.followed.add(code)
         return Opaque(function.name, run.site(node), function.name)
-    unknown_decorator = any(
-        name not in external.HARMLESS_DECORATORS
-        and name not in {"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}
-        for name in classes.decorators(code)
-    )
     if (
-        unknown_decorator
+        any(not _is_harmless(run, function, name) for name in classes.decorators(code))
         or len(run.stack) >= MAX_DEPTH
         or (code in run.stack and not _opens_a_list(run, code, arguments))
         or run.statements > MAX_STATEMENTS
@@ -76,6 +71,17 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
         holds = tuple(m for value in given for m in run.reachable(value))
         return Opaque(function.name, run.site(node), function.name, holds=holds)
     return _run_function(run, node, function, code, arguments)
+
+
+_GRADIENT_MODES = frozenset({"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"})
+
+
+def _is_harmless(run: Run, function: Function, decorator: str) -> bool:
+    """Tell whether a decorator calls what it decorates, and changes no mode around that."""
+    if decorator in external.HARMLESS_DECORATORS or decorator in _GRADIENT_MODES:
+        return True
+    wrapper = contexts.own_decorator(run, function, decorator)
+    return wrapper is not None and not may_switch(run.project, wrapper.module, wrapper.node)
 
 
 def _opens_a_list(run: Run, code: cst.FunctionDef, arguments: Arguments) -> bool:
@@ -121,7 +127,7 @@ def _run_function(
     run.discarded = None
     run.stack.append(code)
     run.followed.add(code)
-    entered = contexts.of_decorators(run, code)
+    entered = contexts.of_decorators(run, function, code)
     with run.block() as steps:
         contexts.within(run, node, entered, lambda: statements.run_body(run, code.body.body))
     run.dead = False
@@ -136,7 +142,9 @@ def _run_function(
         given = [*([] if function.receiver is None else [function.receiver]), *arguments.all()]
         reached = [m for value in given for m in run.reachable(value)]
         return Opaque(function.name, site, function.name, holds=tuple(reached))
-    return join(frame.returned) if frame.returned else _generated(run, code, arguments)
+    if not frame.returned:
+        return _generated(run, code, arguments)
+    return join(frame.returned, frame.settled[-1] if frame.settled else None)
 
 
 def _is_shared(run: Run, function: Function) -> bool:

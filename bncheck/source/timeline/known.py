@@ -316,7 +316,7 @@ HARMLESS_DECORATORS = _words(
     staticmethod classmethod property cached_property lru_cache cache wraps override
     abstractmethod overload main command option argument group timeit timer fixture parametrize
     rank_zero_only master_only record unused ignore export script torch_compile compile
-    custom_fwd custom_bwd typechecked beartype jaxtyped no_type_check deprecated skip skipIf
+    profile custom_fwd custom_bwd typechecked beartype jaxtyped no_type_check deprecated skip skipIf
     skipUnless torchTest mark pass_context slow require_torch setter getter
     """
 )

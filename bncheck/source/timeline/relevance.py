@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 import libcst as cst
 
 from bncheck.source.module import Assigned, SourceModule
+from bncheck.source.outline import body_text
 from bncheck.source.project import Defined, External, ModuleObject, Project
 from bncheck.source.timeline.known import IMPORTERS, ZOOS
 from bncheck.source.timeline.syntax import mentions
@@ -90,7 +92,7 @@ def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> b
 @lru_cache(maxsize=65536)
 def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = mentions(node)
-    if names & _MAKERS:
+    if names & _MAKERS or _imports_of_the_project(node):
         return True
     for name in names:
         known_here = name in module.bindings or module.star_imports
@@ -112,6 +114,15 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
                     if _may_make_models(project, origin, names, hops - 1):
                         return True
     return False
+
+
+_IMPORTS = re.compile(r"^[ \t]+from[ \t]+(?:\.|models?\b|nets?\b|networks?\b)", re.MULTILINE)
+
+
+def _imports_of_the_project(node: cst.CSTNode) -> bool:
+    """Tell whether a function imports a network where it is run, to return it perhaps."""
+    text = body_text(node) if isinstance(node, cst.FunctionDef) else None
+    return text is not None and "import" in text and bool(_IMPORTS.search(text))
 
 
 def _may_make_models(

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import libcst as cst
 
@@ -35,7 +34,7 @@ from bncheck.source.timeline.values import (
     Package,
     Settings,
     Value,
-    join,
+    join_states,
 )
 from bncheck.timeline import Branch, Step
 
@@ -43,8 +42,6 @@ _MODEL_NAME = re.compile(
     r"(?:^|[._])(?:model|net|network|generator|discriminator|encoder|decoder|backbone|classifier|"
     r"teacher|student|detector|net[A-Z]|[a-z]+(?:Net|Model)|unet|resnet\d*)\d?$"
 )
-
-Key = TypeVar("Key")
 
 EACH = "[]"
 """The name of the part that a loop over a model's layers goes over."""
@@ -155,7 +152,7 @@ class Run:
         self.dead = was_dead or not after
         self.frame.names, self.heap = names, heap
         if after:
-            self.frame.names = _joined([names for names, _ in after], usual)
+            self.frame.names = join_states([names for names, _ in after], usual)
             heap.absorb([layer for _, layer in after], usual)
         if any(alternatives):
             was_dead, self.dead = self.dead, False
@@ -388,16 +385,3 @@ def module_constant(value: cst.BaseExpression) -> Value:
 def _first_of(values: list[Value]) -> Value:
     project = [value for value in values if isinstance(value, Function | Class)]
     return project[0] if project else values[0]
-
-
-def _joined(states: list[dict[Key, Value]], usual: int | None) -> dict[Key, Value]:
-    if len(states) == 1:
-        return states[0]
-    result: dict[Key, Value] = {}
-    for key in dict.fromkeys(key for state in states for key in state):
-        values = [state[key] for state in states if key in state]
-        first = values[0]
-        same = all(value is first for value in values[1:])
-        chosen = states[usual].get(key) if usual is not None else None
-        result[key] = first if same else join(values, chosen)
-    return result

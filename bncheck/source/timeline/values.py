@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import libcst as cst
 
 from bncheck.events import Loader, Model, Number
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import SourceModule
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -282,7 +285,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     """Return what a name stands for that is bound to one of these on different paths.
 
     `usual` is the one on the path that the settings as they are lead to: a number or a text stays
-    what it is there, unless a user sets something else, and one object stands for the others.
+    what it is there, unless a user sets something else, and one object or class stands for all.
     """
     first = values[0]
     if all(value == first for value in values[1:]):
@@ -292,7 +295,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
             pass
         case Constant(value=int() | float() | str() as constant):
             return Constant(constant, fixed=False)
-        case Instance():
+        case Instance() | Class():
             return usual
     models = [value for value in values if isinstance(value, Models)]
     if models:
@@ -318,6 +321,20 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     if named is not None and len(opaque) == 1:
         return named
     return Opaque(holds=tuple(holds), name=opaque[0].name if opaque else "")
+
+
+def join_states(states: list[dict[Key, Value]], usual: int | None) -> dict[Key, Value]:
+    """Return what names stand for after several paths; `usual` is the place of the usual one."""
+    if len(states) == 1:
+        return states[0]
+    result: dict[Key, Value] = {}
+    for key in dict.fromkeys(key for state in states for key in state):
+        values = [state[key] for state in states if key in state]
+        first = values[0]
+        same = all(value is first for value in values[1:])
+        chosen = states[usual].get(key) if usual is not None else None
+        result[key] = first if same else join(values, chosen)
+    return result
 
 
 def _one_of_loaders(loaders: list[Loader]) -> Loader:

@@ -1,0 +1,48 @@
+"""What methods of a text that is known make of it: settings are split, joined and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bncheck.source.timeline.values import Constant, Container, Opaque, Value
+
+_PURE = frozenset(
+    """
+    split rsplit partition rpartition strip lstrip rstrip lower upper title capitalize replace
+    find rfind startswith endswith removeprefix removesuffix format
+    """.split()  # noqa: SIM905
+)
+
+
+def method(text: Constant, name: str, arguments: Sequence[Value], keywords: bool) -> Value:
+    """Return what `"models.unet".split(".")` and the like are, of what is known."""
+    known = [argument for argument in arguments if isinstance(argument, Constant)]
+    if name not in _PURE or keywords or len(known) < len(arguments):
+        return Opaque()
+    try:
+        made = getattr(text.value, name)(*[argument.value for argument in known])
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return Opaque()
+    fixed = text.fixed and all(argument.fixed for argument in known)
+    if isinstance(made, list | tuple):
+        return Container(tuple(Constant(part, fixed) for part in made))
+    return Constant(made, fixed)
+
+
+def cut(value: Value, first: Value | None, last: Value | None) -> Value | None:
+    """Return `value[first:last]` of a text or a list, None for an end that is not given.
+
+    Returns None where that is not known.
+    """
+    ends = [Constant(None) if end is None else end for end in (first, last)]
+    known = [end for end in ends if isinstance(end, Constant)]
+    places = [end.value for end in known if isinstance(end.value, int | None)]
+    if len(places) < len(ends):
+        return None
+    between = slice(*places)
+    match value:
+        case Constant(value=str(text)):
+            return Constant(text[between], value.fixed and all(end.fixed for end in known))
+        case Container(elements=elements, keys=None) if not value.changed:
+            return Container(elements[between])
+    return None
