@@ -147,7 +147,7 @@ class ModeFlow:
             if again is None:
                 break
             carried = {
-                model: frozenset(replace(fact, carried=True) for fact in facts)
+                model: frozenset(f if f.carried else replace(f, carried=True) for f in facts)
                 for model, facts in again.items()
             }
             after = self._join([head, carried])

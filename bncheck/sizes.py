@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bncheck.graph import UNKNOWN, Symbol
 
@@ -17,6 +18,8 @@ def surely_differ(one: object, other: object) -> bool:
 
     A term that only one of them has may be 0, such as a flag that is added.
     """
+    if type(one) is int and type(other) is int:
+        return one != other and one > 0 and other > 0
     left, right = terms(one), terms(other)
     if left is None or right is None:
         return False
@@ -50,11 +53,13 @@ def terms(value: object) -> Terms | None:
     """Return a size as a sum of products of names; None where it is not known to be one."""
     if type(value) is int and value > 0:
         return Terms({(): value})
-    if not isinstance(value, Symbol):
-        return None
+    return _read(value.expression) if isinstance(value, Symbol) else None
+
+
+@lru_cache(maxsize=4096)
+def _read(expression: str) -> Terms | None:
     try:
-        expression = ast.parse(value.expression, mode="eval").body
-        return _terms(expression)
+        return _terms(ast.parse(expression, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -44,6 +44,7 @@ from bncheck.source.reach import Reach
 from bncheck.source.understanding import Understanding, internal
 from bncheck.source.variants import Variants
 
+_DEFINITIONS = (cst.FunctionDef, cst.ClassDef)
 _MOST_STEPS = 30_000
 """Work for one network; less where others of the same file were too much."""
 _MOST_STEPS_OF_ONE = 20_000
@@ -201,7 +202,7 @@ class _Reader:
         for name, bindings in reversed(module.bindings.items()):
             for node in bindings:
                 if (
-                    isinstance(node, cst.FunctionDef)
+                    node.__class__ is cst.FunctionDef
                     and not may_be_factory(node)
                     and node not in self.names.run
                     and not self.variants.is_told(module, name)
@@ -222,7 +223,7 @@ class _Reader:
         """Yield the networks of classes that nothing constructed yet."""
         for name, bindings in reversed(module.bindings.items()):
             for node in bindings:
-                if isinstance(node, cst.ClassDef) and self._is_wanted(module, name):
+                if node.__class__ is cst.ClassDef and self._is_wanted(module, name):
                     yield from self._network(module, name, None)
 
     def unapplied(self) -> Iterator[LayerGraph]:
@@ -242,7 +243,7 @@ class _Reader:
     def local(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that functions make for themselves, of which no other has a layer."""
         for name, bindings in module.bindings.items():
-            if any(isinstance(node, (cst.FunctionDef, cst.ClassDef)) for node in bindings) and (
+            if any(node.__class__ in _DEFINITIONS for node in bindings) and (
                 self.wanted is None or self.wanted(module, name)
             ):
                 for made in local_networks(module, name, self.names):

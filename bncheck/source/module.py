@@ -77,10 +77,11 @@ class SourceModule:
 def dotted(expression: cst.BaseExpression | None) -> str | None:
     """Return `a.b.c` for a chain of names; None for anything else."""
     parts: list[str] = []
-    while isinstance(expression, cst.Attribute):
+    # To ask an abstract class, as libcst's are, whether it is not takes ten times as long.
+    while expression.__class__ is cst.Attribute:
         parts.append(expression.attr.value)
         expression = expression.value
-    if not isinstance(expression, cst.Name):
+    if expression.__class__ is not cst.Name:
         return None
     parts.append(expression.value)
     return ".".join(reversed(parts))

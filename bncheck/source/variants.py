@@ -104,7 +104,7 @@ class Variants:
             for name, bindings in module.bindings.items():
                 for node in bindings:
                     if (
-                        isinstance(node, cst.FunctionDef)
+                        node.__class__ is cst.FunctionDef
                         and may_be_factory(node)
                         and self.wanted(module, name)
                     ):

@@ -147,7 +147,7 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
     frame = Frame(machine, function.module, function.outer, function.owner, function.receiver)
     compiled = _compiled(machine, function.node)
     frame.names = bind_parameters(machine, function, compiled, arguments)
-    if isinstance(function.node, cst.Lambda):
+    if function.node.__class__ is cst.Lambda:
         return compiled.run(frame)
     machine.names.run.setdefault(function.node, function)
     frame.entry = len(machine.journal)

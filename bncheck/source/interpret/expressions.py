@@ -104,6 +104,7 @@ def _call(node: cst.Call) -> Evaluate:
     if not any(star for _, star, _ in arguments):
         positional = [value_of for value_of, _, keyword in arguments if not keyword]
         keywords = [(keyword, value_of) for value_of, _, keyword in arguments if keyword]
+        only = positional[0] if len(positional) == 1 else None
         site: Site | None = None
 
         def evaluate_plain(frame: Frame) -> object:
@@ -111,9 +112,10 @@ def _call(node: cst.Call) -> Evaluate:
             if site is None:
                 site = frame.site(node)
             function = function_of(frame)
+            # To comprehend nothing, or one value, takes longer than to look.
             given = Arguments(
-                [value_of(frame) for value_of in positional],
-                {keyword: value_of(frame) for keyword, value_of in keywords},
+                [only(frame)] if only else [value_of(frame) for value_of in positional],
+                {word: value_of(frame) for word, value_of in keywords} if keywords else {},
             )
             return call(frame.machine, function, given, site)
 

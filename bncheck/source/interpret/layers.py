@@ -109,7 +109,7 @@ CONTAINERS: Final = frozenset(
 
 def is_layer_call(node: object) -> bool:
     """Tell whether a node is a call that `LAYER_CALL` finds in its text."""
-    if not isinstance(node, cst.Call):
+    if node.__class__ is not cst.Call:
         return False
     called = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
     return isinstance(called, cst.Name) and LAYER_CALL.match(f"{called.value}(") is not None

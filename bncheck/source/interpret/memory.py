@@ -241,6 +241,10 @@ def _walk(root: Instance) -> list[tuple[str, Layer]]:
             todo += [(name, inner) for run in value.options for inner in run]
         elif isinstance(value, Instance) and id(value) not in done:
             done.add(id(value))
+            layer = value.layer
+            if layer is not None and value.template is None and not (value.recipe or value.state):
+                found.append((name, layer))  # most are layers of torch's own
+                continue
             found += [(f"{name}.{own}" if own else name, layer) for own, layer in layers_of(value)]
             if len(found) > _MOST_LAYERS:
                 raise GiveUpError("too many layers")

@@ -118,15 +118,15 @@ def converted(
             made.append(_CONVERT[node.__class__](node, text, body))
             line = []
             continue
-        found = _small(node, text)
-        if not isinstance(found, cst.BaseSmallStatement):
-            made.append(found)
+        convert = _SMALL.get(node.__class__)
+        if convert is None:
+            made.append(text.statement(node))
             line = []
             continue
         if not line or (node.lineno != end and not text.continues(node)):
             line = []
             made.append(line)
-        line.append(found)
+        line.append(convert(node, text))
         end = node.end_lineno or 0
     return tuple([_line(tuple(one)) if isinstance(one, list) else one for one in made])
 

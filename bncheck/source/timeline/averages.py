@@ -86,12 +86,16 @@ def _looked_up(run: Run, node: cst.For) -> dict[str, Members]:
     `for name, p in a.named_parameters(): ... others[name]`, or `for name in own.keys()` with both
     looked up.
     """
-    found = {}
-    for part in walk_kinds(node.body, (cst.Subscript,)):
-        if isinstance(part.value, cst.Name):
-            value = run.frame.names.get(part.value.value)
-            if isinstance(value, Members) and value.parameters:
-                found[part.value.value] = replace(value, one=True)
+    kept = {
+        name: replace(value, one=True)
+        for name, value in run.frame.names.items()
+        if isinstance(value, Members) and value.parameters
+    }
+    if not kept:
+        return {}
+    looked_up = walk_kinds(node.body, (cst.Subscript,))
+    names = {part.value.value for part in looked_up if isinstance(part.value, cst.Name)}
+    found = {name: value for name, value in kept.items() if name in names}
     if not found:
         return {}
     over = expressions.evaluate(run, node.iter)

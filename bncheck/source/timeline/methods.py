@@ -145,7 +145,9 @@ def _followed(
                     if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.FunctionDef)
                 ]
             for other, origin in found:
-                if isinstance(other, cst.FunctionDef) and name != "__init__" and other not in seen:
+                if other.__class__ is not cst.FunctionDef or name == "__init__":
+                    continue
+                if other not in seen:
                     seen.add(other)
                     waiting.append((other, origin, hops + 1))
 

@@ -36,28 +36,30 @@ def called(node: cst.CSTNode) -> frozenset[str]:
 
 
 @lru_cache(maxsize=16384)
-def _words_of(body: LazyBlock) -> frozenset[str]:
-    """Return the words of a body: they are asked for with its function's and with its class's."""
-    return frozenset(words(without_prose(body.text)))
-
-
-@lru_cache(maxsize=16384)
 def mentions(node: cst.CSTNode) -> frozenset[str]:
     """Return every name in a node, and some more: the words in the texts of long bodies.
 
     What is not among these is not among the `identifiers` either, and to know it costs no parsing.
     """
+    if isinstance(node, LazyBlock):
+        return frozenset(words(without_prose(node.text)))
+    if isinstance(node, cst.Name):
+        return frozenset((node.value,))
     names: set[str] = set()
-    stack = [node]
+    stack = inside(node)
     while stack:
         node = stack.pop()
         if node.__class__ is cst.Name:
             names.add(node.value)
-        elif node.__class__ is LazyBlock:
-            names.update(_words_of(node))
+        elif node.__class__ in _ASKED_ALONE:
+            names |= mentions(node)
         else:
             stack += inside(node)
     return frozenset(names)
+
+
+_ASKED_ALONE = (LazyBlock, cst.FunctionDef)
+"""Of which functions and methods the words are asked for by themselves too."""
 
 
 @lru_cache(maxsize=8192)
