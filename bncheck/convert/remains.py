@@ -24,9 +24,15 @@ _LAYER_OF = {
 def what_remains(module: nn.Module) -> nn.Module:
     """Return a module that does what a normalising module does besides normalising.
 
-    Raises SurgeryFails where that is not the normalisation of its input followed by its own
-    child modules and activation functions.
+    It is in the mode that the module is in. Raises SurgeryFails where that is not the normalisation
+    of its input followed by its own child modules and activation functions.
     """
+    remains = _in_any_mode(module)
+    remains.training = module.training
+    return remains
+
+
+def _in_any_mode(module: nn.Module) -> nn.Module:
     if type(module).__module__.startswith("torch.nn.modules."):
         return nn.Identity()
     if has_hooks(module):

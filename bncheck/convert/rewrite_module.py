@@ -63,11 +63,12 @@ def _replacements(plan: Plan) -> dict[str, nn.Module]:
                 raise SurgeryFails("is used elsewhere too")
             if path == "":
                 raise SurgeryFails("is the whole model")
+            module = plan.traced.model.get_submodule(path)
             if batch_norm_call.affine:
                 _require_nothing_else(plan, path)
-                found[path] = nn.Identity()
+                found[path] = nn.Identity().train(module.training)
             else:
-                found[path] = what_remains(plan.traced.model.get_submodule(path))
+                found[path] = what_remains(module)
         except SurgeryFails as problem:
             raise SurgeryFails(str(problem), batch_norm) from None
     return found

@@ -17,7 +17,7 @@ def parse_input(text: str, default: torch.dtype) -> InputSpec:
     shape, _, dtype_name = text.partition(":")
     dtype = getattr(torch, dtype_name, None) if dtype_name else default
     try:
-        sizes = tuple(int(size) for size in shape.replace("x", ",").split(",") if size.strip())
+        sizes = tuple(int(size) for size in shape.replace("x", ",").removesuffix(",").split(","))
     except ValueError:
         sizes = (-1,)
     if min(sizes, default=0) < 0 or not isinstance(dtype, torch.dtype):

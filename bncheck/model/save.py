@@ -95,6 +95,10 @@ def require_place(path: Path) -> None:
     """Raise BNCheckError where no file can be written to `path`, before any work is done."""
     if path.is_dir():
         raise BNCheckError(f"{path} is a folder; name a file for the result")
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        raise BNCheckError(f"{path} is no file; name a file for the result")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise BNCheckError(f"{path.parent} is no folder; choose another one")
     if not path.parent.is_dir():
         raise BNCheckError(f"{path.parent} does not exist; make that folder first")
     if not os.access(path.parent, os.W_OK):

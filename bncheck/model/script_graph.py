@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from bncheck.errors import BNCheckError
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -29,8 +31,12 @@ def inlined(module: Any) -> Any:
 
 
 def reloaded(module: Any) -> Any:
-    """Return a copy as it comes out of an archive."""
-    stream = io.BytesIO(module.save_to_buffer())
+    """Return a copy as it comes out of an archive; BNCheckError where torch cannot store it."""
+    try:
+        stream = io.BytesIO(module.save_to_buffer())
+    except RuntimeError as problem:  # such as for an archive that is damaged where it can be loaded
+        line = str(problem).strip().partition("\n")[0]
+        raise BNCheckError(f"the TorchScript cannot be stored again: {line}") from problem
     return torch.jit.load(stream)  # type: ignore[no-untyped-call]
 
 

@@ -1,6 +1,7 @@
 """The converting commands end to end, on small models of each kind."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -405,3 +406,30 @@ def test_eval_switches_a_model_in_train_mode(tmp_path: Path) -> None:
     result = run("fold", path, "-o", path, "--eval", *INPUT)
     assert result.exit_code == 0, result.output
     assert "1 of 1 BatchNorms folded" in result.output
+
+
+def test_what_was_folded_can_be_read_and_verified_again(tmp_path: Path) -> None:
+    path, out = stored(tmp_path, "module", built()), tmp_path / "out.pt"
+    assert run("fold", path, "-o", out, *INPUT, *TRUST).exit_code == 0
+    again = run("fold", out, "-o", out, *INPUT, *TRUST)
+    assert again.exit_code == 0, again.output
+    assert "0 of 1 BatchNorms folded" in again.output
+    assert run("verify", path, out, *INPUT, *TRUST).exit_code == 0
+
+
+@pytest.mark.parametrize("shape", ["2,3,,8", "", "2,3,y", "2,-3,8,8", "2,3,8,8:no"])
+def test_an_input_that_is_no_shape(shape: str, tmp_path: Path) -> None:
+    path, out = stored(tmp_path, "module", built(sequential)), tmp_path / "out.pt"
+    result = run("fold", path, "-o", out, "--eval", "--input", shape)
+    assert (result.exit_code, out.exists()) == (2, False)
+    assert "is no shape" in result.stderr
+
+
+def test_an_output_that_is_no_file_or_in_no_folder(tmp_path: Path) -> None:
+    path = stored(tmp_path, "module", built(sequential))
+    os.mkfifo(tmp_path / "pipe")
+    for out, sentence in ((tmp_path / "pipe", "is no file"), (path / "out.pt", "is no folder")):
+        result = run("fold", path, "-o", out, "--eval", *INPUT)
+        assert result.exit_code == 2
+        assert sentence in result.stderr
+    assert (tmp_path / "pipe").is_fifo()
