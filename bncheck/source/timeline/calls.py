@@ -185,6 +185,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return Opaque()
         case Tensor():
             return _tensor_method(run, node, receiver, name, arguments)
+        case Instance(cls=cls) if name == "__class__":
+            return call_value(run, node, cls, arguments)
         case Instance(cls=cls):
             return _instance_method(run, node, receiver, cls, name, arguments)
         case Class():

@@ -66,6 +66,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
     match value:
         case Models(models=models):
             return join([_model_attribute(run, model, name) for model in models])
+        case Instance(cls=cls) if name == "__class__":
+            return cls
         case Instance(cls=cls):
             known = run.heap.get(value, name)
             if known is not None:
@@ -130,6 +132,8 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
         return Models((model,))
     if name == "training":
         return ModeOf(model)
+    if name == "__class__":
+        return run.classes.get(model) or Opaque(name)
     if name == "_modules":
         return Members(model, parameters=False)
     known = run.heap.get(model, name)

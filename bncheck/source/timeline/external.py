@@ -64,6 +64,8 @@ _SEQUENTIAL = {"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDic
 def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     """Follow a call of a function from outside the project, by its qualified name."""
     last = name.rpartition(".")[2]
+    if name.startswith("torch.nn.modules."):
+        name = f"torch.nn.{last}"
     first = arguments.positional[0] if arguments.positional else None
     if first is None and arguments.keywords:
         first = next(iter(arguments.keywords.values()))

@@ -221,6 +221,9 @@ HARMLESS_METHODS = _words(
     """
 )
 
+CONTAINERS = _words("Sequential ModuleList ModuleDict Module")
+"""Last parts of the names of torch.nn's classes that hold what they are given."""
+
 IMPORTERS = _words("import_module load_source module_from_spec load_module __import__")
 """Last parts of functions that import a module by its name or path."""
 

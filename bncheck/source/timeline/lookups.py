@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import libcst as cst
 
-from bncheck.source.timeline import choices, expressions, known, options
+from bncheck.source.timeline import calls, choices, expressions, known, networks, options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
     AnyPackage,
     Constant,
+    Instance,
     Models,
     Opaque,
     Outside,
@@ -30,7 +31,12 @@ def call(
         case "globals":
             return Package(run.frame.module)
         case "eval" if not isinstance(first, Constant):
-            return choices.of_package(run, Package(run.frame.module), Opaque())
+            chosen = choices.of_package(run, Package(run.frame.module), Opaque())
+            if _is_a_call(node) and not isinstance(chosen, Opaque):
+                return calls.call_value(run, node, chosen, Arguments(complete=False))
+            return chosen
+        case "type" if isinstance(first, Instance | Models):
+            return networks.class_of(run, first)
         case "vars" if isinstance(first, Settings | Package):
             return first
         case "setattr" if isinstance(first, Settings):
@@ -43,6 +49,14 @@ def call(
         case "getattr":
             return _attribute(run, node, first, arguments.get(1, "name"))
     return None
+
+
+def _is_a_call(node: cst.Call) -> bool:
+    """Tell whether `eval(f"{name}()")` evaluates a call."""
+    match node.args[:1]:
+        case [cst.Arg(value=cst.FormattedString(parts=[*_, cst.FormattedStringText(value=text)]))]:
+            return text.rstrip().endswith(")")
+    return False
 
 
 def _imported(run: Run, name: Value | None) -> Value:

@@ -18,7 +18,7 @@ from bncheck.source.project import Defined, External, Meaning, ModuleObject, Pro
 from bncheck.source.timeline import defaults
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
-from bncheck.source.timeline.known import BATCH_NORMS, STAGES
+from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
 from bncheck.source.timeline.reachable import reachable
 from bncheck.source.timeline.values import (
     NONE,
@@ -243,7 +243,7 @@ class Run:
                 starts_in_eval=False if looks_like_a_class else UNKNOWN,
                 parent=opaque.owner,
             )
-            if opaque.type_name.startswith("torch.nn."):
+            if opaque.type_name.startswith("torch.nn.") and last not in CONTAINERS:
                 opaque.model.holds_batch_norm = last in BATCH_NORMS
                 opaque.model.norm_kinds = frozenset({last} & BATCH_NORMS)
             self.models.append(opaque.model)
