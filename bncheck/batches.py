@@ -12,7 +12,7 @@ from math import sqrt
 from bncheck.events import ForwardCall, Loader, Mode, Model, WrapKind
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node, Unknown
-from bncheck.paths import Moment, assurance, training_forwards
+from bncheck.paths import Moment, assurance, frozen_in_forward, training_forwards
 from bncheck.timeline import Loop, Timeline
 
 _OF_IMAGES = frozenset({"BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
@@ -67,10 +67,25 @@ def feedings(timeline: Timeline) -> Iterator[Feeding]:
     """Yield each training forward call in a loop on a known loader's batches.
 
     That is a loop over the loader, or one that asks it for the next batch. What a framework
-    manages is left out.
+    manages is left out. What runs with the settings as they are comes once more by itself: a freeze
+    that only another setting makes is none there.
     """
     if timeline.driven_by:
         return
+    yield from _feedings(timeline)
+    if _may_matter(timeline) and timeline.usual is not None:
+        yield from _feedings(timeline.usual)
+
+
+def _may_matter(timeline: Timeline) -> bool:
+    """Tell whether the size of a batch may matter to a network at all."""
+    sizes = [loader.batch_size for loader in timeline.loaders]
+    return any(isinstance(size, int) and size < timeline.minimum_batch_size for size in sizes) or (
+        any(model.one_value_norm is True for model in timeline.models)
+    )
+
+
+def _feedings(timeline: Timeline) -> Iterator[Feeding]:
     forwards = training_forwards(timeline)
     ordinary = {forward.site for _, forward in forwards if forward.model.by_default}
     for moment, forward in forwards:
@@ -92,12 +107,14 @@ def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence
     What synchronises its statistics over all processes is left out. The size comes along, and how
     sure it is that the model holds BatchNorm.
     """
+    frozen = frozen_in_forward(timeline)
     for feeding in feedings(timeline):
         size = feeding.batch_size
         if (
             isinstance(size, int)
             and feeding.tiny(timeline.minimum_batch_size)
             and feeding.normalises_by_batch
+            and not any(part.within(feeding.model) for part in frozen)
             and not feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
             and (sure := assurance(feeding.model)) is not None
         ):

@@ -234,11 +234,12 @@ def frozen_in_forward(timeline: Timeline) -> set[Model]:
 
 def assurance(model: Model) -> Confidence | None:
     """Return how sure a finding about a model's BatchNorm can be; None: it has none."""
-    if model.holds_batch_norm is UNKNOWN:
-        return Confidence.POSSIBLE
-    if not model.holds_batch_norm or _turns_out_free(model):
+    holds = model.holds_batch_norm
+    if holds is UNKNOWN and model.confirm is not None:
+        holds = model.confirm()
+    if holds is False or (holds is True and _turns_out_free(model)):
         return None
-    return Confidence.LIKELY
+    return Confidence.POSSIBLE if holds is UNKNOWN else Confidence.LIKELY
 
 
 def _turns_out_free(model: Model) -> bool:

@@ -10,7 +10,7 @@ events twice, at the same site. This module imports neither libcst nor torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import cast
@@ -25,6 +25,8 @@ from bncheck.events import (
     Model,
     Number,
     OptimizerStep,
+    Wrap,
+    WrapKind,
 )
 from bncheck.graph import UNKNOWN, Site
 
@@ -157,6 +159,31 @@ def occurrences(steps: tuple[Step, ...], inside: tuple[Block, ...] = ()) -> Iter
         else:
             for part in children(step):
                 yield from occurrences(part, (*inside, step))
+
+
+def as_usual(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return what of some steps runs with the settings as they are.
+
+    A branch in which a network may be converted to SyncBatchNorm is left whole: who offers that
+    knows what it is for.
+    """
+    return tuple(_as_usual(step) for step in steps)
+
+
+def _as_usual(step: Step) -> Step:
+    if isinstance(step, Event):
+        return step
+    if not isinstance(step, Branch):
+        return replace(step, steps=as_usual(step.steps))
+    kept = step.alternatives
+    if step.usual is not None and not any(map(_synchronises, kept)):
+        kept = (kept[step.usual],)
+    return replace(step, alternatives=tuple(map(as_usual, kept)), usual=None)
+
+
+def _synchronises(steps: tuple[Step, ...]) -> bool:
+    events = (occurrence.event for occurrence in occurrences(steps))
+    return any(isinstance(e, Wrap) and e.kind is WrapKind.SYNC_BATCH_NORM for e in events)
 
 
 def matters(step: Step) -> bool:
@@ -320,6 +347,16 @@ class Timeline:
     def occurrences(self) -> list[Occurrence]:
         """Return every event in source order, each with the blocks around it."""
         return self._occurrences
+
+    @cached_property
+    def usual(self) -> Timeline | None:
+        """What runs with the settings as they are; None where none is known to choose anything."""
+        if not any(isinstance(b, Branch) and b.usual is not None for b in self._blocks()):
+            return None
+        return replace(self, steps=as_usual(self.steps))
+
+    def _blocks(self) -> set[Block]:
+        return {block for occurrence in self._occurrences for block in occurrence.inside}
 
     @cached_property
     def _by_kind(self) -> dict[type[Event], list[Occurrence]]:

@@ -39,7 +39,7 @@ from bncheck.source.interpret.values import (
 from bncheck.source.local import local_networks
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
-from bncheck.source.project import Defined, Project
+from bncheck.source.project import Defined, External, Project
 from bncheck.source.reach import Reach
 from bncheck.source.understanding import Understanding, internal
 from bncheck.source.variants import Variants
@@ -104,19 +104,20 @@ Given = frozenset[tuple[str, object]]
 
 
 def holds_batch_norm(
-    definition: Defined, project: Project, given: Given = frozenset()
+    definition: Defined, project: Project, given: Given = frozenset(), part: str = ""
 ) -> bool | Unknown:
     """Tell whether what a class or factory of the project constructs holds a BatchNorm.
 
-    UNKNOWN where a part of it is not understood and no BatchNorm was seen. To construct it takes
-    some time, so what follows a script asks `bncheck.source.timeline.ingredients` first.
+    `part` is the path of the attribute to look in; empty: in all of it. UNKNOWN where something of
+    it is not understood and no BatchNorm was seen. To construct it takes some time, so what follows
+    a script asks `bncheck.source.timeline.ingredients` first.
     """
-    key = (id(definition.binding), given)
+    key = (id(definition.binding), given, part)
     answers = project.batch_norm_holders
     if key not in answers:
         answers[key] = UNKNOWN
         with deep():
-            answers[key] = _Reader(project, Understanding()).holds(definition, given)
+            answers[key] = _Reader(project, Understanding()).holds(definition, given, part)
     return answers[key]
 
 
@@ -343,15 +344,19 @@ class _Reader:
             pass
         return None
 
-    def holds(self, definition: Defined, given: Given) -> bool | Unknown:
-        """Construct a network and look for a BatchNorm in it."""
+    def holds(self, definition: Defined, given: Given, part: str) -> bool | Unknown:
+        """Construct a network and look for a BatchNorm in it, or in a part of it."""
         machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
         try:
             made = self._with_symbols(machine, definition, given)
+            for name in part.split(".") if part else ():
+                made = made.state.get(name, UNKNOWN) if isinstance(made, Instance) else UNKNOWN
             if not isinstance(made, Instance) or not made.is_module:
                 return UNKNOWN
             if any(layer.kind is Kind.BATCH_NORM for layer in named_layers(made)):
                 return True
+            if any(_is_own_norm(part) for part in _objects_in(made)):
+                return UNKNOWN
         except (PathEndsError, GiveUpError, RecursionError):
             return UNKNOWN
         return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
@@ -372,12 +377,33 @@ def _is_network(cls: Class) -> bool:
     return base_of(cls) is not None
 
 
-def _has_unknown_part(root: Instance, depth: int = 30) -> bool:
+def _has_unknown_part(root: Instance) -> bool:
     """Tell whether anything in an object is not known, and so may be a module."""
-    for value in root.state.values():
-        for option in options(value):
-            if isinstance(option, (Unknown, Branches)):
-                return True
-            if isinstance(option, Instance) and (not depth or _has_unknown_part(option, depth - 1)):
-                return True
-    return False
+    return any(
+        isinstance(option, (Unknown, Branches))
+        for part in _objects_in(root)
+        for value in part.state.values()
+        for option in options(value)
+    )
+
+
+def _is_own_norm(part: Instance) -> bool:
+    """Tell whether an object may be a norm of the project's own, derived from torch's or not."""
+    return part.cls is not None and (
+        "running_mean" in part.state
+        or any(isinstance(a, External) and "Norm" in a.name for a in part.cls.order)
+    )
+
+
+def _objects_in(root: Instance) -> Iterator[Instance]:
+    """Yield an object and those that it holds as attributes."""
+    seen = {id(root)}
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for value in part.state.values():
+            for option in options(value):
+                if isinstance(option, Instance) and id(option) not in seen:
+                    seen.add(id(option))
+                    waiting.append(option)

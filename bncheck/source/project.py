@@ -76,11 +76,11 @@ class Project:
 
     texts: dict[Path, str | bytes] = field(default_factory=dict)
     """Sources given as text, by path: they stand before the file of that path."""
-    batch_norm_holders: dict[tuple[int, frozenset[tuple[str, object]]], bool | Unknown] = field(
+    batch_norm_holders: dict[tuple[int, frozenset[Any], str], bool | Unknown] = field(
         default_factory=dict
     )
-    """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity and what it
-    is given."""
+    """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity, what it is
+    given and the part that is looked into."""
     one_value_norms: dict[int, bool] = field(default_factory=dict)
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
     whole: frozenset[Path] = frozenset()

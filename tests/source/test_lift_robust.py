@@ -268,11 +268,14 @@ def test_what_is_not_understood_is_opaque() -> None:
         ("self.l = nn.Linear(1, n)", False),
         ("self.l = n", False),
         ("self.l = elsewhere.make(n)", UNKNOWN),
+        ("self.l = Own(n)", UNKNOWN),
     ],
 )
 def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
     source = HEAD + (
-        "import elsewhere\nclass A(nn.Module):\n    def __init__(self, n):\n"
+        "import elsewhere\nclass Own(nn.modules.batchnorm._BatchNorm):\n"
+        "    def forward(self, x):\n        return x\n"
+        "class A(nn.Module):\n    def __init__(self, n):\n"
         f"        super().__init__()\n        {body}\n"
     )
     project = Project(texts={Path("a.py"): source})

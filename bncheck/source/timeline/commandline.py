@@ -28,7 +28,9 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
                 fixed = action is not None and arguments.keywords.get("action") == Constant(action)
                 parser.defaults[key] = Constant(default.value, fixed)
             elif key:
-                parser.defaults[key] = Opaque(key)
+                acts = arguments.keywords.get("action")
+                switch = _SWITCHES.get(acts.value) if isinstance(acts, Constant) else None
+                parser.defaults[key] = Opaque(key) if switch is None else switch
         case "set_defaults":
             for key, value in arguments.keywords.items():
                 if isinstance(value, Constant):
@@ -42,6 +44,11 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
     return Opaque()
 
 
+_SWITCHES: dict[object, Constant] = {
+    "store_true": Constant(False, fixed=False),
+    "store_false": Constant(True, fixed=False),
+}
+"""What the actions that set a switch leave it at."""
 _ONLY = {"True": "store_true", "False": "store_false"}
 """The action that sets nothing but what the default is already."""
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import libcst as cst
 
 from bncheck.events import Model, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
-from bncheck.source.lift import holds_batch_norm
 from bncheck.source.project import Defined
 from bncheck.source.timeline import (
     calls,
@@ -23,6 +21,7 @@ from bncheck.source.timeline import (
     statements,
 )
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -70,7 +69,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     given = _given(run, cls, arguments) if holds is True and declared is None else None
     if given is not None:
         definition = Defined(cls.module, name, cls.node)
-        model.confirm = partial(holds_batch_norm, definition, run.project, given)
+        model.confirm = CloserLook(definition, run.project, given)
     run.classes[model] = cls
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)

@@ -249,7 +249,8 @@ def _conditional(run: Run, node: cst.IfExp) -> Value:
         return lambda: values.append(evaluate(run, expression))
 
     names = " ".join(sorted(identifiers(node.test)))
-    run.branch(node, [way(node.body), way(node.orelse)], names)
+    taken = None if chosen is None else int(not chosen)
+    run.branch(node, [way(node.body), way(node.orelse)], names, taken)
     if chosen is not None:
         defaults.instead([values[not chosen]], values)
     return join(values)

@@ -213,11 +213,15 @@ HARMLESS_PREFIXES = (
     "timm.utils.model_ema",
     "tqdm.",
     "matplotlib.",
+    "tensorflow.",
+    "wandb.",
+    "pandas.",
 )
 
 HARMLESS_METHODS = _words(
     """
-    append info debug warning error log add_graph watch write add_scalar state_dict
+    append info debug warning error log add_graph watch write add_scalar state_dict add_summary
+    add_scalars add_image add_images add_histogram add_text add_figure
     """
 )
 

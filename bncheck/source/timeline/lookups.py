@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import libcst as cst
 
-from bncheck.source.timeline import calls, choices, expressions, known, networks, options
+from bncheck.source.timeline import (
+    calls,
+    choices,
+    expressions,
+    known,
+    networks,
+    operators,
+    options,
+)
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -27,6 +35,8 @@ def call(
     last = name.rpartition(".")[2]
     if last in known.IMPORTERS:
         return _imported(run, first) if last == "import_module" else AnyPackage()
+    if (number := operators.computed(name, arguments.all())) is not None:
+        return number
     match name:
         case "globals":
             return Package(run.frame.module)

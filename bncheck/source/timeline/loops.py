@@ -40,9 +40,10 @@ def for_loop(run: Run, node: cst.For) -> None:
         return
     over = expressions.evaluate(run, node.iter)
     if isinstance(over, Members) and not over.one:
+        outer, run.over_members = run.over_members, True
         statements.bind(run, node.target, one_of(run, over, node.target))
         statements.run_body(run, node.body.body)
-        run.dead = False
+        run.dead, run.over_members = False, outer
         return
     _forget_constants(run, node.body)
     if (
@@ -56,7 +57,7 @@ def for_loop(run: Run, node: cst.For) -> None:
             statements.bind(run, node.target, element)
             statements.run_body(run, node.body.body)
         return
-    with run.block() as steps, run.counting(None):
+    with run.round() as steps:
         statements.bind(run, node.target, one_of(run, over, node.target))
         statements.run_body(run, node.body.body)
     run.dead = False
@@ -77,7 +78,7 @@ def _is_followed_apart(element: Value) -> bool:
 def while_loop(run: Run, node: cst.While) -> None:
     """Follow a `while` loop."""
     _forget_constants(run, node.body)
-    with run.block() as steps, run.counting(None):
+    with run.round() as steps:
         expressions.evaluate(run, node.test)
         statements.run_body(run, node.body.body)
     run.dead = False

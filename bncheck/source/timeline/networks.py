@@ -57,6 +57,8 @@ _WITHOUT_EFFECT = frozenset(
     count_parameters size dim device parameters_count log info get_classifier reset_classifier
     no_sync get_optimizer configure_optimizers gradient_checkpointing_enable
     load_state_dict_from_url enable_input_require_grads tie_weights resize_token_embeddings
+    get keys numel clone detach copy_ fill_ zero_ normal_ uniform_ item view view_as reshape norm
+    abs sum mean tolist numpy
     """.split()  # noqa: SIM905
 )
 _IN_FORWARD = frozenset({"no_grad", "inference_mode", "checkpoint", "eval", "train"})
@@ -162,7 +164,7 @@ def method(
             _apply(run, node, model, arguments)
         case "parameters" | "named_parameters":
             return Members(model, parameters=True)
-        case "modules" | "named_modules" | "children" | "named_children":
+        case "modules" | "named_modules" | "children" | "named_children" | "values" | "items":
             return Members(model, parameters=False)
         case "get_submodule":
             first = arguments.get(0, "target")

@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import libcst as cst
 
 from bncheck.source.timeline.values import (
+    Class,
     Constant,
     Container,
+    Data,
+    Function,
+    Instance,
     Members,
     Models,
     Opaque,
+    Optimizer,
+    Settings,
     Tensor,
     Value,
     truth,
 )
 
-_ARITHMETIC: dict[type[cst.BaseBinaryOp], Callable[[object, object], object]] = {
+_ARITHMETIC: dict[type[cst.BaseBinaryOp], Callable[[Any, Any], object]] = {
     cst.Add: operator.add,
     cst.Subtract: operator.sub,
     cst.Multiply: operator.mul,
     cst.FloorDivide: operator.floordiv,
+    cst.Divide: operator.truediv,
 }
-_COMPARE: dict[type[cst.BaseCompOp], Callable[[object, object], object]] = {
+_COMPARE: dict[type[cst.BaseCompOp], Callable[[Any, Any], object]] = {
     cst.Equal: operator.eq,
     cst.NotEqual: operator.ne,
+    cst.LessThan: operator.lt,
+    cst.LessThanEqual: operator.le,
+    cst.GreaterThan: operator.gt,
+    cst.GreaterThanEqual: operator.ge,
     cst.Is: operator.is_,
     cst.IsNot: operator.is_not,
-    cst.In: lambda a, b: a in b,  # type: ignore[operator]
-    cst.NotIn: lambda a, b: a not in b,  # type: ignore[operator]
+    cst.In: lambda a, b: a in b,
+    cst.NotIn: lambda a, b: a not in b,
 }
+
+_OBJECTS = (
+    Class,
+    Container,
+    Data,
+    Function,
+    Instance,
+    Members,
+    Models,
+    Optimizer,
+    Settings,
+    Tensor,
+)
+"""What is never None."""
 
 
 def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
@@ -53,6 +79,23 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     return Opaque()
 
 
+_COMPUTES: dict[str, Callable[..., object]] = {"int": int, "round": round, "max": max, "min": min}
+
+
+def computed(name: str, values: Sequence[Value]) -> Constant | None:
+    """Return the number that a built-in function makes of numbers; None: not of what is known."""
+    numbers = [v.value for v in values if isinstance(v, Constant)]
+    if name not in _COMPUTES or not values or len(numbers) < len(values):
+        return None
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    fixed = all(isinstance(value, Constant) and value.fixed for value in values)
+    try:
+        return Constant(_COMPUTES[name](*numbers), fixed)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
     """Return what a comparison says, as far as it can be known."""
     if isinstance(left, Constant) and isinstance(right, Constant):
@@ -62,7 +105,7 @@ def compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
                 return Constant(bool(compute(left.value, right.value)), left.fixed and right.fixed)
             except TypeError:
                 return Opaque()
-    if isinstance(right, Constant) and right.value is None and truth(left):
+    if isinstance(right, Constant) and right.value is None and isinstance(left, _OBJECTS):
         return Constant(isinstance(op, cst.IsNot | cst.NotEqual))
     match left, right:
         case Constant(), Container(elements=elements) if isinstance(op, cst.In):

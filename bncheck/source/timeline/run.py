@@ -16,6 +16,7 @@ from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline import defaults
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
@@ -82,6 +83,8 @@ class Run:
     """The expression whose value the statement throws away."""
     count: Count | None = None
     """The count that what runs waits for, such as `if step % 16 == 0:`."""
+    over_members: bool = False
+    """Whether the loop around goes over the members of a model, which are followed as one."""
     records_gradients: bool = True
     """Whether no `no_grad` is around."""
     runs_main: bool = False
@@ -101,7 +104,8 @@ class Run:
 
     def leave(self, node: cst.CSTNode, how: Exit) -> None:
         """Note that the block is left here."""
-        self.emit(Leave(self.site(node), how))
+        if not (self.over_members and how in {Exit.BREAK, Exit.CONTINUE}):
+            self.emit(Leave(self.site(node), how))
         self.dead = True
 
     @contextmanager
@@ -158,6 +162,14 @@ class Run:
             was_dead, self.dead = self.dead, False
             self.emit(Branch(self.site(node), tuple(alternatives), condition, taken))
             self.dead = was_dead
+
+    @contextmanager
+    def round(self) -> Iterator[list[Step]]:
+        """Collect the steps of a loop's body apart."""
+        outer, self.over_members = self.over_members, False
+        with self.block() as steps, self.counting(None):
+            yield steps
+        self.over_members = outer
 
     @contextmanager
     def counting(self, number: cst.BaseExpression | None) -> Iterator[None]:
@@ -272,6 +284,8 @@ class Run:
             ):
                 known.holds_batch_norm = True
                 known.norm_kinds = model.norm_kinds
+            if isinstance(model.confirm, CloserLook) and name != EACH:
+                known.confirm = model.confirm.at(name)
             self.models.append(known)
         return known
 

@@ -130,6 +130,7 @@ def _strings(value: Value | None) -> Iterator[str]:
     match value:
         case Constant(value=str(text)):
             yield text
-        case Container(elements=elements):
-            for element in elements:
-                yield from _strings(element)
+        case Container():
+            for container in (value, *value.instead):
+                for element in container.elements:
+                    yield from _strings(element)

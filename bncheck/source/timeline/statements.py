@@ -249,7 +249,7 @@ def take_in(run: Run, model: Model, name: str, value: Value) -> None:
             if part.holds_batch_norm is True:
                 model.holds_batch_norm = True
                 model.norm_kinds |= part.norm_kinds
-            if part.parent is not None or model.within(part):
+            if model.within(part) or not (part.parent is None or _is_nameless(part.parent)):
                 continue
             part.parent = model
             if (
@@ -264,12 +264,17 @@ def take_in(run: Run, model: Model, name: str, value: Value) -> None:
             value.model.parent = value.model.parent or model
 
 
+def _is_nameless(model: Model) -> bool:
+    """Tell whether a network was made for a part alone: `self.encoder = Pretext().encoder`."""
+    return model.name in {"", model.type_name.rpartition(".")[2]}
+
+
 def _name_it(name: str, value: Value) -> None:
     """Call a value by the first name that it is given."""
     match value:
         case Models(models=models):
             for model in models:
-                if model.name in {"", model.type_name.rpartition(".")[2]}:
+                if _is_nameless(model):
                     model.name = name
         case Data(loader=loader) if not loader.name:
             loader.name = name

@@ -166,11 +166,20 @@ class Container:
         return Container(tuple(last.values()), tuple(last))
 
     def put(self, key: object, value: Value) -> None:
-        """Add an element of a dict; what it had under that key it may still have."""
+        """Add an element, or set one; what it had in that place it may still have."""
         if self.keys is not None and key is not UNKNOWN and key in self.keys:
             place = self.keys.index(key)
             joined = join([self.elements[place], value])
             self.elements = (*self.elements[:place], joined, *self.elements[place + 1 :])
+            return
+        if (
+            self.keys is None
+            and isinstance(key, int)
+            and -len(self.elements) <= key < len(self.elements)
+        ):
+            known = list(self.elements)
+            known[key] = join([known[key], value])
+            self.elements = tuple(known)
             return
         self.elements = (*self.elements, value)
         if self.keys is not None:
