@@ -213,6 +213,8 @@ def fold_exported(
     is made on the program's own. Raises BNCheckError for a program with no BatchNorm or no
     example inputs of its own.
     """
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise BNCheckError(f"fold_exported takes an exported program, not {type(program).__name__}")
     options = FoldOptions(bake_parametrizations, duplicate_shared)
     with left_as_it_was(program) as before:
         plan = make_plan(trace_program(program), options)

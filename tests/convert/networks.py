@@ -47,6 +47,8 @@ class Network:
     seed: int
     positive: bool
     """Whether all scales are positive, so that they go through max pooling."""
+    constants: tuple[tuple[int, ...], ...] = ()
+    """Shapes of parameters that steps multiply by or add."""
 
     def model(self):
         with torch.random.fork_rng(devices=[]):
@@ -71,6 +73,7 @@ class Program(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layer.build() for layer in network.layers)
         self.steps = network.steps
+        self.constants = nn.ParameterList(torch.randn(shape) for shape in network.constants)
         read = {index for step in network.steps for index in step.reads}
         self.ends = [i for i in range(len(network.steps) + 1) if i not in read]
 
@@ -78,7 +81,10 @@ class Program(nn.Module):
         values = [x]
         for step in self.steps:
             operands = [values[index] for index in step.reads]
-            if step.layer is not None:
+            if step.kind in WITH_CONSTANT:
+                constant = self.constants[step.options[0]]
+                values.append(WITH_CONSTANT[step.kind](*operands, constant))
+            elif step.layer is not None:
                 values.append(self.layers[step.layer](*operands))
             else:
                 values.append(OPERATIONS[step.kind](operands, step))
@@ -121,17 +127,38 @@ OPERATIONS = {
 }
 
 
+MORE_OPERATIONS = {
+    "less_than_one": lambda o, s: 1 - o[0],
+    "zeros": lambda o, s: torch.zeros_like(o[0]) + o[0],
+    "ones": lambda o, s: o[0] * torch.ones_like(o[0]),
+    "whole": lambda o, s: o[0][:, 0 : s.shape[0]],
+    "total": lambda o, s: o[0].sum(s.options[0], keepdim=s.options[1]),
+    "stacked": lambda o, s: torch.stack(o, s.options[0]).sum(s.options[0]),
+}
+OPERATIONS |= MORE_OPERATIONS
+WITH_CONSTANT = {
+    "times": lambda x, c: x * c,
+    "times_first": lambda x, c: c * x,
+    "over": lambda x, c: x / c,
+    "plus": lambda x, c: x + c,
+    "less": lambda x, c: x - c,
+    "less_than": lambda x, c: c - x,
+    "multiple_of": lambda x, c: torch.add(x, c, alpha=-1.5),
+    "multiple_to": lambda x, c: torch.add(c, x, alpha=0.5),
+}
+
+
 def _by_rank(name, x):
     return getattr(F, f"{name}{x.dim() - 2}d")
 
 
 @st.composite
-def networks(draw):
-    """Draw a network with a BatchNorm in it."""
+def networks(draw, more=False):
+    """Draw a network with a BatchNorm in it; `more` adds constants and sums over axes."""
     rank = draw(st.sampled_from([1, 1, 2, 2, 2, 3]))
     width = draw(st.sampled_from([2, 4]))
     size = draw(st.integers(2, 4)) if rank == 3 else draw(st.integers(3, 6))
-    builder = _Builder(draw, (width, *[size] * rank))
+    builder = _Builder(draw, (width, *[size] * rank), more)
     for _ in range(draw(st.integers(1, 9))):
         builder.step()
     if not any(layer.type_name.startswith("BatchNorm") for layer in builder.layers):
@@ -142,14 +169,16 @@ def networks(draw):
         tuple(builder.steps),
         draw(st.integers(0, 2**16)),
         draw(st.booleans()),
+        tuple(builder.constants),
     )
 
 
 class _Builder:
     """A network under construction."""
 
-    def __init__(self, draw, shape):
-        self.draw = draw
+    def __init__(self, draw, shape, more):
+        self.draw, self.more = draw, more
+        self.constants = []
         self.shapes = [shape]
         self.layers = []
         self.steps = []
@@ -168,6 +197,8 @@ class _Builder:
         kinds = [self.layer, self.layer, self.norm, self.elementwise, self.join, self.arrange]
         if len(self.shapes[source]) > 1:
             kinds += [self.layer, self.pool]
+        if self.more:
+            kinds += [self.constant, self.constant, self.total]
         before = len(self.steps)
         self.choose(*kinds)(source)
         if len(self.steps) > before and self.choose(True, True, False):
@@ -256,6 +287,34 @@ class _Builder:
     def elementwise(self, source):
         kinds = "relu relu_ tanh sigmoid leaky_relu dropout contiguous double"
         self.add(self.choose(*kinds.split()), [source], self.shapes[source])
+
+    def constant(self, source):
+        """Multiply by a parameter or a number, or add one."""
+        shape = self.shapes[source]
+        kind = self.choose(*WITH_CONSTANT, "less_than_one", "zeros", "ones", "whole")
+        options = ()
+        if kind in WITH_CONSTANT:
+            options = (len(self.constants),)
+            of_channels = (shape[0], *[1] * (len(shape) - 1))
+            self.constants.append(self.choose((1,), of_channels, of_channels, shape[-1:]))
+        self.add(kind, [source], shape, options=options)
+
+    def total(self, source):
+        """Sum over an axis, or over a stack of two values."""
+        shape = self.shapes[source]
+        equal = [index for index, other in enumerate(self.shapes) if other == shape]
+        if self.choose(True, False):
+            axis = self.choose(0, 1, -1)
+            self.add("stacked", [source, self.choose(*equal)], shape, options=(axis,))
+        elif len(shape) > 1:
+            axis = self.choose(*range(1, len(shape) + 1))
+            kept = list(shape)
+            if self.choose(True, False):
+                kept[axis - 1] = 1
+                self.add("total", [source], kept, options=(axis, True))
+            elif len(shape) > 2 or axis == 2:
+                del kept[axis - 1]
+                self.add("total", [source], kept, options=(axis, False))
 
     def join(self, source):
         """Put two values together, where two fit."""

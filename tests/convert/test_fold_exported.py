@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bncheck.convert.fold import fold_exported
+from bncheck.errors import BNCheckError
 from fixtures.models.adversarial import randomise
 
 
@@ -96,3 +97,8 @@ def test_program_with_one_norm_in_train_mode_is_left_as_it_was():
             or name.startswith(("0.", "1."))
             or torch.equal(result.model.state_dict[name], tensor)
         )
+
+
+def test_what_is_no_program_is_refused_in_a_sentence():
+    with pytest.raises(BNCheckError, match="takes an exported program, not Linear"):
+        fold_exported(torch.nn.Linear(2, 2))

@@ -37,6 +37,14 @@ def test_random_networks(part):
     check()
 
 
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@seed(SEED)
+@given(network=networks(more=True))
+@pytest.mark.filterwarnings("ignore")
+def test_networks_with_constants_and_sums(network):
+    fold_and_compare(network)
+
+
 def fold_and_compare(network):
     model = network.model()
     before = snapshot(model)

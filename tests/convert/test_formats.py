@@ -1,6 +1,9 @@
 """What a fold keeps besides the outputs, in each form that a model has."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +115,33 @@ def test_the_state_dict_loads_into_the_architecture_without_its_batch_norms() ->
     assert type(again) is Network
     assert type(again.norm) is nn.Identity
     torch.testing.assert_close(again(x), result(x))
+
+
+WITHOUT_BNCHECK = """
+import sys
+sys.modules["bncheck"] = None
+import torch
+x, wanted = torch.load("example.pt")
+found = [
+    torch.export.load("program.pt2").module()(x),
+    torch.load("module.pt", weights_only=False)(x),
+    torch.load("graph.pt", weights_only=False)(x),
+    torch.jit.load("script.pt")(x),
+]
+for one in found:
+    torch.testing.assert_close(one, wanted)
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_results_load_where_bncheck_is_not_installed(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4))
+    randomise(model)
+    model, x = model.eval(), torch.randn(2, 4, 8, 8)
+    torch.save((x, model(x).detach()), tmp_path / "example.pt")
+    program = bncheck.fold_exported(torch.export.export(model, (x,))).model
+    torch.export.save(program, tmp_path / "program.pt2")
+    torch.save(bncheck.fold(model, x).model, tmp_path / "module.pt")
+    torch.save(bncheck.fold(model, x, partial=True).model, tmp_path / "graph.pt")
+    fold_torchscript(torch.jit.script(model), x).model.save(tmp_path / "script.pt")
+    subprocess.run([sys.executable, "-c", WITHOUT_BNCHECK], cwd=tmp_path, check=True)
