@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class Project:
     _others: dict[Path, str | None] = field(default_factory=dict)
     """Files that are no Python and were looked for, with what is in them."""
     _called: frozenset[str] | None = None
+    _called_often: dict[str, bool] = field(default_factory=dict)
     _trains: bool | None = None
     _defining: dict[str, tuple[SourceModule, ...]] = field(default_factory=dict)
     _norm_kinds: frozenset[str] | None = None
@@ -217,6 +219,15 @@ class Project:
                 found.update(name.decode() for name in _CALLED.findall(encoded))
             self._called = frozenset(found)
         return self._called
+
+    def calls_in_several_places(self, name: str) -> bool:
+        """Tell whether the files given as text call a function of that name more than once."""
+        if name not in self._called_often:
+            call = re.compile(rb"(?<!def )(?<!\w)%s\(" % re.escape(name.encode()))
+            encoded = (t.encode() if isinstance(t, str) else t for t in self.texts.values())
+            calls = chain.from_iterable(call.finditer(text) for text in encoded)
+            self._called_often[name] = len(list(islice(calls, 2))) > 1
+        return self._called_often[name]
 
     def trains_networks(self) -> bool:
         """Tell whether any file given as text calls `train()` on what is named as a network."""

@@ -17,7 +17,6 @@ from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import worth_following
 from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
-from bncheck.source.timeline.syntax import is_shared
 from bncheck.source.timeline.values import (
     Constant,
     Container,
@@ -119,7 +118,7 @@ def _run_function(
         outer=function.outer,
         owner=function.owner,
         receiver=function.receiver,
-        use=Use(site, tuple(arguments.all())) if _is_shared(run, function) else None,
+        use=None if function.owner or function.outer else Use(site, tuple(arguments.all())),
     )
     _bind_parameters(frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame
@@ -145,13 +144,6 @@ def _run_function(
     if not frame.returned:
         return _generated(run, code, arguments)
     return join(frame.returned, frame.settled[-1] if frame.settled else None)
-
-
-def _is_shared(run: Run, function: Function) -> bool:
-    """Tell whether a function that stands by itself is called from several places."""
-    if function.owner is not None or function.outer is not None:
-        return False
-    return is_shared(function.name, run.frame.module.text, function.module.text)
 
 
 def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:

@@ -324,7 +324,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
         if last in known.BATCH_NORMS:
             yield _Ingredient(True, last)
             continue
-        for meaning in project.resolve(name, module):
+        for meaning in _meanings(project, mentioned, name, module):
             match meaning:
                 case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
                     yield _Ingredient(False, "", found, origin)
@@ -343,6 +343,17 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield _Ingredient(True, "BatchNorm2d")
                     elif made is UNKNOWN or _may_be_a_layer(outside):
                         yield _Ingredient(UNKNOWN)
+
+
+def _meanings(
+    project: Project, mentioned: Mentioned, name: str, module: SourceModule
+) -> Sequence[Meaning]:
+    """Return what a name means where it is used, imports inside of functions among them."""
+    head, _, rest = name.partition(".")
+    origin = mentioned.imported.get(head)
+    if origin is None or project.find(origin.partition(".")[0], module) is not None:
+        return project.resolve(name, module)
+    return [External(f"{origin}.{rest}" if rest else origin)]
 
 
 def _imported_by_path(

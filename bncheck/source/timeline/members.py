@@ -123,8 +123,12 @@ def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) ->
     """Follow `requires_grad = value` on the members of a model."""
     known = truth(value)
     site, use = run.site(node), run.frame.use
-    if use is not None and any(
-        members.model.within(model) for value in use.given for model in run.reachable(value)
+    if (
+        use is not None
+        and run.project.calls_in_several_places(run.frame.function)
+        and any(
+            members.model.within(model) for value in use.given for model in run.reachable(value)
+        )
     ):
         site = use.site
     event = RequiresGrad(

@@ -8,7 +8,7 @@ from typing import Any
 import libcst as cst
 
 from bncheck.source.literals import literal
-from bncheck.source.module import dotted
+from bncheck.source.module import dotted, imports
 from bncheck.source.outline import LazyBlock
 from bncheck.source.timeline import known
 from bncheck.source.timeline.syntax import identifiers, mentions
@@ -23,6 +23,8 @@ class Mentioned:
     """Dotted names, but for those that `isinstance` asks for."""
     first_strings: dict[str, object] = field(default_factory=dict)
     """Function called to its first argument, where that is a string."""
+    imported: dict[str, str] = field(default_factory=dict)
+    """Names that imports inside of functions bind, to what they stand for."""
     told: set[str] = field(default_factory=set)
     """Functions that every call tells which norm to make; none, perhaps."""
 
@@ -52,6 +54,11 @@ def mentioned_in(
                 stack.append(part.value)
             else:
                 found.names.add(name)
+            continue
+        if kind is cst.Import or kind is cst.ImportFrom:
+            for name, imported in imports(part, "", False):
+                parts = filter(None, (imported.module, imported.attribute))
+                found.imported[name] = ".".join(parts)
             continue
         if kind is cst.Call:
             name = dotted(part.func)

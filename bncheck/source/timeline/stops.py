@@ -11,7 +11,7 @@ from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients
-from bncheck.source.timeline.syntax import identifiers, is_shared, mentions
+from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import GradientStop
@@ -97,7 +97,7 @@ def _stopped_parts(
                 for helper, where in _defined(project, module, name):
                     stop = _stop_of_what_is_given(helper, rest)
                     if stop is not None:
-                        shared = is_shared(name, module.text, where.text)
+                        shared = project.calls_in_several_places(name)
                         yield from _own_parts(function, owner, node if shared else stop)
                     elif any(_is_false(given.value) for given in rest) and _sets(
                         project, helper, where

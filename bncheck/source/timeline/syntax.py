@@ -115,15 +115,3 @@ def places(word: str, text: str) -> Iterator[int]:
 
 
 _LETTER = re.compile(r"\w")
-
-
-@lru_cache(maxsize=256)
-def is_shared(name: str, text: str, home: str) -> bool:
-    """Tell whether a function is called from several places, in a text and where it is defined."""
-    calls = [
-        start
-        for part in {text, home}
-        for start in places(name, part)
-        if part.startswith("(", start + len(name)) and not part.endswith("def ", 0, start)
-    ]
-    return len(calls) > 1

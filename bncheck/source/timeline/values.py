@@ -111,7 +111,7 @@ class Frame:
     """The class whose method this is, for `super()`."""
     receiver: Value | None = None
     use: Use | None = None
-    """The call that runs it, for a function by itself that is called from several places."""
+    """The call that runs it, for a function by itself."""
     assigned: dict[str, cst.BaseExpression] = field(default_factory=dict)
     """What a name was last assigned."""
     outside: dict[str, Frame] = field(default_factory=dict)
@@ -316,7 +316,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         return Data(_one_of_loaders(loaders))
     containers = [value for value in informative if isinstance(value, Container)]
     if containers and all(container.keys is None for container in containers):
-        return _one_of_containers(containers)
+        return _one_of_containers(containers, usual)
     for value in informative:
         if not isinstance(value, Constant | Tensor | Opaque):
             return value
@@ -356,7 +356,13 @@ def _one_of_loaders(loaders: list[Loader]) -> Loader:
     return replace(first, instead=tuple(others))
 
 
-def _one_of_containers(containers: list[Container]) -> Container:
+def _one_of_containers(containers: list[Container], usual: Value | None) -> Container:
+    if all(map(_is_of_texts, containers)):
+        # Which text stands in which place says nothing: each list stays what it is.
+        chosen = usual if isinstance(usual, Container) else containers[0]
+        every = [one for joined in containers for one in (joined, *joined.instead)]
+        instead = tuple(one for one in every if one.elements != chosen.elements)
+        return Container(chosen.elements, instead=instead)
     by_length: dict[int, list[Container]] = {}
     for joined in containers:
         for container in (joined, *joined.instead):
@@ -364,6 +370,10 @@ def _one_of_containers(containers: list[Container]) -> Container:
     first, *others = (Container(_side_by_side(same)) for same in by_length.values())
     first.instead = tuple(others)
     return first
+
+
+def _is_of_texts(container: Container) -> bool:
+    return all(isinstance(e, Constant) and isinstance(e.value, str) for e in container.elements)
 
 
 def _side_by_side(containers: list[Container]) -> tuple[Value, ...]:
