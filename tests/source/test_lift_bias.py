@@ -183,6 +183,19 @@ class Net(Base):
         super().__init__()
         self.head = nn.Conv2d(8, 2, 1)
 """,
+    "longer names of torch's layers": """
+from torch.nn import modules
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = modules.Sequential(nn.modules.Conv2d(3, 8, 3), modules.BatchNorm2d(8))  # yes
+        self.conv = torch.nn.modules.conv.Conv2d(8, 8, 3)  # yes
+        self.norm = modules.batchnorm.BatchNorm2d(8)
+        self.last = nn.modules.Conv2d(8, 8, 3)
+    def forward(self, x):
+        return self.last(self.norm(self.conv(self.one(x))))
+""",
     "helpers, partial, tables and getattr": """
 def conv3x3(inputs, outputs, bias=True):
     return nn.Conv2d(inputs, outputs, 3, bias=bias)  # yes

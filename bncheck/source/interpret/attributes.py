@@ -8,6 +8,7 @@ from bncheck.graph import Kind, Site, Symbol
 from bncheck.source.interpret.containers import container_item, module_method
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.names import canonical
 from bncheck.source.interpret.sequences import element, method
 from bncheck.source.interpret.tensors import tensor_attribute
 from bncheck.source.interpret.values import (
@@ -39,7 +40,9 @@ _ALIASES = frozenset({"detach", "view", "view_as", "contiguous", "requires_grad_
 
 @lru_cache(maxsize=4096)
 def _member(owner: str, name: str) -> External:
-    return External(f"{owner}.{name}")
+    if owner == "torch.nn.modules" and name.isalpha() and name.islower():
+        return External(owner)  # a file of it, such as `conv`, has what the whole has
+    return External(canonical(f"{owner}.{name}"))
 
 
 def attribute(machine: Machine, value: object, name: str, site: Site | None) -> object:
