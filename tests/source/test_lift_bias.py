@@ -183,6 +183,33 @@ class Net(Base):
         super().__init__()
         self.head = nn.Conv2d(8, 2, 1)
 """,
+    "a branch for each item of what is not known": """
+class Pyramid(nn.Module):
+    def __init__(self, widths):
+        super().__init__()
+        self.widths = [width // 2 for width in widths]
+        self.before = nn.ModuleList([
+            nn.Sequential(nn.Conv2d(width, 8, 1), nn.BatchNorm2d(8))  # yes
+            for number, width in enumerate(widths)
+        ])
+        self.after = nn.ModuleList([nn.Conv2d(8, 8, 3) for width in widths])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8) for width in widths])
+    def forward(self, x):
+        if len(x) != len(self.before):
+            raise ValueError
+        x = [branch(part) for branch, part in zip(self.before, x)]
+        return [norm(conv(part).relu()) for conv, norm, part in zip(self.after, self.norms, x)]
+
+class Net(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+        shapes = [part.shape[1] for part in features(torch.zeros(1, 3, 64, 64)).values()]
+        self.pyramid = Pyramid(shapes)
+    def forward(self, x):
+        found = self.features(x)
+        return self.pyramid([found[str(number)] for number in range(len(found))])
+""",
     "longer names of torch's layers": """
 from torch.nn import modules
 

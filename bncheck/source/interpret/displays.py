@@ -10,11 +10,12 @@ import libcst as cst
 from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.dispatch import Evaluate, expression
 from bncheck.source.interpret.machine import Frame
-from bncheck.source.interpret.sequences import items_of, rounds_of
+from bncheck.source.interpret.sequences import ROUNDS, items_of, rounds_of
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Dictionary,
     External,
+    Instance,
     List,
     is_constant,
     truth,
@@ -141,6 +142,8 @@ def _comprehension_loop(
     def run(frame: Frame, found: list[object]) -> bool:
         items = rounds_of(frame.machine, iterable(frame))
         known = items is not None
+        if items is None and inner is None and not tests:
+            return _modules_of_unknown(frame, found)
         for value in items if items is not None else ():
             frame.machine.step()
             bind(frame, value)
@@ -153,6 +156,20 @@ def _comprehension_loop(
             else:
                 found.append(element(frame))
         return known
+
+    def _modules_of_unknown(frame: Frame, found: list[object]) -> bool:
+        """Append a few modules of what is constructed for each of items that are not known."""
+        machine = frame.machine
+        if machine.graph is not None:
+            return False
+        for _ in range(ROUNDS):
+            bind(frame, UNKNOWN)
+            made = element(frame)
+            if not isinstance(made, Instance) or not made.is_module:
+                return False
+            found.append(made)
+        machine.guessed = True
+        return True
 
     return run
 
