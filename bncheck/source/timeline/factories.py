@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from bncheck.source.entrances import returned_call
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline.relevance import WORDS, relevant
@@ -11,7 +12,8 @@ from bncheck.source.timeline.syntax import assigned, mentions
 from bncheck.source.walk import walk_kinds
 
 _MOST_VARIANTS = 4
-"""A library of networks has a hundred factories that call one builder."""
+_MOST_FACTORIES = 2
+"""A library of networks has a hundred factories that return what one builder makes."""
 
 _OF_CONTAINERS = frozenset(
     """
@@ -43,7 +45,8 @@ def is_one_of_many(project: Project, module: SourceModule, node: cst.FunctionDef
         return False
     kind = (frozenset(others), "BatchNorm" in module.text)
     project.variants[kind] = project.variants.get(kind, 0) + 1
-    return project.variants[kind] > _MOST_VARIANTS
+    most = _MOST_VARIANTS if returned_call(node) is None else _MOST_FACTORIES
+    return project.variants[kind] > most
 
 
 def _called(node: cst.FunctionDef) -> set[str]:

@@ -116,7 +116,12 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
     return False
 
 
-_IMPORTS = re.compile(r"^[ \t]+from[ \t]+(?:\.|models?\b|nets?\b|networks?\b)", re.MULTILINE)
+_IMPORTS = re.compile(
+    r"^[ \t]+from[ \t]+"
+    r"(?:\.[\w.]*[ \t]+import[ \t]+\(?\s*[A-Z]|[\w.]*\b(?:models?|nets?|networks?)\b)",
+    re.MULTILINE,
+)
+"""Of a class, or of a module that is named after networks."""
 
 
 def _imports_of_the_project(node: cst.CSTNode) -> bool:
