@@ -31,13 +31,13 @@ def inlined(module: Any) -> Any:
 
 
 def reloaded(module: Any) -> Any:
-    """Return a copy as it comes out of an archive; BNCheckError where torch cannot store it."""
+    """Return a copy as it comes out of an archive; BNCheckError where there is none."""
     try:
         stream = io.BytesIO(module.save_to_buffer())
-    except RuntimeError as problem:  # such as for an archive that is damaged where it can be loaded
+        return torch.jit.load(stream)  # type: ignore[no-untyped-call]
+    except RuntimeError as problem:  # such as for an archive that is damaged where nothing runs
         line = str(problem).strip().partition("\n")[0]
-        raise BNCheckError(f"the TorchScript cannot be stored again: {line}") from problem
-    return torch.jit.load(stream)  # type: ignore[no-untyped-call]
+        raise BNCheckError(f"the TorchScript cannot be stored and read again: {line}") from problem
 
 
 def simplified(module: Any) -> Any:

@@ -314,3 +314,10 @@ def test_module_with_a_norm_in_train_mode_is_refused_and_left_as_it_was():
     with pytest.raises(BNCheckError, match="1 is in train mode"):
         fold_torchscript(module, torch.randn(2, 3, 6, 6))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_torch_cannot_read_again_is_refused_in_a_sentence() -> None:
+    module, x = archive(scripted, Read(), IMAGE)
+    with pytest.raises(BNCheckError, match="cannot be stored and read again"):
+        fold_torchscript(torch.jit.optimize_for_inference(module), x)
