@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import libcst as cst
+
 from bncheck.source.timeline import classes
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
@@ -41,12 +43,17 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
 
 
 def _uses_kept_models(run: Run, function: Function) -> bool:
-    """Tell whether a function names a model that its file keeps."""
+    """Tell whether a function, or one that it names, names a model that its file keeps."""
     kept = run.globals.get(function.module)
     if kept is None:
         return False
     models = {name for name, value in kept.names.items() if isinstance(value, Models)}
-    return bool(models) and not models.isdisjoint(mentions(function.node))
+    names = mentions(function.node) if models else frozenset()
+    return not models.isdisjoint(names) or any(
+        isinstance(binding, cst.FunctionDef) and not models.isdisjoint(mentions(binding))
+        for name in names & function.module.bindings.keys()
+        for binding in function.module.bindings[name]
+    )
 
 
 def is_harmless_callback(run: Run, value: Value) -> bool:
