@@ -101,7 +101,7 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if any(_LATENT.match(name) for name in names):
         return None
     weights = has_weights(timeline, event.model)
-    if event.made_up_input and (not weights or _while_made(occurrence)):
+    if (event.made_up_input and not weights) or _while_made(timeline, occurrence):
         return None
     if event.loader is not None and event.loader.training is False:
         loops = occurrence.loops
@@ -121,9 +121,11 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     return None
 
 
-def _while_made(occurrence: Occurrence) -> bool:
-    """Tell whether a constructor makes the call, to see what shapes come out."""
-    return any(name.endswith(".__init__") for name in occurrence.functions)
+def _while_made(timeline: Timeline, occurrence: Occurrence) -> bool:
+    """Tell whether a network's constructor makes the call, to see what shapes come out."""
+    made = [name.removesuffix(".__init__") for name in occurrence.functions if "." in name]
+    networks = {model.type_name.rpartition(".")[2] for model in timeline.models}
+    return any(f"{name}.__init__" in occurrence.functions for name in made if name in networks)
 
 
 def _fix(event: ForwardCall) -> Fix | None:

@@ -67,8 +67,8 @@ def is_network(project: Project, cls: Class) -> Fact:
             return True
         if known.zoo_model(base, None) is not None:
             return True
-    if any(_defines(c, "forward") for c in found.project):
-        return True if found.external or found.unknown else UNKNOWN
+    if (found.external or found.unknown) and any(_defines(c, "forward") for c in found.project):
+        return True
     return UNKNOWN if found.unknown else False
 
 

@@ -322,6 +322,11 @@ def _comparison(run: Run, node: cst.Comparison) -> Value:
     return operators.compare(left, node.comparisons[0].operator, rights[0])
 
 
+def _joined_text(node: cst.ConcatenatedString) -> Value:
+    text = node.evaluated_value
+    return Opaque() if text is None else Constant(text)
+
+
 def _named(run: Run, node: cst.NamedExpr) -> Value:
     result = evaluate(run, node.value)
     statements.bind(run, node.target, result)
@@ -347,7 +352,7 @@ _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Integer: lambda run, node: Constant(literal(node)),
     cst.Float: lambda run, node: Constant(literal(node)),
     cst.SimpleString: lambda run, node: Constant(literal(node)),
-    cst.ConcatenatedString: lambda run, node: Constant(node.evaluated_value),
+    cst.ConcatenatedString: lambda run, node: _joined_text(node),
     cst.Tuple: _sequence,
     cst.List: _sequence,
     cst.Set: _sequence,

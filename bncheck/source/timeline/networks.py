@@ -59,6 +59,7 @@ _WITHOUT_EFFECT = frozenset(
     load_state_dict_from_url enable_input_require_grads tie_weights resize_token_embeddings
     get keys numel clone detach copy_ fill_ zero_ normal_ uniform_ item view view_as reshape norm
     abs sum mean tolist numpy
+    __setattr__
     """.split()  # noqa: SIM905
 )
 _IN_FORWARD = frozenset({"no_grad", "inference_mode", "checkpoint", "eval", "train"})
@@ -166,7 +167,7 @@ def method(
             return Members(model, parameters=True)
         case "modules" | "named_modules" | "children" | "named_children" | "values" | "items":
             return Members(model, parameters=False)
-        case "get_submodule":
+        case "get_submodule" | "__getattr__":
             first = arguments.get(0, "target")
             label = str(first.value) if isinstance(first, Constant) else "[]"
             return Models((run.part(model, label),))
