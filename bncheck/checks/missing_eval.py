@@ -9,7 +9,7 @@ from bncheck.checks import check
 from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.mode_flow import Facts, mode_flow, never_in_eval, usual_mode_flow
-from bncheck.timeline import Occurrence, Timeline
+from bncheck.timeline import Branch, Occurrence, Timeline
 from bncheck.usage import (
     confidence,
     has_weights,
@@ -30,6 +30,10 @@ _RECALIBRATION = re.compile(
 _HELD_OUT = re.compile(
     r"(?:^|_)(?:val|valid|validation|test)(?:_?(?:set|data|dset|loader))?(?:_|$)"
 )
+_GENERATOR = re.compile(
+    r"(?:^|[._])(?:g|net_?g|model_?g|gen|generator)(?:_?\d|_\w\w?)?$", re.IGNORECASE
+)
+"""Many sample an adversarial generator as it was trained, and mean to."""
 _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
 
 
@@ -40,7 +44,11 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         if event.discarded or managed(timeline, event.model):
             continue
         how = _inference(timeline, occurrence, event)
-        if how is None or any(_RECALIBRATION.search(name) for name in occurrence.functions):
+        if (
+            how is None
+            or _is_a_second_look(timeline, occurrence, event)
+            or any(_RECALIBRATION.search(name) for name in occurrence.functions)
+        ):
             continue
         flow = mode_flow(timeline)
         facts = flow.before(event)
@@ -53,6 +61,8 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
         if known is Confidence.POSSIBLE and _loaded_here(timeline, event, facts):
             known = Confidence.LIKELY
+        if known is not None and _GENERATOR.search(event.model.name):
+            known = Confidence.POSSIBLE
         if known is not None:
             yield Match(
                 event.site,
@@ -62,6 +72,22 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
                 confidence=known,
                 fix=_fix(event),
             )
+
+
+def _is_a_second_look(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:
+    """Tell whether a condition asks for the call, which is made in eval mode beside it as well."""
+    flow = mode_flow(timeline)
+    branches = [block for block in occurrence.inside if isinstance(block, Branch)]
+    for other, call in timeline.of(ForwardCall) if branches else ():
+        if call is event or call.site != event.site or call.model is not event.model:
+            continue
+        if not all(fact.mode is Mode.EVAL for fact in flow.before(call)):
+            continue
+        for branch in branches:
+            around = occurrence.inside[: occurrence.inside.index(branch)]
+            if branch not in other.inside and other.inside[: len(around)] == around:
+                return True
+    return False
 
 
 def _usually_in_train_mode(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
