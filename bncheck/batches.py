@@ -113,6 +113,7 @@ def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence
         if (
             isinstance(size, int)
             and feeding.tiny(timeline.minimum_batch_size)
+            and feeding.model.by_default
             and feeding.normalises_by_batch
             and not any(part.within(feeding.model) for part in frozen)
             and not feeding.wrapped(WrapKind.SYNC_BATCH_NORM)

@@ -134,6 +134,11 @@ if args.small:
     args.samples = 2
 fit([], args.samples)
 ---
+args = unknown()
+if args.debug:
+    args.batch = 2
+fit([], args.batch)
+---
 cfg = DEFAULTS
 cfg.update(input())
 fit([], cfg['batch_size'])

@@ -71,3 +71,32 @@ def test_a_number_that_only_another_setting_makes_small_is_not_small() -> None:
 def test_a_conversion_that_is_off_by_default_is_enough_to_be_silent() -> None:
     convert = "if args.switch: model = nn.SyncBatchNorm.convert_sync_batchnorm(model)"
     assert _codes(before=convert) == []
+
+
+CHOSEN = """
+import torch
+import torchvision
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+NETWORKS = {"vgg": torchvision.models.vgg11, "resnet": torchvision.models.resnet18}
+NAME = "vgg"
+
+
+def train(dataset, epochs):
+    model = NETWORKS[NAME]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    loader = DataLoader(dataset, batch_size=2, shuffle=True)
+    for _ in range(epochs):
+        model.train()
+        for x, y in loader:
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+"""
+
+
+def test_a_small_batch_is_for_the_network_that_the_settings_pick() -> None:
+    assert [finding.code for finding in lint_source(CHOSEN)] == []
+    picked = lint_source(CHOSEN.replace('NAME = "vgg"', 'NAME = "resnet"'))
+    assert [finding.code for finding in picked] == ["BN301"]

@@ -38,7 +38,8 @@ def of_container(run: Run, container: Container, key: Value) -> Value:
         return picked
     if not container.elements:
         return Opaque()
-    return _one(run, container.elements) or picked or join(list(container.elements))
+    chosen = _instead(run, picked, _one(run, container.elements))
+    return chosen or picked or join(list(container.elements))
 
 
 def of_package(run: Run, package: Package, key: Value) -> Value:
@@ -55,7 +56,7 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
         if isinstance(candidate, Class)
         and _is_recipe(run.project, candidate.node, candidate.module)
     ]
-    return _one(run, recipes or candidates) or picked or Opaque()
+    return _instead(run, picked, _one(run, recipes or candidates)) or picked or Opaque()
 
 
 def of_any_package(run: Run, name: str) -> Value:
@@ -64,6 +65,16 @@ def of_any_package(run: Run, name: str) -> Value:
     return _one(run, [c for c in candidates if c is not None and holds(run, c) is not None]) or (
         Opaque(name)
     )
+
+
+def _instead(run: Run, picked: Value | None, chosen: Value | None) -> Value | None:
+    """Note that what is followed is not what the settings as they are pick."""
+    match chosen:
+        case Class(node=node) | Function(node=node) if picked is not None:
+            run.against.add(node)
+        case Outside(name=name) if picked is not None:
+            run.against.add(name)
+    return chosen
 
 
 def _at(container: Container, key: Value) -> Value | None:

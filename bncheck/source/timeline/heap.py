@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bncheck.source.timeline.values import Value, join
+from bncheck.source.timeline.values import Constant, Opaque, Value, join
 
 
 @dataclass(eq=False)
@@ -58,6 +58,8 @@ class Heap:
         keys = dict.fromkeys(key for layer in layers for key in layer.written_here())
         for owner, name in keys:
             values = [value for layer in layers if (value := layer.get(owner, name)) is not None]
+            if len(values) < len(layers) and isinstance(values[0], Constant):
+                values.append(Opaque(name))  # What it is where nothing is written is not known.
             first = values[0]
             same = all(value is first for value in values[1:])
             chosen = layers[usual].get(owner, name) if usual is not None else None

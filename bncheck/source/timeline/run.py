@@ -77,6 +77,9 @@ class Run:
     stack: list[cst.CSTNode] = field(default_factory=list)
     """The functions that are being followed."""
     followed: set[cst.CSTNode] = field(default_factory=set)
+    against: set[object] = field(default_factory=set)
+    """Classes and functions, names of those from outside, that are followed though the settings as
+    they are pick others."""
     statement: cst.CSTNode | None = None
     """The simple statement that is being executed."""
     discarded: cst.CSTNode | None = None
@@ -234,6 +237,10 @@ class Run:
 
     def make(self, model: Model) -> Models:
         """Take a new model into the run."""
+        if self.against:
+            cls = self.classes.get(model)
+            made_by = [model.type_name, *self.stack, cls and cls.node]
+            model.by_default = model.by_default and self.against.isdisjoint(made_by)
         self.models.append(model)
         self.emit(Made(model.site, model))
         return Models((model,))
