@@ -75,6 +75,8 @@ class Shapes:
 
     def channels(self, node: Node) -> object:
         """Return the size of dimension 1 of a node's output: a number, a symbol or UNKNOWN."""
+        if node.shape is not None:
+            return node.shape[1] if len(node.shape) > 1 else UNKNOWN
         passed = []
         while (
             node.kind in _KEEPS_CHANNELS

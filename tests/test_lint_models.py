@@ -67,6 +67,26 @@ def test_a_model_without_findings(tmp_path: Path) -> None:
     assert lint(path).exit_code == 0
 
 
+class OverChannels(nn.Module):
+    """A mean and a sum over channels leave one, whatever pools in space does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=False)
+        self.mean, self.sum = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.mean(x.mean(1, keepdim=True)) * self.sum(x.sum(1, keepdim=True))
+
+
+def test_channels_are_those_of_the_tensors_that_were_seen(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(OverChannels(), path)
+    result = lint(path, "--trust", __name__, "--input", "2,3,6,6")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
 def test_models_and_sources_together(tmp_path: Path) -> None:
     torch.save(wrong(), tmp_path / "model.pt")
     (tmp_path / "m.py").write_text(
