@@ -78,7 +78,8 @@ def networks(
     `suspects` are the sites at which the graphs before had something to report, and a layer may
     be right in one network and wrong in another. With them, a variant of a network is read only
     if it may tell more (`bncheck.source.variants`), and a network that can't come to a BatchNorm
-    only after all others, and only if it may construct layers in the files of such sites.
+    only after all others, and only if it may construct layers in the files of such sites. So are
+    those of other files of the run that name such a file.
     """
     modules = list(modules)
     lines = sum(module.text.count("\n") for module in modules)
@@ -92,11 +93,9 @@ def networks(
         reader.wanted = reach.norms
         yield from reader.networks(modules)
         if suspects:
-            others = reach.leading_into({site.path for site in suspects})
-            reader.read_others(
-                lambda module, name: not reach.norms(module, name) and (module.path, name) in others
-            )
-            yield from reader.networks(modules)
+            more, others = reach.besides({site.path for site in suspects}, modules)
+            reader.read_others(lambda module, name: (module.path, name) in others)
+            yield from reader.networks([*modules, *more])
 
 
 Given = frozenset[tuple[str, object]]

@@ -9,8 +9,9 @@ table whose key names the norm: who takes it out says the key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bncheck.source.module import Assigned, Imported, SourceModule, absolute
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
@@ -59,6 +60,11 @@ class Reach:
     def of(cls, modules: Iterable[SourceModule], project: Project) -> Reach:
         """Look at everything that the modules define, and at whatever that names."""
         reach = cls(project)
+        reach.include(modules)
+        return reach
+
+    def include(self, modules: Iterable[SourceModule]) -> None:
+        """Look at what further modules define, too."""
         todo = [
             (module, name)
             for module in modules
@@ -68,23 +74,42 @@ class Reach:
         while todo:
             module, name = todo.pop()
             key = (module.path, name)
-            if key in reach._seen:
+            if key in self._seen:
                 continue
-            reach._seen.add(key)
-            for found in reach._names(module, name):
-                reach._named_by.setdefault((found.module.path, found.name), set()).add(key)
+            self._seen.add(key)
+            for found in self._names(module, name):
+                self._named_by.setdefault((found.module.path, found.name), set()).add(key)
                 todo.append((found.module, found.name))
-        reach._norms = reach._leading_to(reach._norms)
-        return reach
+        self._norms = self._leading_to(self._norms)
 
     def norms(self, module: SourceModule, name: str) -> bool:
         """Tell whether a name of a module may lead to a normalisation by batch statistics."""
         return (module.path, name) in self._norms
 
-    def leading_into(self, paths: Iterable[str]) -> set[Key]:
-        """Return the definitions that may lead to what stands in the files."""
-        wanted = set(paths)
-        return self._leading_to({key for key in self._seen if key[0] in wanted})
+    def besides(
+        self, paths: Collection[str], modules: Iterable[SourceModule]
+    ) -> tuple[list[SourceModule], set[Key]]:
+        """Return what may lead to what stands in the files and was not looked at for its norms.
+
+        That is the further files of the run which name one of these, and definitions: all of
+        theirs, and of the modules those that lead to no norm.
+        """
+        read = {module.path for module in modules}
+        known = {key for key in self._norms if key[0] in read}
+        more = list(self._naming(paths, read))
+        self.include(more)
+        return more, self._leading_to({key for key in self._seen if key[0] in paths}) - known
+
+    def _naming(self, paths: Iterable[str], read: set[str]) -> Iterator[SourceModule]:
+        places = map(Path, paths)
+        stems = {place.stem if place.stem != "__init__" else place.parent.name for place in places}
+        named = re.compile(rb"\b(?:%s)\b" % "|".join(map(re.escape, sorted(stems))).encode())
+        for path, text in self.project.texts.items():
+            encoded = text.encode() if isinstance(text, str) else text
+            if str(path) not in read and named.search(encoded):
+                module = self.project.module_at(str(path))
+                if module is not None:
+                    yield module
 
     def _leading_to(self, keys: set[Key]) -> set[Key]:
         found = set(keys)
