@@ -245,6 +245,13 @@ fit([], **cfg["loader"])
 def read(path):
     with open(path) as stream:
         return json.load(stream)
+def settings(path):
+    return EasyDict(read(path))
+fit([], settings("conf/train.json").loader.batch_size)
+---
+def read(path):
+    with open(path) as stream:
+        return json.load(stream)
 args = parser.parse_args()
 vars(args).update(read("conf/train.json")["loader"])
 fit([], args.batch_size)

@@ -378,7 +378,7 @@ def method_of_unknown(
             return given[0]
         case "to" | "cuda" | "float" | "half" | "cpu" | "detach" | "type" | "double":
             return receiver
-        case "scale" | "loss" | "mean" | "sum" | "item":
+        case "scale" | "loss" | "mean" | "sum" | "item" | "items" | "keys" | "values":
             return Opaque(holds=receiver.holds)
         case _ if name in known.HARMLESS_METHODS:
             return Opaque()

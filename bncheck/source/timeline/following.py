@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import libcst as cst
 
 from bncheck.source.timeline import classes
+from bncheck.source.timeline.configurations import CLASSES
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
@@ -20,8 +21,8 @@ from bncheck.source.timeline.values import (
     Value,
 )
 
-_SETTINGS = frozenset({"json", "yaml", "OmegaConf"})
-"""What a function that reads settings names."""
+_SETTINGS = frozenset({"json", "yaml", "OmegaConf"}) | CLASSES
+"""What a function that reads settings or makes them names."""
 
 
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
