@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bncheck.config import Settings
 from bncheck.findings import Confidence
-from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Kind, Layer, LayerGraph, Node, Site
+from bncheck.graph import BATCH_STATISTICS, PRODUCERS, Layer, LayerGraph, Site, readers
 from bncheck.source.exact import exact
 from bncheck.source.lift import networks
 from bncheck.source.project import Project
@@ -102,22 +102,13 @@ def _edges(graph: LayerGraph) -> Iterator[tuple[Site, Site]]:
     for node in graph.of_kind(*PRODUCERS):
         if node.layer is None or node.layer.site is None:
             continue
-        for reader in _readers(node, set()):
+        for reader in readers(node):
             if (
                 reader.kind in BATCH_STATISTICS
                 and reader.layer is not None
                 and reader.layer.site is not None
             ):
                 yield node.layer.site, reader.layer.site
-
-
-def _readers(node: Node, seen: set[int]) -> Iterator[Node]:
-    for consumer in node.consumers:
-        if consumer.kind not in (Kind.IDENTITY, Kind.JOIN):
-            yield consumer
-        elif id(consumer) not in seen:
-            seen.add(id(consumer))
-            yield from _readers(consumer, seen)
 
 
 def _positions(sites: set[Site], project: Project, root: Path) -> dict[Site, Position]:

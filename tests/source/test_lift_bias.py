@@ -210,6 +210,26 @@ class Net(nn.Module):
         found = self.features(x)
         return self.pyramid([found[str(number)] for number in range(len(found))])
 """,
+    "a norm of the project's own that looks at its input": """
+class SampleNorm(nn.modules.batchnorm._BatchNorm):
+    def _check_input_dim(self, x):
+        if x.dim() != 5:
+            raise ValueError("expected five dimensions, not {}".format(x.dim()))
+        super()._check_input_dim(x)
+    def forward(self, x):
+        self._check_input_dim(x)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, True
+        )
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv3d(width, width, 3)  # yes
+        self.norm = SampleNorm(width)
+    def forward(self, x):
+        return self.norm(self.conv(x))
+""",
     "longer names of torch's layers": """
 from torch.nn import modules
 

@@ -192,6 +192,7 @@ _METHODS: dict[str, Method] = {
     "load_state_dict": _ignored,
     "extra_repr": _ignored,
     "zero_grad": _ignored,
+    "_check_input_dim": _ignored,
 }
 _METHODS |= dict.fromkeys(
     _RETURN_THEMSELVES.split(),
