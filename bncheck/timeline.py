@@ -9,8 +9,8 @@ events twice, at the same site. This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import cast
@@ -29,6 +29,7 @@ from bncheck.events import (
     WrapKind,
 )
 from bncheck.graph import UNKNOWN, Site
+from bncheck.texts import Texts
 
 
 class ContextKind(Enum):
@@ -322,13 +323,8 @@ class Timeline:
     average of a network."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
-    called_on_others: Callable[[], frozenset[str]] = frozenset
-    """Names of methods that the project's files call on something other than `self`."""
-    norm_kinds: Callable[[], frozenset[str]] = frozenset
-    """The BatchNorm classes that the project's files use and not only test for.
-
-    Both are looked for in every file, and so only when a check asks.
-    """
+    said: Texts = field(default_factory=lambda: Texts({}))
+    """What the files of the run say."""
     minimum_batch_size: int = 8
     """Training batches below this are tiny; from the settings."""
     classes: tuple[ModuleClass, ...] = ()

@@ -56,7 +56,7 @@ def _widened(test: FreezeTest) -> Fix | None:
 
 def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
     """Tell whether the class or the project that the test stands in has just the kinds tested."""
-    used = timeline.norm_kinds()
+    used = timeline.said.norm_kinds
     if used and used <= kinds:
         return True
     return "SyncBatchNorm" not in used and any(

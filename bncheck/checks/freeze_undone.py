@@ -99,7 +99,9 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
             and event.model.holds_batch_norm is not False
         ):
             seen.add(event.site)
-            again = any(name.rpartition(".")[2] in timeline.called_on_others() for name in within)
+            again = any(
+                name.rpartition(".")[2] in timeline.said.called_on_others for name in within
+            )
             yield Match(
                 event.site,
                 _WHILE_MADE,

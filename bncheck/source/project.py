@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import libcst as cst
 
 from bncheck.graph import Unknown
 from bncheck.source.module import Assigned, Binding, Imported, SourceModule, UnparsableError, parse
+from bncheck.texts import Texts
 
 _MAX_HOPS = 20
 """Re-exports followed before a name is called unknown; import cycles end here."""
@@ -23,24 +24,8 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _MOST_DEFINING = 40
 """Files that are parsed for one name that a module chosen at run time has to have."""
 
-
-_NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
-_NORMS = re.compile(
-    rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
-    rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
-)
-"""In code, not in prose."""
 _MOST_KEPT = 8_000_000
 """Characters of files of which Python's own trees are kept until they are read: some 100 MB."""
-_TESTS = (b"isinstance", b"type(", b"__class__")
-"""What tests for a class and does not use it."""
-_CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
-_TRAINED = re.compile(
-    rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
-    rb"detector|extractor|learner|segmentor|head)\w*|[mDG])(?:\.\w+\([^()\n]*\))*\.train\(",
-    re.IGNORECASE | re.MULTILINE,
-)
-"""`model.train()`, `net.cuda().train()`: not `solver.train()`, which is a procedure."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +78,7 @@ class Project:
     _resolved: dict[tuple[str, SourceModule], list[Meaning]] = field(default_factory=dict)
     _others: dict[Path, str | None] = field(default_factory=dict)
     """Files that are no Python and were looked for, with what is in them."""
-    _called: frozenset[str] | None = None
-    _called_often: dict[str, bool] = field(default_factory=dict)
-    _trains: bool | None = None
     _defining: dict[str, tuple[SourceModule, ...]] = field(default_factory=dict)
-    _norm_kinds: frozenset[str] | None = None
     _modules: dict[Path, SourceModule | None] = field(default_factory=dict)
     _parsed: int = 0
     """How many characters were parsed so far."""
@@ -108,6 +89,11 @@ class Project:
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
     _folders: dict[tuple[str, str], bool] = field(default_factory=dict)
     """Whether a folder of that name stands where a file, by its path, imports from."""
+
+    @cached_property
+    def said(self) -> Texts:
+        """What the sources given as text say, without parsing them."""
+        return Texts(self.texts)
 
     def module(self, path: str) -> SourceModule:
         """Parse the file at `path`; raise OSError or UnparsableError."""
@@ -210,59 +196,13 @@ class Project:
             self._folders[key] = any((root / key[0]).is_dir() for root in every)
         return self.find(f"{package}.{name}", seen_from) if self._folders[key] else None
 
-    def called_on_others(self) -> frozenset[str]:
-        """Return the methods that the files given as text call on something but `self`."""
-        if self._called is None:
-            found: set[str] = set()
-            for text in self.texts.values():
-                encoded = text.encode() if isinstance(text, str) else text
-                found.update(name.decode() for name in _CALLED.findall(encoded))
-            self._called = frozenset(found)
-        return self._called
-
-    def calls_in_several_places(self, name: str) -> bool:
-        """Tell whether the files given as text call a function of that name more than once."""
-        if name not in self._called_often:
-            call = re.compile(rb"(?<!def )(?<!\w)%s\(" % re.escape(name.encode()))
-            encoded = (t.encode() if isinstance(t, str) else t for t in self.texts.values())
-            calls = chain.from_iterable(call.finditer(text) for text in encoded)
-            self._called_often[name] = len(list(islice(calls, 2))) > 1
-        return self._called_often[name]
-
-    def trains_networks(self) -> bool:
-        """Tell whether any file given as text calls `train()` on what is named as a network."""
-        if self._trains is None:
-            texts = self.texts.values()
-            encoded = (text.encode() if isinstance(text, str) else text for text in texts)
-            self._trains = any(b".train(" in text and _TRAINED.search(text) for text in encoded)
-        return self._trains
-
     def defining(self, name: str) -> tuple[SourceModule, ...]:
         """Return the modules given as text that define a function or class of that name."""
         if name not in self._defining:
-            defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
-            paths = [
-                path
-                for path, text in self.texts.items()
-                if defined.search(text.encode() if isinstance(text, str) else text)
-            ]
+            paths = self.said.defining(name)
             found = (self._try(path) for path in paths[:_MOST_DEFINING])
             self._defining[name] = tuple(module for module in found if module is not None)
         return self._defining[name]
-
-    def norm_kinds(self) -> frozenset[str]:
-        """Return the BatchNorm classes that the files given as text use, not only test for."""
-        if self._norm_kinds is None:
-            found: set[str] = set()
-            for text in self.texts.values():
-                encoded = text.encode() if isinstance(text, str) else text
-                for line in _NORM_LINES.findall(encoded):
-                    if not any(word in line for word in _TESTS):
-                        found.update(name.decode() for name in _NORMS.findall(line))
-            self._norm_kinds = frozenset(
-                "SyncBatchNorm" if "sync" in name.lower() else name for name in found
-            )
-        return self._norm_kinds
 
     def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
         """Return everything that a dotted name at the top of `module` may mean.

@@ -44,7 +44,7 @@ def of_module(
                     found = _made(value, constant)
                 elif found is not None and bound.startswith(f"{name}."):
                     _fill(found, bound.split(".")[1:], _made(value, constant) or constant(value))
-    return None if found is None or _MERGES & project.called_on_others() else found
+    return None if found is None or _MERGES & project.said.called_on_others else found
 
 
 def _made(value: cst.BaseExpression, constant: Constants) -> Settings | None:

@@ -86,8 +86,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             shows,
             in_test,
             managed=frozenset(settings.mode_managed_by),
-            called_on_others=project.called_on_others,
-            norm_kinds=project.norm_kinds,
+            said=project.said,
             minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)) if looks_at_classes else (),
             freeze_tests=freeze_tests,
@@ -308,8 +307,7 @@ def _from_function(
         driven_by=driver,
         leaves_modes_alone=alone,
         managed=frozenset(run.settings.mode_managed_by),
-        called_on_others=run.project.called_on_others,
-        norm_kinds=run.project.norm_kinds,
+        said=run.project.said,
         minimum_batch_size=run.settings.minimum_batch_size,
     )
 

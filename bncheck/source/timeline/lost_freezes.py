@@ -51,7 +51,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
         return
     for part, call in frozen.items():
         if ingredients.part_holds(project, cls, part) is True:
-            yield LostFreeze(Site(module.path, call), node.name.value, project.trains_networks())
+            yield LostFreeze(Site(module.path, call), node.name.value, project.said.train_networks)
 
 
 def _frozen(code: cst.FunctionDef) -> Iterator[tuple[str, cst.CSTNode]]:

@@ -125,7 +125,7 @@ def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) ->
     site, use = run.site(node), run.frame.use
     if (
         use is not None
-        and run.project.calls_in_several_places(run.frame.function)
+        and run.project.said.call_in_several_places(run.frame.function)
         and any(
             members.model.within(model) for value in use.given for model in run.reachable(value)
         )

@@ -55,7 +55,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
         return
     for part, statement in stopped.items():
         if ingredients.part_holds(project, cls, part) is True:
-            trained = project.trains_networks()
+            trained = project.said.train_networks
             yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return
 
@@ -97,7 +97,7 @@ def _stopped_parts(
                 for helper, where in _defined(project, module, name):
                     stop = _stop_of_what_is_given(helper, rest)
                     if stop is not None:
-                        shared = project.calls_in_several_places(name)
+                        shared = project.said.call_in_several_places(name)
                         yield from _own_parts(function, owner, node if shared else stop)
                     elif any(_is_false(given.value) for given in rest) and _sets(
                         project, helper, where

@@ -1,0 +1,75 @@
+"""What the files of a run say, told from their texts: no file is parsed for it.
+
+Each question goes through all files, and is answered once, when it is first asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+
+_NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
+_NORMS = re.compile(
+    rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
+    rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
+)
+"""In code, not in prose."""
+_TESTS = (b"isinstance", b"type(", b"__class__")
+"""What tests for a class and does not use it."""
+_CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
+_TRAINED = re.compile(
+    rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
+    rb"detector|extractor|learner|segmentor|head)\w*|[mDG])(?:\.\w+\([^()\n]*\))*\.train\(",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""`model.train()`, `net.cuda().train()`: not `solver.train()`, which is a procedure."""
+
+
+@dataclass(eq=False)
+class Texts:
+    """The texts of a run's files, by path."""
+
+    texts: Mapping[Path, str | bytes]
+    _called_often: dict[str, bool] = field(default_factory=dict)
+
+    def _encoded(self) -> Iterator[tuple[Path, bytes]]:
+        for path, text in self.texts.items():
+            yield path, text.encode() if isinstance(text, str) else text
+
+    @cached_property
+    def called_on_others(self) -> frozenset[str]:
+        """The methods that the files call on something but `self`."""
+        found = (name for _, text in self._encoded() for name in set(_CALLED.findall(text)))
+        return frozenset(name.decode() for name in found)
+
+    @cached_property
+    def train_networks(self) -> bool:
+        """Whether any file calls `train()` on what is named as a network."""
+        return any(b".train(" in text and _TRAINED.search(text) for _, text in self._encoded())
+
+    @cached_property
+    def norm_kinds(self) -> frozenset[str]:
+        """The BatchNorm classes that the files use, not only test for."""
+        found: set[str] = set()
+        for _, text in self._encoded():
+            for line in _NORM_LINES.findall(text):
+                if not any(word in line for word in _TESTS):
+                    found.update(name.decode() for name in _NORMS.findall(line))
+        return frozenset("SyncBatchNorm" if "sync" in name.lower() else name for name in found)
+
+    def call_in_several_places(self, name: str) -> bool:
+        """Tell whether the files call a function of that name more than once."""
+        if name not in self._called_often:
+            call = re.compile(rb"(?<!def )(?<!\w)%s\(" % re.escape(name.encode()))
+            calls = chain.from_iterable(call.finditer(text) for _, text in self._encoded())
+            self._called_often[name] = len(list(islice(calls, 2))) > 1
+        return self._called_often[name]
+
+    def defining(self, name: str) -> list[Path]:
+        """Return the files that define a function or class of that name at module level."""
+        defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
+        return [path for path, text in self._encoded() if defined.search(text)]
