@@ -68,3 +68,15 @@ def is_harmless_callback(run: Run, value: Value) -> bool:
         may_switch(run.project, cls.module, cls.node)
         for cls in classes.ancestry(run.project, owner).project
     )
+
+
+def is_managed(run: Run, function: Function) -> bool:
+    """Tell whether the settings say that a function, or its class, manages modes itself."""
+    managed = run.settings.mode_managed_by
+    if not managed:
+        return False
+    owner = function.owner
+    names = {function.name, f"{function.module.name}.{function.name}"}
+    if owner is not None:
+        names |= {owner.node.name.value, f"{owner.module.name}.{owner.node.name.value}"}
+    return bool(names & set(managed))

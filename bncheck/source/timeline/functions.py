@@ -14,7 +14,7 @@ from bncheck.source.timeline import (
     statements,
 )
 from bncheck.source.timeline.arguments import Arguments
-from bncheck.source.timeline.following import worth_following
+from bncheck.source.timeline.following import is_managed, worth_following
 from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.values import (
@@ -60,9 +60,9 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
         or len(run.stack) >= MAX_DEPTH
         or (code in run.stack and not _opens_a_list(run, code, arguments))
         or run.statements > MAX_STATEMENTS
-        or run.is_managed(function)
+        or is_managed(run, function)
     ):
-        if run.is_managed(function):
+        if is_managed(run, function):
             run.followed.add(code)
         # What a recursion does is followed already, but for the modes that it may switch deeper.
         if code not in run.stack or may_switch(run.project, function.module, code):

@@ -205,17 +205,6 @@ class Run:
             return value.value
         return UNKNOWN
 
-    def is_managed(self, function: Function) -> bool:
-        """Tell whether the settings say that a function, or its class, manages modes itself."""
-        managed = self.settings.mode_managed_by
-        if not managed:
-            return False
-        owner = function.owner
-        names = {function.name, f"{function.module.name}.{function.name}"}
-        if owner is not None:
-            names |= {owner.node.name.value, f"{owner.module.name}.{owner.node.name.value}"}
-        return bool(names & set(managed))
-
     def declared(self, *names: str) -> bool | None:
         """Tell what the settings say of a model or factory: whether it holds BatchNorm."""
         if any(name in self.settings.norm_free_models for name in names):
