@@ -6,14 +6,9 @@ import copy
 from typing import Any
 
 import torch
+from layers import NORMS, moments, scale_and_shift
+from runs import run
 from torch import Tensor, nn
-
-if __package__ in (None, ""):
-    from layers import NORMS, moments, scale_and_shift
-    from runs import run
-else:
-    from benchmarks.layers import NORMS, moments, scale_and_shift
-    from benchmarks.runs import run
 
 
 def calmed(model: nn.Module, example: Tensor) -> nn.Module:

@@ -26,43 +26,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from calmed import calmed
+from layers import (
+    CONSUMERS,
+    NORMS,
+    along,
+    channel_axis,
+    channel_count,
+    has_border,
+    moments,
+    plain,
+    scale_and_shift,
+    with_identity,
+)
+from reach import Recorded, measure_reach
+from runs import Outputs, close, of_other_sizes, run, run_or_none, same
+from shifts import Atom, all_of, components, solved, total
 from torch import Tensor, nn
-
-if __package__ in (None, ""):
-    from calmed import calmed
-    from layers import (
-        CONSUMERS,
-        NORMS,
-        along,
-        channel_axis,
-        channel_count,
-        has_border,
-        moments,
-        plain,
-        scale_and_shift,
-        with_identity,
-    )
-    from reach import Recorded, measure_reach
-    from runs import Outputs, close, of_other_sizes, run, run_or_none, same
-    from shifts import Atom, all_of, components, solved, total
-else:
-    from benchmarks.calmed import calmed
-    from benchmarks.layers import (
-        CONSUMERS,
-        NORMS,
-        along,
-        channel_axis,
-        channel_count,
-        has_border,
-        moments,
-        plain,
-        scale_and_shift,
-        with_identity,
-    )
-    from benchmarks.reach import Recorded, measure_reach
-    from benchmarks.runs import Outputs, close, of_other_sizes, run, run_or_none, same
-    from benchmarks.shifts import Atom, all_of, components, solved, total
-
 
 Hook = Callable[[nn.Module, int, Tensor, Tensor], Tensor]
 """From a layer, the number of the call, its input and its output to the output to use."""

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from reach import Effect
 from torch import Tensor
-
-if __package__ in (None, ""):
-    from reach import Effect
-else:
-    from benchmarks.reach import Effect
-
 
 Atom = tuple[str, int]
 """One output channel of a layer."""

@@ -18,11 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-if __package__ in (None, ""):
-    from zoo_entries import ENTRIES, Entry
-else:
-    from benchmarks.zoo_entries import ENTRIES, Entry
+from zoo_entries import ENTRIES, Entry
 
 
 @dataclass(frozen=True)

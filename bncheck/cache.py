@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from bncheck.config import Settings
@@ -27,6 +28,8 @@ from bncheck.pages import rules_folder
 from bncheck.worker import Report
 
 _KEPT_ENTRIES = 30
+_LARGE = 8_000_000
+"""Bytes: data that a script names beside its settings is not read to be told apart."""
 _PACKAGE_MARKS = ("__init__.py", "pyproject.toml", ".git")
 """What decides where an absolute import is looked for, see `bncheck.source.project`."""
 
@@ -95,7 +98,11 @@ def _digest(content: bytes) -> str:
 
 
 def _content(path: str) -> str | None:
+    """Return what tells a file's content; of one that is no source by its size, when it changed."""
     try:
+        status = Path(path).stat()
+        if not S_ISREG(status.st_mode) or status.st_size > _LARGE:
+            return f"{status.st_size} {status.st_mtime_ns}"
         return _digest(Path(path).read_bytes())
     except OSError:
         return None

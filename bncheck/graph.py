@@ -98,6 +98,7 @@ PRODUCERS: Final = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kin
 """Layers with a weight and, perhaps, a bias that is added to each output channel."""
 
 BATCH_STATISTICS: Final = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM})
+NORMS: Final = BATCH_STATISTICS | {Kind.GROUP_NORM, Kind.LAYER_NORM}
 """Normalisations that subtract a mean per channel, and with it any bias before them."""
 
 

@@ -1,13 +1,10 @@
 """The measurement of BN101 against running models: the truth it takes is itself held by tests."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 
 from structure_truth import score  # noqa: E402
 from truth.collect import as_json, collect, from_json  # noqa: E402

@@ -149,9 +149,8 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
 
 def _while_made(timeline: Timeline, occurrence: Occurrence) -> bool:
     """Tell whether a network's constructor makes the call, to see what shapes come out."""
-    made = [name.removesuffix(".__init__") for name in occurrence.functions if "." in name]
     networks = {model.type_name.rpartition(".")[2] for model in timeline.models}
-    return any(f"{name}.__init__" in occurrence.functions for name in made if name in networks)
+    return any(f"{name}.__init__" in occurrence.functions for name in networks)
 
 
 def _fix(event: ForwardCall) -> Fix | None:

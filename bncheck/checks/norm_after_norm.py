@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.graph import UNKNOWN, Kind, LayerGraph, direct_producer, only_consumer
-
-_NORMS = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM, Kind.GROUP_NORM, Kind.LAYER_NORM})
+from bncheck.graph import NORMS, UNKNOWN, Kind, LayerGraph, direct_producer, only_consumer
 
 
 @check("BN110", LayerGraph)
@@ -18,7 +16,7 @@ def norm_after_norm(graph: LayerGraph) -> Iterator[Match]:
         if norm.layer is None or norm.layer.site is None:
             continue
         first = direct_producer(norm)
-        if first is None or first.kind not in _NORMS or only_consumer(first) is not norm:
+        if first is None or first.kind not in NORMS or only_consumer(first) is not norm:
             continue
         features = (first.get("num_features"), norm.get("num_features"))
         if UNKNOWN not in features and features[0] != features[1]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Match
-from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node
+from bncheck.graph import NORMS, UNKNOWN, Kind, LayerGraph, Node
 from bncheck.shapes import Shapes
 
 _ACCEPTED = {1: (2, 3), 2: (4,), 3: (5,)}
 """Ranks of the inputs that torch's BatchNorm1d, 2d and 3d take."""
-_NORMS = frozenset({Kind.BATCH_NORM, Kind.INSTANCE_NORM, Kind.GROUP_NORM, Kind.LAYER_NORM})
 _PASSES_ON = frozenset({Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY})
 
 
@@ -65,7 +64,7 @@ def _is_one_of_several(norm: Node) -> bool:
     """Tell whether another norm may be applied in its place: the two meet at a join."""
     places = set(_joins(norm))
     return any(
-        other is not norm and other.kind in _NORMS and not places.isdisjoint(_joins(other))
+        other is not norm and other.kind in NORMS and not places.isdisjoint(_joins(other))
         for other in norm.inputs[0].consumers
     )
 

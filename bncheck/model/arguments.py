@@ -102,3 +102,12 @@ def module_arguments(module: nn.Module) -> dict[str, Any]:
         found["pad"], found["value"] = module.padding, getattr(module, "value", 0.0)
         found["mode"] = "constant"
     return found
+
+
+def plain(arguments: dict[str, Any]) -> dict[str, object]:
+    """Return the arguments that are numbers, texts or sequences."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if isinstance(value, bool | int | float | str | tuple | list)
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bncheck.crops import Part, cropped
 
-def cropped(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+
+def cropped_by(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Return the dimensions that a call of an operation cuts short; None if it does else.
 
     They are counted from the first (0) or the last (-1) one.
@@ -16,21 +18,14 @@ def cropped(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
             return (dimension,)
         case "getitem":
             index = arguments.get("index")
-            return _of_index(index if isinstance(index, tuple | list) else (index,))
+            return cropped([*map(_part, index if isinstance(index, tuple | list) else (index,))])
     return None
 
 
-def _of_index(index: tuple[Any, ...] | list[Any]) -> tuple[int, ...] | None:
-    cut: list[int] = []
-    behind = 0
-    for place, part in enumerate(index):
-        match part:
-            case slice(start=None, stop=None, step=None):
-                pass
-            case slice():
-                cut.append(place - behind)
-            case _ if part is ... and not behind:
-                behind = len(index)
-            case _:
-                return None
-    return tuple(cut)
+def _part(value: object) -> Part:
+    match value:
+        case slice(start=None, stop=None, step=None):
+            return Part.WHOLE
+        case slice():
+            return Part.SLICE
+    return Part.ELLIPSIS if value is ... else Part.OTHER

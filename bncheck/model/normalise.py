@@ -16,8 +16,8 @@ from torch import fx, nn
 from bncheck.errors import BNCheckError
 from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.aliases import Aliases
-from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments
-from bncheck.model.crops import cropped
+from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments, plain
+from bncheck.model.crops import cropped_by
 from bncheck.model.observe import Observation
 from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
 from bncheck.model.parameters import parameters_of
@@ -214,11 +214,11 @@ class _Builder:
             name=source.name,
             site=Site(self.graph.name, path),
             attributes={
-                **_plain(arguments),
+                **plain(arguments),
                 "operation": call.name,
                 "bias": "bias" in names,
                 "within": _module_path(source),
-                "cropped": cropped(call.name, arguments),
+                "cropped": cropped_by(call.name, arguments),
             },
             inputs=list(inputs),
             parameters=names,
@@ -257,7 +257,7 @@ class _Builder:
         if path not in self.layers:
             exact = type(module).__module__.startswith("torch.nn.modules.")
             prefix = "torch.nn" if exact else type(module).__module__
-            attributes = {**_plain(module_arguments(module)), "bias": node.attributes["bias"]}
+            attributes = {**plain(module_arguments(module)), "bias": node.attributes["bias"]}
             layer = Layer(
                 node.kind, f"{prefix}.{type(module).__name__}", path, node.site, attributes
             )
@@ -391,11 +391,3 @@ def _module_path(node: fx.Node) -> str:
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _plain(arguments: dict[str, Any]) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in arguments.items()
-        if isinstance(value, bool | int | float | str | tuple | list)
-    }

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.depth import deep
-from bncheck.graph import Kind, LayerGraph, Site
-from bncheck.source.application import Application, forward_of, named_layers
+from bncheck.graph import LayerGraph, Site
+from bncheck.source.application import Application, forward_of
 from bncheck.source.entrances import (
     MOST_VARIANTS,
     may_be_factory,
@@ -19,27 +19,22 @@ from bncheck.source.entrances import (
 )
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
-from bncheck.source.interpret.classes import base_of, make_class
-from bncheck.source.interpret.expressions import expression
-from bncheck.source.interpret.machine import Frame, Machine
+from bncheck.source.interpret.classes import base_of
+from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.memory import layers_of
-from bncheck.source.interpret.names import Names
-from bncheck.source.interpret.statements import function_maker, sequence
 from bncheck.source.interpret.values import (
-    UNKNOWN,
     Arguments,
-    Branches,
     Class,
     GiveUpError,
     Instance,
     PathEndsError,
-    Unknown,
     options,
 )
+from bncheck.source.interpret.wiring import names_of
 from bncheck.source.local import local_networks
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import UnparsableBodyError
-from bncheck.source.project import Defined, External, Project
+from bncheck.source.project import Project
 from bncheck.source.reach import Reach
 from bncheck.source.understanding import Understanding, internal
 from bncheck.source.variants import Variants
@@ -47,8 +42,6 @@ from bncheck.source.variants import Variants
 _DEFINITIONS = (cst.FunctionDef, cst.ClassDef)
 _MOST_STEPS = 30_000
 """Work for one network; less where others of the same file were too much."""
-_MOST_STEPS_OF_ONE = 20_000
-"""Work for one network that is asked for by itself."""
 _MOST_GIVEN_UP = 6
 """Networks of one file that may turn out too large before no more of it are read."""
 _STEPS, _STEPS_PER_LINE = 400_000, 6
@@ -98,37 +91,6 @@ def networks(
             yield from reader.networks([*modules, *more])
 
 
-Given = frozenset[tuple[str, object]]
-"""Parameters of a class or factory, and the constants or UNKNOWN that they are given."""
-
-
-def holds_batch_norm(
-    definition: Defined, project: Project, given: Given = frozenset(), part: str = ""
-) -> bool | Unknown:
-    """Tell whether what a class or factory of the project constructs holds a BatchNorm.
-
-    `part` is the path of the attribute to look in; empty: in all of it. UNKNOWN where something of
-    it is not understood and no BatchNorm was seen. To construct it takes some time, so what follows
-    a script asks `bncheck.source.timeline.ingredients` first.
-    """
-    key = (id(definition.binding), given, part)
-    answers = project.batch_norm_holders
-    if key not in answers:
-        answers[key] = UNKNOWN
-        with deep():
-            answers[key] = _Reader(project, Understanding()).holds(definition, given, part)
-    return answers[key]
-
-
-def graph_of(definition: Defined, project: Project) -> LayerGraph | None:
-    """Return the graph of what one class or factory constructs; None where it is not understood.
-
-    Parameters without a default are symbols.
-    """
-    with deep():
-        return _Reader(project, Understanding()).one(definition)
-
-
 @dataclass(eq=False)
 class _Reader:
     project: Project
@@ -145,15 +107,7 @@ class _Reader:
     """How many networks of each file were too much work."""
 
     def __post_init__(self) -> None:
-        self.names = Names(
-            self.project,
-            lambda frame, node: function_maker(node)(frame),
-            make_class,
-            lambda frame, node: expression(node)(frame),
-            lambda machine, module: Frame(machine, module, is_module=True),
-            lambda frame, node: sequence([node])(frame),
-            lambda machine, function, value: call(machine, function, Arguments([value]), None),
-        )
+        self.names = names_of(self.project)
         self.application = Application(self.project, self.understanding)
         self.variants = Variants(self.names, self.suspects, self._is_wanted)
 
@@ -332,77 +286,6 @@ class _Reader:
             made = call(machine, value, given, None)
         return made, bool(given.keywords)
 
-    def one(self, definition: Defined) -> LayerGraph | None:
-        """Read the network of one class or factory."""
-        machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
-        try:
-            made = self._with_symbols(machine, definition)
-            if isinstance(made, Instance) and made.is_module:
-                return self.application.graph(machine, made, definition.name)
-        except (PathEndsError, GiveUpError, RecursionError):
-            pass
-        return None
-
-    def holds(self, definition: Defined, given: Given, part: str) -> bool | Unknown:
-        """Construct a network and look for a BatchNorm in it, or in a part of it."""
-        machine = Machine(self.names, limit=_MOST_STEPS_OF_ONE)
-        try:
-            made = self._with_symbols(machine, definition, given)
-            for name in part.split(".") if part else ():
-                made = made.state.get(name, UNKNOWN) if isinstance(made, Instance) else UNKNOWN
-            if not isinstance(made, Instance) or not made.is_module:
-                return UNKNOWN
-            if any(layer.kind is Kind.BATCH_NORM for layer in named_layers(made)):
-                return True
-            if any(_is_own_norm(part) for part in _objects_in(made)):
-                return UNKNOWN
-        except (PathEndsError, GiveUpError, RecursionError):
-            return UNKNOWN
-        return UNKNOWN if machine.doubts or _has_unknown_part(made) else False
-
-    def _with_symbols(
-        self, machine: Machine, definition: Defined, given: Given = frozenset()
-    ) -> object:
-        """Return what a class or factory makes, with symbols for what has no default."""
-        value = self.names.look_up(definition.name, machine, definition.module)
-        initialiser = find(value, "__init__") if isinstance(value, Class) else value
-        skip = 1 if isinstance(value, Class) else 0
-        arguments = symbols(initialiser, skip)
-        arguments.keywords.update(given)
-        return call(machine, value, arguments, None)
-
 
 def _is_network(cls: Class) -> bool:
     return base_of(cls) is not None
-
-
-def _has_unknown_part(root: Instance) -> bool:
-    """Tell whether anything in an object is not known, and so may be a module."""
-    return any(
-        isinstance(option, (Unknown, Branches))
-        for part in _objects_in(root)
-        for value in part.state.values()
-        for option in options(value)
-    )
-
-
-def _is_own_norm(part: Instance) -> bool:
-    """Tell whether an object may be a norm of the project's own, derived from torch's or not."""
-    return part.cls is not None and (
-        "running_mean" in part.state
-        or any(isinstance(a, External) and "Norm" in a.name for a in part.cls.order)
-    )
-
-
-def _objects_in(root: Instance) -> Iterator[Instance]:
-    """Yield an object and those that it holds as attributes."""
-    seen = {id(root)}
-    waiting = [root]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        for value in part.state.values():
-            for option in options(value):
-                if isinstance(option, Instance) and id(option) not in seen:
-                    seen.add(id(option))
-                    waiting.append(option)

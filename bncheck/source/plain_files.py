@@ -6,8 +6,10 @@ import json
 
 from bncheck.graph import UNKNOWN
 
-_LONGEST = {True: 200_000, False: 50_000}
-"""Characters of a JSON file, and of a YAML file, that is looked into: settings are shorter."""
+LONGEST = 200_000
+"""Characters of a file that is looked into: settings are shorter."""
+_LONGEST_YAML = 50_000
+"""The same of YAML, which takes longer to read."""
 _MOST_ENTRIES = 10_000
 """Of all mappings together: anchors may stand for a tree that is exponential in the text."""
 
@@ -17,7 +19,7 @@ def read(text: str, *, is_json: bool) -> dict[object, object] | None:
 
     What is neither a mapping nor a text, a number, a truth value or None is UNKNOWN.
     """
-    if len(text) > _LONGEST[is_json]:
+    if len(text) > (LONGEST if is_json else _LONGEST_YAML):
         return None
     try:
         found = json.loads(text) if is_json else _yaml(text)

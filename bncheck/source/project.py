@@ -13,6 +13,7 @@ import libcst as cst
 
 from bncheck.graph import Unknown
 from bncheck.source.module import Assigned, Binding, Imported, SourceModule, UnparsableError, parse
+from bncheck.source.plain_files import LONGEST
 from bncheck.texts import Texts
 
 _MAX_HOPS = 20
@@ -65,7 +66,7 @@ class Project:
     batch_norm_holders: dict[tuple[int, frozenset[Any], str], bool | Unknown] = field(
         default_factory=dict
     )
-    """Answers of `bncheck.source.lift.holds_batch_norm`, by the definition's identity, what it is
+    """Answers of `bncheck.source.single.holds_batch_norm`, by the definition's identity, what it is
     given and the part that is looked into."""
     one_value_norms: dict[int, bool] = field(default_factory=dict)
     """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
@@ -131,6 +132,8 @@ class Project:
 
     def _text_of(self, path: Path) -> str | None:
         try:
+            if path not in self.texts and not _may_be_settings(path):
+                return None
             source = self.source(path)
             return source if isinstance(source, str) else source.decode()
         except (OSError, ValueError):
@@ -309,6 +312,11 @@ class Project:
         self._parsed += len(source)
         keep = self._parsed < _MOST_KEPT
         return parse(path, module_name(place), source, whole=place in self.whole, keep=keep)
+
+
+def _may_be_settings(path: Path) -> bool:
+    """Tell whether a path is a file, of no more than settings take; raise OSError."""
+    return path.is_file() and path.stat().st_size <= 4 * LONGEST  # UTF-8 has up to 4 a character
 
 
 _PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from observe import assert_untouched, difference, operations, outputs, snapshot
 
 import bncheck
-from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
 from fixtures.models import (
     adversarial,

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from observe import difference, operations, outputs
 from test_adversarial import CASES
 
-from benchmarks.observe import difference, operations, outputs
 from bncheck.convert.fold import fold_exported
 
 NAMES = {

@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from foldable import foldable
 from hypothesis import HealthCheck, given, seed, settings
 from networks import networks
+from observe import assert_untouched, difference, operations, outputs, snapshot
 
-from benchmarks.foldable import foldable
-from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
 
 COUNT = int(os.environ.get("BNCHECK_NETWORKS", "500"))

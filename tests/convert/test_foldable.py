@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from foldable import foldable
 from torch import nn
 
-from benchmarks.foldable import foldable
 from fixtures.models.adversarial import Net, bn, randomise
 
 

@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from observe import outputs
 from pretended_gpu import pretended_gpu
 
-from benchmarks.observe import outputs
 from bncheck.convert.fold import fold
 from fixtures.models import adversarial, around
 

@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from observe import assert_untouched, difference, operations, outputs, snapshot
 
-from benchmarks.observe import assert_untouched, difference, operations, outputs, snapshot
 from bncheck.convert.fold import fold
 from fixtures.models.adversarial import randomise
 from fixtures.models.note import ConvBNReLU, ImageClassifier, ResNetBlock

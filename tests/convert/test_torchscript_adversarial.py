@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from observe import difference, operations, outputs
 
-from benchmarks.observe import difference, operations, outputs
 from bncheck.convert.torchscript import fold_torchscript
 from fixtures.models import adversarial, around
 

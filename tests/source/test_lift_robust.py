@@ -8,8 +8,9 @@ import pytest
 
 from bncheck.config import Settings
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, Symbol
-from bncheck.source.lift import graphs, holds_batch_norm, networks
+from bncheck.source.lift import graphs, networks
 from bncheck.source.project import Defined, Project
+from bncheck.source.single import holds_batch_norm
 from bncheck.source.understanding import Understanding
 from bncheck.worker import lint_files
 

@@ -1,11 +1,13 @@
 """Batch sizes in settings that are merged, changed and handed on."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from bncheck.config import Settings
 from bncheck.findings import Finding
+from bncheck.source.plain_files import LONGEST
 from bncheck.source.project import Project
 from bncheck.worker import lint_files
 
@@ -300,3 +302,25 @@ def test_settings_files_that_the_script_names_are_read(rest: str) -> None:
 @pytest.mark.parametrize("rest", UNREAD_FILES)
 def test_others_are_not(rest: str) -> None:
     assert _with_files(rest) == []
+
+
+def test_what_is_no_settings_file_is_not_read(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # to read it would wait for ever
+    (tmp_path / "data.json").write_text('{"a": "' + "b" * 4 * LONGEST + '"}')
+    (tmp_path / "conf.json").write_text("{}")
+    project = Project()
+    module = project.module(str(script))
+    names = (
+        "folder",
+        "pipe",
+        "data.json",
+        "missing.json",
+        "conf.json",
+        "../conf.json",
+        str(script),
+    )
+    found = [name for name in names if project.text_beside(name, module) is not None]
+    assert found == ["conf.json"]

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import libcst as cst
 
+from bncheck.crops import Part, cropped
 from bncheck.source.interpret.attributes import item
 from bncheck.source.interpret.dispatch import Evaluate, expression, unknown
 from bncheck.source.interpret.machine import Frame
@@ -16,29 +17,23 @@ def subscript(node: cst.Subscript) -> Evaluate:
     """Turn `value[index]` into a function that evaluates it in a frame."""
     value_of = expression(node.value)
     index_of = index(node)
-    cropped = _cropped(node)
+    crop = cropped([*map(_part, node.slice)])
 
     def evaluate(frame: Frame) -> object:
-        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node), cropped)
+        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node), crop)
 
     return evaluate
 
 
-def _cropped(node: cst.Subscript) -> tuple[int, ...] | None:
-    """Return the dimensions that an index cuts short; None for one of more than slices."""
-    cut: list[int] = []
-    behind = 0
-    for place, element in enumerate(node.slice):
-        match element.slice:
-            case cst.Slice(lower=None, upper=None, step=None):
-                pass
-            case cst.Slice():
-                cut.append(place - behind)
-            case cst.Index(value=cst.Ellipsis()) if not behind:
-                behind = len(node.slice)
-            case _:
-                return None
-    return tuple(cut)
+def _part(element: cst.SubscriptElement) -> Part:
+    match element.slice:
+        case cst.Slice(lower=None, upper=None, step=None):
+            return Part.WHOLE
+        case cst.Slice():
+            return Part.SLICE
+        case cst.Index(value=cst.Ellipsis()):
+            return Part.ELLIPSIS
+    return Part.OTHER
 
 
 def index(node: cst.Subscript) -> Evaluate:

@@ -21,7 +21,7 @@ from bncheck.source.timeline import (
     networks,
     options,
     sequences,
-    texts,
+    strings,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import is_harmless_callback
@@ -221,7 +221,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Container():
             return sequences.method(run, receiver, name, arguments)
         case Constant(value=str()):
-            return texts.method(receiver, name, arguments.positional, bool(arguments.keywords))
+            return strings.method(receiver, name, arguments.positional, bool(arguments.keywords))
         case Data(made=Instance(cls=cls) as made) if classes.find(run, cls, name) is not None:
             return _instance_method(run, node, made, cls, name, arguments)
         case Data(loader=loader):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bncheck.events import Fact
-from bncheck.source.lift import Given, holds_batch_norm
 from bncheck.source.project import Defined, Project
+from bncheck.source.single import Given, holds_batch_norm
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import libcst as cst
 from bncheck.events import Model, Origin, Wrap, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
+from bncheck.source.single import Given
 from bncheck.source.timeline import (
     calls,
     choices,
@@ -95,7 +96,7 @@ def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Mode
     return None
 
 
-def _constants(cls: Class, arguments: Arguments) -> ingredients.Given:
+def _constants(cls: Class, arguments: Arguments) -> Given:
     """Return the switches of a constructor that are constants: given so, or left at default.
 
     A text is one too where a user may give another: what it leaves out is not there as a rule.
@@ -135,7 +136,7 @@ def _given(run: Run, cls: Class, arguments: Arguments) -> frozenset[tuple[str, o
     return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
 
 
-def defaults(cls: Class) -> ingredients.Given:
+def defaults(cls: Class) -> Given:
     """Return the texts that a network's constructor takes as a rule."""
     given = _constants(cls, Arguments())
     return frozenset((name, value) for name, value in given if isinstance(value, str))

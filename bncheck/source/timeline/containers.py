@@ -8,8 +8,9 @@ import libcst as cst
 
 from bncheck.events import Assembled, Fact, Model, Origin
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import ingredients, known
+from bncheck.source.timeline import known
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
@@ -92,7 +93,7 @@ def _collected(run: Run, node: cst.Call) -> Iterator[cst.BaseExpression]:
     function = run.stack[-1] if run.stack else None
     for argument in node.args:
         if isinstance(argument.value, cst.Name) and isinstance(function, cst.FunctionDef):
-            yield from ingredients.put_into(function, argument.value.value)
+            yield from put_into(function, argument.value.value)
 
 
 def _models(values: list[Value]) -> list[Model]:

@@ -23,7 +23,7 @@ from bncheck.source.timeline import (
     options,
     shares,
     statements,
-    texts,
+    strings,
 )
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
@@ -193,7 +193,7 @@ def _cut(run: Run, node: cst.Subscript, value: Constant | Container) -> Value | 
     if not isinstance(part, cst.Slice) or part.step is not None:
         return None
     first, last = (None if e is None else evaluate(run, e) for e in (part.lower, part.upper))
-    return texts.cut(value, first, last)
+    return strings.cut(value, first, last)
 
 
 def _subscript(run: Run, node: cst.Subscript) -> Value:

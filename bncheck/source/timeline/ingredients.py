@@ -14,15 +14,15 @@ import libcst as cst
 
 from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
-from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
+from bncheck.source.single import Given
 from bncheck.source.timeline import known
 from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.constructors import assigned_in_init, put_into, ruled_out
 from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
-from bncheck.source.walk import walk_kinds
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""
@@ -91,10 +91,6 @@ def _reached(
     return frozenset(kinds), unknown or bool(waiting)
 
 
-Given = frozenset[tuple[str, object]]
-"""Parameters of a constructor, and the constants that they are given."""
-
-
 @lru_cache(maxsize=1024)
 def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozenset[str]]:
     """Tell the same of a network made with some constants: what they rule out makes nothing."""
@@ -103,7 +99,7 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
     init = members(cls.node).get("__init__")
     if whole[0] is not True or not isinstance(init, cst.FunctionDef):
         return whole
-    dead = frozenset(_ruled_out(init, dict(given)))
+    dead = frozenset(ruled_out(init, dict(given)))
     if not dead:
         return whole
     kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project], dead)
@@ -111,46 +107,6 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
         return True, kinds
     by_text = any(isinstance(value, str) for _, value in given)
     return UNKNOWN if unknown or by_text else False, frozenset()
-
-
-def _ruled_out(init: cst.FunctionDef, given: dict[str, object]) -> Iterator[cst.CSTNode]:
-    """Yield what a constructor does not run: the other side of a test on one parameter."""
-    for part in walk_kinds(init.body, _CHOOSING):
-        match part:
-            case (
-                cst.If(test=test, body=body, orelse=orelse)
-                | cst.IfExp(test=test, body=body, orelse=orelse)
-            ):
-                outcome = _outcome(test, given)
-                if outcome is True and orelse is not None:
-                    yield orelse
-                elif outcome is False:
-                    yield body
-
-
-_CHOOSING = (cst.If, cst.IfExp)
-
-
-def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
-    match test:
-        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
-            known_inner = _outcome(inner, given)
-            return None if known_inner is None else not known_inner
-        case (
-            cst.Name(value=name)
-            | cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name))
-        ):
-            return bool(given[name]) if name in given else None
-        case cst.Comparison(
-            left=cst.Name(value=name)
-            | cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name)),
-            comparisons=[
-                cst.ComparisonTarget(operator=operator, comparator=cst.SimpleString() as text)
-            ],
-        ) if isinstance(given.get(name), str):
-            if isinstance(operator, cst.Equal | cst.NotEqual):
-                return (given[name] == literal(text)) is isinstance(operator, cst.Equal)
-    return None
 
 
 @lru_cache(maxsize=4096)
@@ -197,7 +153,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
 def part_holds(project: Project, cls: Class, name: str) -> Fact:
     """Tell whether the part that `__init__` assigns to `self.name` holds BatchNorm."""
     for ancestor in ancestry(project, cls).project:
-        value = _assigned_in_init(ancestor.node).get(name)
+        value = assigned_in_init(ancestor.node).get(name)
         if value is None:
             continue
         facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
@@ -211,7 +167,7 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
 
 def parts(node: cst.ClassDef) -> frozenset[str]:
     """Return the names that `__init__` gives to what it calls: layers, mostly."""
-    made = _assigned_in_init(node).items()
+    made = assigned_in_init(node).items()
     return frozenset(name for name, value in made if isinstance(value, cst.Call))
 
 
@@ -242,51 +198,6 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
         for node in code
         for found in _ingredients(project, node, cls.module)
     )
-
-
-def put_into(function: cst.FunctionDef, name: str) -> Sequence[cst.BaseExpression]:
-    """Return what a function assigns to a dotted name, and adds to it."""
-    return _all_put(function).get(name, ())
-
-
-@lru_cache(maxsize=4096)
-def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpression]]:
-    found: dict[str | None, list[cst.BaseExpression]] = {}
-    for part in walk_kinds(function.body, _PUTTING):
-        match part:
-            case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
-                if not isinstance(given, cst.Name):
-                    found.setdefault(dotted(bound), []).append(given)
-            case cst.AugAssign(target=bound, value=given):
-                found.setdefault(dotted(bound), []).append(given)
-            case cst.Call(
-                func=cst.Attribute(value=bound, attr=cst.Name(value="append" | "extend")),
-                args=[argument],
-            ):
-                found.setdefault(dotted(bound), []).append(argument.value)
-    return found
-
-
-_PUTTING = (cst.Assign, cst.AugAssign, cst.Call)
-
-
-@lru_cache(maxsize=4096)
-def _assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
-    init = members(node).get("__init__")
-    found: dict[str, cst.BaseExpression] = {}
-    for part in walk_kinds(init, _PUTTING) if isinstance(init, cst.FunctionDef) else ():
-        match part:
-            case cst.Assign(
-                targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value=name)))],
-                value=value,
-            ):
-                found[name] = value
-            case cst.Call(
-                func=cst.Attribute(attr=cst.Name(value="add_module")),
-                args=[cst.Arg(value=cst.SimpleString() as label), cst.Arg(value=value)],
-            ):
-                found[str(literal(label))] = value
-    return found
 
 
 def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:

@@ -9,9 +9,9 @@ import libcst as cst
 from bncheck.batches import fails_on_one_sample
 from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
-from bncheck.source.lift import graph_of
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
+from bncheck.source.single import graph_of
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers

@@ -9,6 +9,7 @@ from typing import Any
 import libcst as cst
 
 from bncheck.source.timeline.values import (
+    LONGEST_TEXT,
     Class,
     Constant,
     Container,
@@ -65,6 +66,8 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     if isinstance(left, Constant) and isinstance(right, Constant):
         compute = _ARITHMETIC.get(type(op))
         if compute is not None:
+            if _makes_long_text(left.value, op, right.value):
+                return Opaque()
             try:
                 return Constant(compute(left.value, right.value), left.fixed and right.fixed)
             except (TypeError, ArithmeticError, ValueError):
@@ -77,6 +80,16 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     if isinstance(left, Members):
         return left
     return Opaque()
+
+
+def _makes_long_text(left: object, op: cst.BaseBinaryOp, right: object) -> bool:
+    """Tell whether an operation makes a text that is too long to say anything: `"=" * 10 ** 9`."""
+    match left, right:
+        case (str(text), int(times)) | (int(times), str(text)) if isinstance(op, cst.Multiply):
+            return len(text) * times > LONGEST_TEXT
+        case str(), str():
+            return len(left) + len(right) > LONGEST_TEXT
+    return False
 
 
 _COMPUTES: dict[str, Callable[..., object]] = {"int": int, "round": round, "max": max, "min": min}

@@ -12,6 +12,8 @@ from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import SourceModule
 
 Key = TypeVar("Key")
+LONGEST_TEXT = 10_000
+"""Characters of a text that code puts together; what is longer is not known."""
 
 
 @dataclass(frozen=True)

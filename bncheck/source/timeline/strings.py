@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from bncheck.source.timeline.values import Constant, Container, Opaque, Value
+from bncheck.source.timeline.values import LONGEST_TEXT, Constant, Container, Opaque, Value
 
 _PURE = frozenset(
     """
@@ -14,10 +15,16 @@ _PURE = frozenset(
 )
 
 
+_WIDTH = re.compile(r"\{[^{}]*:[^{}]*(?:\d{4}|\{)")
+"""A format that asks for a thousand characters or more, or takes its width from an argument."""
+
+
 def method(text: Constant, name: str, arguments: Sequence[Value], keywords: bool) -> Value:
     """Return what `"models.unet".split(".")` and the like are, of what is known."""
     known = [argument for argument in arguments if isinstance(argument, Constant)]
     if name not in _PURE or keywords or len(known) < len(arguments):
+        return Opaque()
+    if _may_grow_long(name, [text, *known]):
         return Opaque()
     try:
         made = getattr(text.value, name)(*[argument.value for argument in known])
@@ -27,6 +34,17 @@ def method(text: Constant, name: str, arguments: Sequence[Value], keywords: bool
     if isinstance(made, list | tuple):
         return Container(tuple(Constant(part, fixed) for part in made))
     return Constant(made, fixed)
+
+
+def _may_grow_long(name: str, given: Sequence[Constant]) -> bool:
+    """Tell whether a method may make a long text: `"{:>1000000}".format("")`, many replacements."""
+    lengths = [len(text.value) for text in given if isinstance(text.value, str)]
+    match name:
+        case "format":
+            return _WIDTH.search(str(given[0].value)) is not None or sum(lengths) > LONGEST_TEXT
+        case "replace":
+            return lengths[0] * lengths[-1] > LONGEST_TEXT
+    return False
 
 
 def cut(value: Value, first: Value | None, last: Value | None) -> Value | None:
