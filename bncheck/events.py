@@ -52,6 +52,8 @@ class Model:
     """Whether its class has a `train` method of its own."""
     driven_by: str = ""
     """The framework that calls `train()` and `eval()` on it, such as `lightning`; empty: none."""
+    synchronised: bool = False
+    """Whether it is made with norms that share their statistics, of torch's or another kind."""
     by_default: bool = True
     """False where a setting chooses it and another one is made with the settings as they are."""
     one_value_norm: Fact = UNKNOWN

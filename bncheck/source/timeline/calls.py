@@ -65,11 +65,17 @@ def call(run: Run, node: cst.Call) -> Value:
         if isinstance(func.value, cst.Call) and _is_super(func.value):
             return _super_call(run, node, func.attr.value, _arguments(run, node))
         receiver = _receiver(run, func)
-        return method(run, node, receiver, func.attr.value, _arguments(run, node))
-    callee = expressions.evaluate(run, func)
-    if isinstance(callee, Outside) and callee.name == "isinstance":
-        return Opaque()
-    return call_value(run, node, callee, _arguments(run, node))
+        arguments = _arguments(run, node)
+        value = method(run, node, receiver, func.attr.value, arguments)
+    else:
+        callee = expressions.evaluate(run, func)
+        if isinstance(callee, Outside) and callee.name == "isinstance":
+            return Opaque()
+        arguments = _arguments(run, node)
+        value = call_value(run, node, callee, arguments)
+    if isinstance(value, Models):
+        networks.note_synchronised(value, arguments)
+    return value
 
 
 def _receiver(run: Run, func: cst.Attribute) -> Value:

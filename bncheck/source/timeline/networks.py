@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libcst as cst
 
 from bncheck.events import (
@@ -35,6 +37,7 @@ from bncheck.source.timeline.values import (
     Members,
     Models,
     Opaque,
+    Outside,
     Tensor,
     Value,
     truth,
@@ -64,6 +67,23 @@ _WITHOUT_EFFECT = frozenset(
 )
 _IN_FORWARD = frozenset({"no_grad", "inference_mode", "checkpoint", "eval", "train"})
 """Without one of these a network's forward does nothing that the timeline tells of."""
+
+
+_SYNCHRONISED = re.compile(r"sync\w*?_?(?:bn|batch_?norm)", re.IGNORECASE)
+
+
+def note_synchronised(made: Models, arguments: Arguments) -> None:
+    """Note that networks are made with a norm such as `norm_layer=DistSyncBatchNorm`."""
+    for given in arguments.all():
+        match given:
+            case Class(node=node) if _SYNCHRONISED.search(node.name.value):
+                pass
+            case Outside(name=name) if _SYNCHRONISED.search(name.rpartition(".")[2]):
+                pass
+            case _:
+                continue
+        for model in made.models:
+            model.synchronised = True
 
 
 def class_of(run: Run, value: Value) -> Class | None:

@@ -268,6 +268,7 @@ class Run:
                 model.site,
                 holds_batch_norm=False if model.holds_batch_norm is False else UNKNOWN,
                 pretrained=model.pretrained,
+                synchronised=model.synchronised,
                 starts_in_eval=model.starts_in_eval,
                 parent=model,
                 driven_by=model.driven_by,
