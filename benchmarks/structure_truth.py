@@ -158,12 +158,13 @@ def truth_of(
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         command = [sys.executable, "-m", "truth.collect", name, str(folder)]
-        subprocess.run(
+        ended = subprocess.run(
             [*command, str(arguments.limit), str(stored.resolve())],
             env=environment,
-            check=True,
             stderr=None if arguments.verbose else subprocess.DEVNULL,
         )
+        if ended.returncode:
+            sys.exit(f"the models of {name} could not be run; --verbose shows why")
     return from_json(json.loads(stored.read_text())), folder
 
 
