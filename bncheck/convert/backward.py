@@ -148,7 +148,7 @@ class Demands:
             if node.kind is Kind.ADD and is_sum(self.plan, node):
                 self._write_sum(node, labels)
                 return
-            parts = pull(node, call, labels, self.plan.table)
+            parts = pull(node, self.plan.traced.calls, labels, self.plan.table)
             for source, part in zip(node.inputs, parts, strict=True):
                 self._want(source, part)
         else:
@@ -227,7 +227,7 @@ class Demands:
             raise Blocked(self._read_too(node, reader))
         inputs = [self.wanted.get(source) for source in reader.inputs]
         try:
-            labels = push(reader, call, inputs, self.plan.table)
+            labels = push(reader, self.plan.traced.calls, inputs, self.plan.table)
         except Blocked:
             if node in self.shared or len(node.consumers) > 1:
                 raise Blocked(self._read_too(node, reader)) from None

@@ -55,7 +55,7 @@ def forward_changes(
             changes[node] = _into_layer(plan, node, owed)
         elif is_transparent(node, plan.traced.calls[node]):
             inputs = [_owed_by(source, owed) for source in node.inputs]
-            labels = push(node, plan.traced.calls[node], inputs, plan.table)
+            labels = push(node, plan.traced.calls, inputs, plan.table)
             if bool((labels > IDENTITY).any()):
                 owed[node] = labels
         else:

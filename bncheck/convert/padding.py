@@ -53,9 +53,12 @@ def pull_padding(
 
 
 def push_padding(
-    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable
+    node: Node, call: TracedCall, labels: torch.Tensor, table: LabelTable, is_averaged: bool
 ) -> torch.Tensor:
-    """Return the labelling of the result from that of what is padded."""
+    """Return the labelling of the result from that of what is padded.
+
+    A border of zeros takes no shift, which only averages behind it can make up for.
+    """
     constant = constant_padding(call)
     assert constant is not None
     padding, value = constant
@@ -67,9 +70,13 @@ def push_padding(
         sizes = [labels.shape[1] if axis == 1 else -1 for axis in range(labels.dim())]
         padded = functional.pad(squeezed(labels).expand(sizes), padding, value=IDENTITY)
         return padded.expand(shape)
-    if not kept and any(amount > 0 for amount in padding):
-        raise Blocked("meets constant padding, whose border has no shift")
     spatial = tuple(range(len(shape) - len(padding) // 2, len(shape)))
+    if not kept and any(amount > 0 for amount in padding):
+        if value != 0 or not is_averaged:
+            raise Blocked("meets constant padding, whose border has no shift")
+        border = uniform(table.scale_only(labels), spatial).expand(shape)
+        inside = functional.pad(torch.ones_like(labels), padding) == 1
+        return torch.where(inside, functional.pad(labels, padding), border)
     try:
         return uniform(labels, spatial).expand(shape)
     except (Blocked, RuntimeError):

@@ -12,8 +12,8 @@ import torch
 from bncheck.convert.algebra import Weights, rounding_problem
 from bncheck.convert.forward import forward_changes
 from bncheck.convert.labels import Blocked
+from bncheck.convert.movement import drops_axes_by_size
 from bncheck.convert.plan import BatchNorm, Plan
-from bncheck.convert.transparent import drops_axes_by_size
 
 
 def push_partly(plan: Plan, batch_norm: BatchNorm) -> None:

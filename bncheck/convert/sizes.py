@@ -13,7 +13,7 @@ import operator
 from torch import fx, nn
 
 from bncheck.convert.plan import Plan
-from bncheck.convert.transparent import counts_padding
+from bncheck.convert.pooling import counts_elements
 from bncheck.convert.whole import is_whole
 from bncheck.graph import Kind, Node
 from bncheck.model.traced_call import TracedCall
@@ -47,7 +47,7 @@ def _rests_on_size(plan: Plan, node: Node) -> bool:
         return False
     if node.shape is not None and 0 in node.shape:  # a slice that has nothing in it at this size
         return True
-    if node.kind is Kind.POOLING and (counts_padding(call) or call.call.name == "sum"):
+    if node.kind is Kind.POOLING and counts_elements(node, plan.traced.calls):
         return True
     if is_whole(node, call):
         return True

@@ -15,6 +15,7 @@ from bncheck.convert.fold import fold
 from fixtures.models import (
     adversarial,
     around,
+    averaged,
     beside,
     constants,
     like_another,
@@ -26,7 +27,8 @@ from fixtures.models import (
 from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
-        whole_slices, constants)  # fmt: skip
+        whole_slices, constants,
+        averaged)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
