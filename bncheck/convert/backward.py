@@ -11,7 +11,7 @@ import torch
 
 from bncheck.convert.algebra import compose
 from bncheck.convert.labels import OBSERVED, UNDETERMINED, Blocked, channels_of, merge, per_channel
-from bncheck.convert.plan import RESTS_ON_SIZE, Absorption, BatchNorm, Map, Move, Plan
+from bncheck.convert.plan import Absorption, BatchNorm, Map, Move, Plan
 from bncheck.convert.producers import describe_node, display_name
 from bncheck.convert.sums import ShiftTo, Sum, is_sum, origin_of, pull_sum, sum_of, whole_sum
 from bncheck.convert.transparent import is_transparent, pull, push
@@ -105,9 +105,8 @@ class Demands:
     def _remove(self, batch_norm: BatchNorm) -> None:
         if batch_norm in self.gone:
             return
-        problem = batch_norm.stays or batch_norm.problem
-        if Move(batch_norm.name, "backward") in self.plan.barred:
-            problem = RESTS_ON_SIZE
+        barred = self.plan.barred.get(Move(batch_norm.name, "backward"))
+        problem = barred or batch_norm.stays or batch_norm.problem
         if problem is not None:
             raise Blocked(f"shares its input with {batch_norm.name}, which {problem}")
         self.gone.append(batch_norm)

@@ -105,8 +105,8 @@ class Plan:
     """By the name of a BatchNorm that took up another one: its new weight and bias."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """BatchNorms that were to stay from the start, each with the reason."""
-    barred: frozenset[Move] = frozenset()
-    """Moves that are not to be made, since they are right at one size alone."""
+    barred: Mapping[Move, str] = field(default_factory=dict)
+    """Moves that are not to be made, since the model would be wrong, each with the reason."""
     moves: list[Move] = field(default_factory=list)
     """What was done, in order; one move may take other BatchNorms along."""
     steps: list[Step] = field(default_factory=list)

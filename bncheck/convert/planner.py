@@ -29,7 +29,7 @@ def make_plan(
     traced: TracedModel,
     options: FoldOptions | None = None,
     refused: Mapping[str, str] = MappingProxyType({}),
-    barred: frozenset[Move] = frozenset(),
+    barred: Mapping[Move, str] = MappingProxyType({}),
 ) -> Plan:
     """Plan the removal of as many BatchNorms as can be removed exactly.
 
@@ -51,10 +51,10 @@ def make_plan(
 
 
 @_on_the_cpu()
-def continued(plan: Plan, moves: Sequence[Move], barred: frozenset[Move]) -> Plan:
+def continued(plan: Plan, moves: Sequence[Move], barred: Mapping[Move, str]) -> Plan:
     """Return a plan for the same model that begins with some moves, and has none that is barred."""
     result = replayed(plan, moves)
-    result.barred = barred
+    result.barred = dict(barred)
     result.cut_short = plan.cut_short
     _make_every_move(result)
     return _finished(result)
@@ -86,11 +86,11 @@ def empty_plan(
     traced: TracedModel,
     options: FoldOptions,
     refused: Mapping[str, str],
-    barred: frozenset[Move] = frozenset(),
+    barred: Mapping[Move, str] = MappingProxyType({}),
 ) -> Plan:
     """Return a plan in which every BatchNorm is still to go."""
     plan = Plan(traced, Producers(traced, options.bake_parametrizations), options)
-    plan.refused, plan.barred = dict(refused), barred
+    plan.refused, plan.barred = dict(refused), dict(barred)
     plan.batch_norms = find_batch_norms(traced)
     for batch_norm in plan.batch_norms:
         batch_norm.stays = refused.get(batch_norm.name)

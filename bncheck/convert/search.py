@@ -18,7 +18,7 @@ from bncheck.convert.backward import push_backward
 from bncheck.convert.forward import push_forward
 from bncheck.convert.labels import Blocked
 from bncheck.convert.partial import push_partly
-from bncheck.convert.plan import RESTS_ON_SIZE, BatchNorm, Move, Plan, unfinished
+from bncheck.convert.plan import BatchNorm, Move, Plan, unfinished
 from bncheck.convert.sideways import merge_sideways
 from bncheck.convert.transparent import is_transparent
 from bncheck.graph import Kind, Node
@@ -59,7 +59,7 @@ def try_move(plan: Plan, batch_norm: BatchNorm, way: str) -> bool:
     """Make a move, or note why it is impossible."""
     move = Move(batch_norm.name, way)
     if move in plan.barred:
-        batch_norm.reasons[way] = RESTS_ON_SIZE
+        batch_norm.reasons[way] = plan.barred[move]
         return False
     try:
         _ALL_WAYS[way](plan, batch_norm)
