@@ -64,7 +64,8 @@ class Texts:
     def call_in_several_places(self, name: str) -> bool:
         """Tell whether the files call a function of that name more than once."""
         if name not in self._called_often:
-            call = re.compile(rb"(?<!def )(?<!\w)%s\(" % re.escape(name.encode()))
+            # The name comes first: for what a pattern begins with, whole texts are scanned.
+            call = re.compile(b"%b(?<!def %b)(?<!\\w%b)" % ((re.escape(f"{name}(".encode()),) * 3))
             calls = chain.from_iterable(call.finditer(text) for _, text in self._encoded())
             self._called_often[name] = len(list(islice(calls, 2))) > 1
         return self._called_often[name]

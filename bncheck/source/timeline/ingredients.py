@@ -73,16 +73,20 @@ def _reached(
     waiting: list[tuple[cst.CSTNode, SourceModule]],
     dead: frozenset[cst.CSTNode] = frozenset(),
 ) -> tuple[frozenset[str], bool]:
-    """Return the kinds of BatchNorm named in definitions and theirs, and if any is unknown."""
+    """Return the kinds of BatchNorm named in definitions and theirs, and if any is unknown.
+
+    What is dead is in the definitions themselves.
+    """
     kinds: set[str] = set()
     unknown = False
+    roots = {node for node, _ in waiting}
     seen: set[cst.CSTNode] = set()
     while waiting and len(seen) < _MAX_CLOSURE:
         node, module = waiting.pop()
         if node in seen:
             continue
         seen.add(node)
-        for part in _ingredients(project, node, module, dead):
+        for part in _ingredients(project, node, module, dead if node in roots else frozenset()):
             if part.kind:
                 kinds.add(part.kind)
             unknown = unknown or part.fact is UNKNOWN
