@@ -79,8 +79,11 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                 continue
         sure = assurance(subject)
         if sure is not None:
-            seen.add(event.site)
-            yield Match(event.site, message, _HINT, Confidence.POSSIBLE if unseen else sure)
+            if unseen:
+                sure = Confidence.POSSIBLE
+            if sure is not Confidence.POSSIBLE:  # Else another average there may be surer.
+                seen.add(event.site)
+            yield Match(event.site, message, _HINT, sure)
 
 
 def _mended(events: list[Event], position: int, averaged: Model) -> bool:

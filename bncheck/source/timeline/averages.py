@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import libcst as cst
 
 from bncheck.events import AverageUpdate, Fact, Model
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import expressions
+from bncheck.source.timeline import classes, expressions
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Function, Members, Value
@@ -18,6 +19,10 @@ from bncheck.source.walk import walk, walk_kinds
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
 _AVERAGING = frozenset({"mul_", "mul", "lerp_", "lerp"})
 _BUFFERS = frozenset({"buffers", "named_buffers", "running_mean", "update_bn"})
+_SEES_TO_BUFFERS = re.compile(
+    r"(?:update|copy|ema|average)_?buffers?$|buffers?_?(?:update|copy|ema)"
+)
+"""Names of functions that a caller of the average calls beside it."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,10 @@ class Pair:
 
     members: dict[str, Members]
 
-    def averaged(self, body: cst.BaseSuite) -> tuple[cst.CSTNode, Model, Model] | None:
+    def averaged(self, run: Run, body: cst.BaseSuite) -> tuple[cst.CSTNode, Model, Model] | None:
         """Return where the body averages, the model it averages into, and the other."""
         changes = [(part, name) for name in self.members for part in _changes(body, name)]
-        if len({name for _, name in changes}) != 1 or not _averages(body):
+        if len({name for _, name in changes}) != 1 or not _averages(run, body):
             return None
         part, name = changes[-1]
         others = [member.model for other, member in self.members.items() if other != name]
@@ -120,7 +125,7 @@ def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> N
     names: dict[str, Value] = {**pair.members}
     run.frame.names.update(names)
     body()
-    found = pair.averaged(node.body)
+    found = pair.averaged(run, node.body)
     if found is not None:
         part, model, source = found
         run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
@@ -159,14 +164,32 @@ def _root(node: cst.BaseExpression) -> str | None:
                 return None
 
 
-def _averages(body: cst.BaseSuite) -> bool:
+def _averages(run: Run, body: cst.CSTNode, hops: int = 1) -> bool:
+    """Tell whether code weighs values, or hands them to a function of the project that does."""
     for part in walk(body):
         match part:
             case cst.BinaryOperation(operator=cst.Multiply() | cst.Divide()):
                 return True
             case cst.Attribute(attr=cst.Name(value=name)) if name in _AVERAGING:
                 return True
+            case cst.Call(func=called) if hops:
+                helper = _helper(run, called)
+                if helper is not None and _averages(run, helper, hops - 1):
+                    return True
     return False
+
+
+def _helper(run: Run, called: cst.BaseExpression) -> cst.CSTNode | None:
+    """Return the body of the function, or of the own method, that an update calls."""
+    match called:
+        case cst.Name(value=name):
+            function = run.look_up(name)
+            return function.node.body if isinstance(function, Function) else None
+        case cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name)):
+            owner = run.frame.owner
+            method = classes.members(owner.node).get(name) if owner is not None else None
+            return method.body if isinstance(method, cst.FunctionDef) else None
+    return None
 
 
 def _buffers(run: Run, node: cst.For) -> Fact:
@@ -174,4 +197,7 @@ def _buffers(run: Run, node: cst.For) -> Fact:
     around: list[cst.CSTNode] = [node, *run.stack[-1:]]
     if run.frame.owner is not None:
         around.append(run.frame.owner.node)
-    return UNKNOWN if any(identifiers(code) & _BUFFERS for code in around) else False
+    seen_to = any(identifiers(code) & _BUFFERS for code in around) or any(
+        _SEES_TO_BUFFERS.search(name) for code in run.stack[-2:] for name in identifiers(code)
+    )
+    return UNKNOWN if seen_to else False

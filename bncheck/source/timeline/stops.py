@@ -41,11 +41,11 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     init = classes.members(node).get("__init__")
     if not isinstance(init, cst.FunctionDef) or mentions(node) & {"eval", "deepcopy", "no_grad"}:
         return
-    stopped = {
-        part: statement
-        for code in (init, *called_on_itself(node, init))
-        for part, statement in _stopped_parts(project, module, code)
-    }
+    stopped: dict[str, cst.CSTNode] = {}
+    for code in (init, *called_on_itself(node, init)):
+        # What is walked comes last first; a finding stands at the first.
+        for part, statement in reversed(list(_stopped_parts(project, module, code))):
+            stopped.setdefault(part, statement)
     if not stopped or _turned_on(node):
         return
     cls = Class(node, module)
