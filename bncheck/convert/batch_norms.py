@@ -10,7 +10,7 @@ from torch import nn
 from bncheck.convert import algebra
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import BatchNorm, Map
-from bncheck.convert.producers import display_name
+from bncheck.convert.producers import describe_node, display_name
 from bncheck.graph import Kind, Node
 from bncheck.model.affine import affine_map
 from bncheck.model.trace import TracedModel
@@ -49,14 +49,18 @@ def find_batch_norms(traced: TracedModel) -> list[BatchNorm]:
     applied = {id(traced.model.get_submodule(n.layer.name))
                for n in traced.graph.of_kind(Kind.BATCH_NORM) if n.layer}  # fmt: skip
     idle = [
-        BatchNorm(path, [], problem=_why_not_seen(traced))
+        BatchNorm(path, [], problem=_why_not_seen(traced, path))
         for path, module in traced.model.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module) not in applied
     ]
     return [*found.values(), *idle]
 
 
-def _why_not_seen(traced: TracedModel) -> str:
+def _why_not_seen(traced: TracedModel, path: str) -> str:
+    statistics = {f"{path}.running_mean".lstrip("."), f"{path}.running_var".lstrip(".")}
+    for node, call in traced.calls.items():
+        if statistics & call.reads:
+            return f"has statistics that {describe_node(node)} reads, which was not understood"
     apart = {
         str(node.target)
         for node in traced.fx.graph.nodes

@@ -21,6 +21,7 @@ _PARAMETERS: dict[str, str] = {
     "_native_batch_norm_legit_no_training": (
         "input weight bias running_mean running_var momentum eps"
     ),
+    "native_batch_norm": "input weight bias running_mean running_var training momentum eps",
     **{f"avg_pool{n}d": _AVERAGE for n in (1, 2, 3)},
     **{f"max_pool{n}d": _MAXIMUM for n in (1, 2, 3)},
     **{f"adaptive_avg_pool{n}d": "input output_size" for n in (1, 2, 3)},
@@ -54,6 +55,7 @@ PARAMETER_ROLES: dict[str, tuple[str, ...]] = {
     "convolution": ("weight", "bias"),
     "linear": ("weight", "bias"),
     "batch_norm": ("running_mean", "running_var", "weight", "bias"),
+    "native_batch_norm": ("running_mean", "running_var", "weight", "bias"),
     "_native_batch_norm_legit_no_training": ("running_mean", "running_var", "weight", "bias"),
     "prelu": ("weight",),
 }

@@ -18,13 +18,23 @@ from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.aliases import Aliases
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments, plain
 from bncheck.model.crops import cropped_by
+from bncheck.model.fx_nodes import is_first_member_or_idle, kind_of_attribute, module_path, owner_of
 from bncheck.model.observe import Observation
-from bncheck.model.operations import ALIASES, CASTS, LIKE_ANOTHER, METADATA, STACKS, Call, describe
+from bncheck.model.operations import (
+    ALIASES,
+    CASTS,
+    LIKE_ANOTHER,
+    METADATA,
+    PIECES,
+    STACKS,
+    TUPLES,
+    Call,
+    describe,
+)
 from bncheck.model.parameters import parameters_of
 from bncheck.model.replay import evaluate, replay
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
 
-_PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 _SAME_TENSOR = frozenset({"identity", "dropout", "alias", "detach", "positive"})
 _CONVERSIONS = CASTS | {"float", "half", "double", "bfloat16", "cuda", "cpu"}
 _OF_ONE = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.POOLING, Kind.PADDING, Kind.UPSAMPLING})
@@ -122,7 +132,7 @@ class _Builder:
     def _visit_call(self, node: fx.Node) -> None:
         call = describe(node, self.modules)
         if call.name == "getattr" and isinstance(node.args[1], str):
-            call = Call(node.args[1], _kind_of_attribute(node.args[1]))
+            call = Call(node.args[1], kind_of_attribute(node.args[1]))
         leaves = self._leaves(node)
         inputs = [leaf for leaf in leaves if isinstance(leaf, Node)]
         constants = [leaf for leaf in leaves if isinstance(leaf, Constant)]
@@ -138,7 +148,7 @@ class _Builder:
             if node.args[0] not in self.seen.shapes and inputs:
                 self._add_member(node, inputs[0])
                 return
-        if call.name in _PIECES and node not in self.seen.shapes and inputs:
+        if call.name in PIECES and node not in self.seen.shapes and inputs:
             self.pieces[node] = node
             self.environment[node] = inputs[0]
             return
@@ -156,6 +166,8 @@ class _Builder:
         if inputs and constants and (call.kind is Kind.CONCAT or call.name in STACKS):
             self._add_joined(node, call)
             return
+        if any(argument in self.pieces for argument in node.all_input_nodes):
+            call = Call(call.name, Kind.OPAQUE)  # which piece goes where is not known
         if call.kind in _OF_ONE and inputs and leaves[0] is not inputs[0]:
             call = Call(call.name, Kind.OPERATION)  # of a parameter, such as an entry of a table
         self._add(node, self._refine(node, call), inputs, self._arguments(node, call))
@@ -174,6 +186,8 @@ class _Builder:
             return Call("to", Kind.IDENTITY) if same else call
         if call.kind is Kind.DROPOUT:
             return Call("dropout", Kind.DROPOUT if self._drops(node, call) else Kind.IDENTITY)
+        if call.name in TUPLES and not all(map(is_first_member_or_idle, node.users)):
+            return Call(call.name, Kind.OPERATION)
         if call.kind is Kind.CONVOLUTION and self._arguments(node, call).get("transposed"):
             return Call("convolution", Kind.TRANSPOSED_CONVOLUTION)
         return call
@@ -204,11 +218,11 @@ class _Builder:
     ) -> Node:
         constants = [leaf for leaf in self._leaves(source) if isinstance(leaf, Constant)]
         names, computed, reads = parameters_of(source, call, arguments, self.modules, constants)
-        path = _module_path(source)
+        path = module_path(source)
         if source.op == "call_module":
             path = str(source.target)
         elif names and call.name in PARAMETER_ROLES:
-            path = _owner(names.get("running_mean") or names.get("weight") or path)
+            path = owner_of(names.get("running_mean") or names.get("weight") or path)
         node = Node(
             kind=call.kind,
             name=source.name,
@@ -217,7 +231,7 @@ class _Builder:
                 **plain(arguments),
                 "operation": call.name,
                 "bias": "bias" in names,
-                "within": _module_path(source),
+                "within": module_path(source),
                 "cropped": cropped_by(call.name, arguments),
             },
             inputs=list(inputs),
@@ -275,10 +289,10 @@ class _Builder:
 
     def _add_member(self, node: fx.Node, owner: Node) -> None:
         """Add a member of a result that is a tuple or a mapping of tensors."""
-        first = node.args[1] == 0 and self.calls[owner].call.name.startswith("_native_batch_norm")
-        if first:
+        if owner.kind is Kind.BATCH_NORM and (node.args[1] == 0 or not node.users):
             self.environment[node] = owner
-            owner.shape = self.seen.shapes.get(node)
+            if node.args[1] == 0:
+                owner.shape = self.seen.shapes.get(node)
             return
         kind = Kind.OPERATION if owner.kind is Kind.INPUT else Kind.OPAQUE
         self._add(node, Call("member", kind), [owner], {})
@@ -296,7 +310,7 @@ class _Builder:
         parameter = Node(
             Kind.OPERATION,
             source.name,
-            Site(self.graph.name, _module_path(source)),
+            Site(self.graph.name, module_path(source)),
             attributes={"operation": "parameter"},
             shape=self.seen.shapes.get(source),
         )
@@ -375,19 +389,3 @@ class _Builder:
         shape_only = describe(called, self.modules).name in LIKE_ANOTHER | CASTS
         run = replay(self.graph_module, called, environment, self.stored, shape_only)
         return (lambda inputs: run(inputs)[source.args[1]]) if piece else run
-
-
-def _kind_of_attribute(name: str) -> Kind:
-    return Kind.RESHAPE if name in {"T", "mT", "H", "mH"} else Kind.OPERATION
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    last = next(reversed(stack.values()))
-    return str(last[0]) if isinstance(last, tuple) else ""
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]

@@ -18,6 +18,8 @@ class Observation:
     dtypes: dict[fx.Node, torch.dtype] = field(default_factory=dict)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     """Results that hold no tensor: sizes, flags, None."""
+    lengths: dict[fx.Node, int] = field(default_factory=dict)
+    """How many members results have that are tuples or lists."""
     output: Any = None
 
 
@@ -33,6 +35,8 @@ class _Observer(fx.Interpreter):
             self.seen.dtypes[n] = result.dtype
         elif not holds_tensor(result):
             self.seen.values[n] = result
+        elif isinstance(result, tuple | list):
+            self.seen.lengths[n] = len(result)
         return result
 
 

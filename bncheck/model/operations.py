@@ -21,7 +21,7 @@ _NAMES: dict[Kind, str] = {
     Kind.CONVOLUTION: "conv1d conv2d conv3d convolution",
     Kind.TRANSPOSED_CONVOLUTION: "conv_transpose1d conv_transpose2d conv_transpose3d",
     Kind.LINEAR: "linear",
-    Kind.BATCH_NORM: "batch_norm _native_batch_norm_legit_no_training",
+    Kind.BATCH_NORM: "batch_norm native_batch_norm _native_batch_norm_legit_no_training",
     Kind.INSTANCE_NORM: "instance_norm",
     Kind.LAYER_NORM: "layer_norm native_layer_norm rms_norm",
     Kind.GROUP_NORM: "group_norm native_group_norm",
@@ -60,6 +60,9 @@ _NAMES: dict[Kind, str] = {
     Kind.RECURRENT: "lstm gru rnn rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     Kind.ATTENTION: "multi_head_attention_forward scaled_dot_product_attention multihead_attention",
 }
+
+TUPLES = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training"})
+"""Normalisations that give their statistics besides, so that what is read is a member."""
 
 KIND_OF: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
@@ -132,6 +135,9 @@ second argument, the others their only one."""
 STACKS = frozenset({"stack", "hstack", "vstack", "dstack"})
 """Movements of data that take several tensors, as concatenations do."""
 
+PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
+"""Movements of data that give several tensors."""
+
 CASTS = frozenset({"to", "type_as"})
 """Operations that ask their second argument, where it is a tensor, for its dtype and device."""
 
@@ -179,6 +185,8 @@ def describe(node: fx.Node, modules: dict[str, nn.Module]) -> Call:
             kind = Kind.OPAQUE
         return Call(name, kind, bool(getattr(module, "inplace", False)))
     name = _raw_name(node.target)
+    if name == "detach_":
+        return Call("detach", Kind.IDENTITY)  # nothing is written
     in_place = name in _IN_PLACE_OPERATORS or _writes_first_argument(node.target, name)
     if not in_place and kwarg_or_position(node, "inplace") is True:
         in_place = True

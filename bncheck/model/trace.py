@@ -22,6 +22,7 @@ from bncheck.model.replay import evaluate
 from bncheck.model.trace_export import nodes_seen_by_hooks, trace_export
 from bncheck.model.trace_fx import bind, trace_fx
 from bncheck.model.traced_call import NOTHING_STORED, Constant, Stored, TracedCall
+from bncheck.model.unpack import unpack_pieces
 
 
 class UntraceableError(BNCheckError):
@@ -131,6 +132,8 @@ def _trace_with(
         observed = nodes_seen_by_hooks(graph_module, model)
         flat = pytree.tree_leaves((inputs, keywords))
     seen = observe(graph_module, copy.deepcopy(flat))
+    if unpack_pieces(graph_module, seen):
+        seen = observe(graph_module, copy.deepcopy(flat))
     if not same_results(wanted, seen.output if answers is None else seen.output[:answers]):
         raise ValueError("the traced graph computes something else than the model")
     graph, calls = normalise(graph_module, model, seen, observed)

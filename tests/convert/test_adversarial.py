@@ -20,6 +20,7 @@ from fixtures.models import (
     constants,
     like_another,
     mixed_operands,
+    pieces,
     recorded,
     several_uses,
     whole_slices,
@@ -28,7 +29,7 @@ from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
         whole_slices, constants,
-        averaged)  # fmt: skip
+        averaged, pieces)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}

@@ -10,12 +10,16 @@ import torch
 from observe import difference, operations, outputs
 
 from bncheck.convert.torchscript import fold_torchscript
-from fixtures.models import adversarial, around
+from fixtures.models import adversarial, around, averaged
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Where the verdict is not float64's, which the verification has given."""
 
-CASES = {case.name: case for case in (*adversarial.CASES, *around.CASES) if not case.error}
+CASES = {
+    case.name: case
+    for case in (*adversarial.CASES, *around.CASES, *averaged.CASES)
+    if not case.error
+}
 
 SEEN_OTHERWISE = {
     "one convolution, two BatchNorms, copies allowed": 0,  # both calls become one
