@@ -10,6 +10,7 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -240,6 +241,33 @@ def assurance(model: Model) -> Confidence | None:
     if holds is False or (holds is True and _turns_out_free(model)):
         return None
     return Confidence.POSSIBLE if holds is UNKNOWN else Confidence.LIKELY
+
+
+_ENCODER = re.compile(
+    r"(?:^|_)(?:image_?|visual_?)?(?:encoder(?:_stages?\d?)?|backbone|base_(?:model|net)|"
+    r"feature_extractor|resnet|trunk)$",
+    re.IGNORECASE,
+)
+_OF_WORDS = re.compile(r"text|lang|word|bert|token|question|audio", re.IGNORECASE)
+
+
+def assurance_of_part(part: Model) -> Confidence | None:
+    """Return the same of a part that a freeze names.
+
+    The encoder of a network that holds BatchNorm is taken to hold it where its class isn't known.
+    """
+    sure = assurance(part)
+    name = part.name.rpartition(".")[2]
+    if (
+        sure is Confidence.POSSIBLE
+        and part.parent is not None
+        and part.parent.holds_batch_norm is True
+        and not part.type_name
+        and _ENCODER.search(name)
+        and not _OF_WORDS.search(name)
+    ):
+        return assurance(part.parent)
+    return sure
 
 
 def _turns_out_free(model: Model) -> bool:

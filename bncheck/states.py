@@ -97,8 +97,11 @@ def after(event: Event, occurrence: Occurrence, flow: Flow) -> Flow:
             return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
         case Assembled(model=model, source=source):
             stops = {s.without_gradient for s in states_of(source, flow)}
-            stopped = stops.pop() if len(stops) == 1 else None
-            return _change(flow, model, lambda s: replace(s, without_gradient=stopped))
+            made = states_of(model, flow)
+            states = (replace(s, without_gradient=stop) for s in made for stop in stops)
+            only = next(iter(stops)) if len(stops) == 1 else None
+            flow = _change(flow, model, lambda s: replace(s, without_gradient=only))
+            return {**flow, model: frozenset(states)}
         case Wrap(model=model, kind=kind):
             return _change(flow, model, lambda s: replace(s, wraps=s.wraps | {kind}))
         case Copied(model=model, source=source):

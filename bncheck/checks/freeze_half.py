@@ -19,7 +19,13 @@ from bncheck.events import (
     Target,
 )
 from bncheck.findings import Confidence, Match
-from bncheck.paths import Moment, assurance, frozen_in_forward, keeps_own_mode, training_forwards
+from bncheck.paths import (
+    Moment,
+    assurance_of_part,
+    frozen_in_forward,
+    keeps_own_mode,
+    training_forwards,
+)
 from bncheck.timeline import Entry, Timeline
 
 _HINT = (
@@ -49,7 +55,7 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 continue
             for stopped in _without_gradient(moment, part, made_of.get(part)) - seen:
                 seen.add(stopped)
-                sure = assurance(part)
+                sure = assurance_of_part(part)
                 if sure is not None:
                     whole = stopped.target not in {Target.PART, Target.REST}
                     yield _half(stopped, part, sure if whole else Confidence.POSSIBLE)

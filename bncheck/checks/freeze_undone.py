@@ -10,7 +10,7 @@ from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import (
     Moment,
-    assurance,
+    assurance_of_part,
     frozen_in_forward,
     keeps_own_mode,
     training_forwards,
@@ -74,13 +74,17 @@ def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
 
 
 def _sure(part: Model, freeze: ModeChange | None) -> Confidence | None:
-    names_norms = freeze is not None and any("BatchNorm" in name for name in freeze.classes)
-    sure = assurance(part)
+    names_norms = freeze is not None and _names_batch_norm(freeze)
+    sure = assurance_of_part(part)
     # A class that is not among the files given may override `train()`.
     not_given = part.origin is Origin.UNKNOWN and "." in part.type_name
     if sure is Confidence.POSSIBLE and names_norms and not not_given:
         return Confidence.LIKELY
     return sure
+
+
+def _names_batch_norm(freeze: ModeChange) -> bool:
+    return any("BatchNorm" in name for name in freeze.classes)
 
 
 def _constructor(timeline: Timeline) -> Iterator[Match]:
@@ -97,6 +101,7 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
             and event.site not in seen
             and not keeps_own_mode(event.model)
             and event.model.holds_batch_norm is not False
+            and (event.model.holds_batch_norm is True or _names_batch_norm(event))
         ):
             seen.add(event.site)
             again = any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -237,4 +238,20 @@ def changes_modes(project: Project, cls: Class) -> bool:
         names = mentions(ancestor.node)
         if names & _CHANGES or any(name.startswith(("freeze", "_freeze")) for name in names):
             return True
+        if any(map(_stops_gradients, _called_while_made(project, ancestor))):
+            return True
     return False
+
+
+def _stops_gradients(function: cst.FunctionDef) -> bool:
+    return not mentions(function).isdisjoint(("requires_grad", "requires_grad_"))
+
+
+def _called_while_made(project: Project, cls: Class) -> Iterator[cst.FunctionDef]:
+    """Yield the functions of the project that a network's constructor names."""
+    init = members(cls.node).get("__init__")
+    if isinstance(init, cst.FunctionDef):
+        for name in mentions(init) & cls.module.bindings.keys():
+            for meaning in project.resolve(name, cls.module):
+                if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.FunctionDef):
+                    yield meaning.binding

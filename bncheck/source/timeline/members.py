@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import libcst as cst
@@ -71,7 +72,14 @@ def class_names(run: Run, node: cst.BaseExpression) -> list[str]:
     value = run.look_up(head)
     if isinstance(value, Outside):
         return [f"{value.name}.{rest}" if rest else value.name]
+    if _NORM_LAYER.search(name):
+        kept = expressions.evaluate(run, node)
+        return [kept.name if isinstance(kept, Outside) else "NormLayer"]
     return [name]
+
+
+_NORM_LAYER = re.compile(r"(?:^|[._])(?:norm|bn|batch_?norm)_?(?:layer|class|cls|type|func|fn)s?$")
+"""Names that a network keeps its norm's class under."""
 
 
 _LEAVES = frozenset(
