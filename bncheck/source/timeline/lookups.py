@@ -5,8 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.source.timeline import (
-    calls,
     choices,
+    evaluated,
     expressions,
     known,
     networks,
@@ -40,11 +40,8 @@ def call(
     match name:
         case "globals":
             return Package(run.frame.module)
-        case "eval" if not isinstance(first, Constant):
-            chosen = choices.of_package(run, Package(run.frame.module), Opaque())
-            if _is_a_call(node) and not isinstance(chosen, Opaque):
-                return calls.call_value(run, node, chosen, Arguments(complete=False))
-            return chosen
+        case "eval":
+            return evaluated.evaluated(run, node)
         case "type" if isinstance(first, Instance | Models):
             return networks.class_of(run, first)
         case "vars" if isinstance(first, Settings | Package):
@@ -59,14 +56,6 @@ def call(
         case "getattr":
             return _attribute(run, node, first, arguments.get(1, "name"))
     return None
-
-
-def _is_a_call(node: cst.Call) -> bool:
-    """Tell whether `eval(f"{name}()")` evaluates a call."""
-    match node.args[:1]:
-        case [cst.Arg(value=cst.FormattedString(parts=[*_, cst.FormattedStringText(value=text)]))]:
-            return text.rstrip().endswith(")")
-    return False
 
 
 def _imported(run: Run, name: Value | None) -> Value:
