@@ -9,8 +9,9 @@ are not judged. Then the linter reads the package's source, and its findings are
     python benchmarks/structure_truth.py --package pytorchcv --mutation strip
     python benchmarks/structure_truth.py --repository kuangliu/pytorch-cifar=FOLDER
 
-What models a package has is told by `truth/zoos.py`; of one that it does not know, whatever can be
-built without arguments, or with usual ones, is run (see `truth/anything.py`).
+What models a package has is told by `truth/zoos.py`, and a repository by `truth/repositories.py`;
+of one that they do not know, whatever can be built without arguments, or with usual ones, is run
+(see `truth/anything.py`).
 
 Public zoos are mostly clean. `--mutation` makes a copy of the package whose layers have the biases
 that upstream took away, and builds and runs the models of that copy (see `truth/mutate.py`), so
@@ -195,7 +196,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--package", action="append", default=[], help="an installed package")
     parser.add_argument(
         "--repository", action="append", default=[], metavar="OWNER/NAME=FOLDER",
-        help="a public repository of truth/zoos.py, unpacked in FOLDER",
+        help="a public repository, unpacked in FOLDER",
     )  # fmt: skip
     parser.add_argument("--mutation", choices=("", *MUTATIONS), default="")
     parser.add_argument("--limit", type=int, default=2, help="models per family")

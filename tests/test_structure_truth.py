@@ -7,10 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from structure_truth import score  # noqa: E402
+from truth.anything import of_folder  # noqa: E402
 from truth.collect import as_json, collect, from_json  # noqa: E402
+from truth.models import Model, images  # noqa: E402
 from truth.mutate import mutated_copy  # noqa: E402
 from truth.reading import Reading  # noqa: E402
-from truth.zoos import Model, images  # noqa: E402
 
 SOURCE = """\
 import torch
@@ -147,3 +148,31 @@ def test_score_counts_only_sites_that_ran(package):
     assert (result.found, result.labels["true"]) == (1, 5)
     assert (result.findings, result.unjudged, result.right) == (3, 1, 1)
     assert (result.recall, result.precision) == ("20.0 %", "50.0 %")
+
+
+def test_networks_of_a_repository_are_found_whichever_folder_its_imports_start_from(tmp_path):
+    (tmp_path / "one" / "models").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    block = "import torch.nn as nn\ndef block(width, bias):\n    return nn.Conv2d(3, width, 1{})\n"
+    network = (
+        "import torch.nn as nn\nfrom {} import block\nclass Net(nn.Module):\n"
+        "    def __init__(self, width):\n        super().__init__()\n"
+        "        self.layers = nn.Sequential(block(width, True), nn.BatchNorm2d(width))\n"
+        "    def forward(self, x):\n        return self.layers(x)\n"
+        "if __name__ == '__main__':\n    Net(8)\n"
+    )
+    (tmp_path / "one" / "models" / "layers.py").write_text(block.format(", bias=bias"))
+    (tmp_path / "one" / "models" / "net.py").write_text(network.format("models.layers"))
+    (tmp_path / "two" / "layers.py").write_text(block.format(""))
+    (tmp_path / "two" / "net.py").write_text(network.format("layers"))
+    (tmp_path / "train.py").write_text("raise SystemExit('nn.Module')\n")
+    before = list(sys.path), set(sys.modules)
+    truth = collect(of_folder(tmp_path), tmp_path)
+    for name in set(sys.modules) - before[1]:
+        del sys.modules[name]
+    assert sys.path == before[0]
+    assert truth.models == {"models.net.Net": "ok", "net.Net": "ok"}
+    assert {(path.partition("/")[2], seen.label) for (path, _, _), seen in truth.sites.items()} == {
+        ("one/models/layers.py", "true"),
+        ("two/layers.py", "true"),
+    }

@@ -1,10 +1,10 @@
-"""Networks of a package of which nothing is known: its classes and factories, tried with guesses.
+"""Networks of code of which nothing is known: its classes and factories, tried with guesses.
 
-Every module of the package is imported. Factories and classes that take no arguments are built and
-run on inputs that their first layer may take; so are classes that no other code of the package
-speaks of, with values that are usual for parameters of such names. Parts are not built by
-themselves, since a package may never have them with those arguments. What can't be built or run is
-counted and judged no further.
+Every module of a package is imported, and every file of a repository that is no script. Factories
+and classes that take no arguments are built and run on inputs that their first layer may take; so
+are classes that no other code speaks of, with values that are usual for parameters of such names.
+Parts are not built by themselves, since a package may never have them with those arguments. What
+can't be built or run is counted and judged no further.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from truth.zoos import Inputs, Model
+from truth.models import Inputs, Model
 
 _LEFT_OUT = re.compile(
     r"(^|[._])(tests?|testing|examples?|scripts?|cli|tools?|train\w*|demo\w*|data|datasets?|docs|"
@@ -32,6 +34,7 @@ _NO_FACTORY = re.compile(
     r"^(_|main|train|test|load|download|register|list|get_|is_|set_|init|run|clean|clear|remove|"
     r"delete|install|check|print|show|plot|update|save|export|seed|exit|sys)"
 )
+_SECONDS_PER_IMPORT = 20
 _GUESSES: tuple[tuple[str, object], ...] = (
     (r"^(norm|norm_layer|norm_type|bn|normalization)$", nn.BatchNorm2d),
     (r"^(act|act_layer|activation|act_fn|nonlinearity)$", nn.ReLU),
@@ -54,17 +57,32 @@ _SIZES = {
 }
 
 
-def models(package: str) -> Iterator[Model]:
-    """Yield the networks of a package."""
-    seen: set[int] = set()
+def of_package(package: str) -> Iterator[Model]:
+    """Yield the networks of an installed package."""
     specification = importlib.util.find_spec(package)
     folders = specification.submodule_search_locations if specification is not None else None
-    used = {name for folder in folders or () for name in _used(Path(folder))}
-    for module in _modules(package):
+    files = [path for folder in folders or () for path in Path(folder).rglob("*.py")]
+    yield from _models(_modules(package), _used(files))
+
+
+def of_folder(root: Path) -> Iterator[Model]:
+    """Yield the networks of a repository, whose scripts are left out."""
+    files = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not _LEFT_OUT.search(".".join(path.relative_to(root).with_suffix("").parts))
+    ]
+    modules = (imported(path, root) for path in files if b"nn." in path.read_bytes())
+    yield from _models((module for module in modules if module is not None), _used(files))
+
+
+def _models(modules: Iterable[ModuleType], used: set[str]) -> Iterator[Model]:
+    seen: dict[int, object] = {}  # kept alive, so that each identity stays its own
+    for module in modules:
         for name, value in list(vars(module).items()):
             if getattr(value, "__module__", None) != module.__name__ or id(value) in seen:
                 continue
-            seen.add(id(value))
+            seen[id(value)] = value
             if inspect.isclass(value) and issubclass(value, nn.Module):
                 yield from _model(f"{module.__name__}.{name}", value, guess=name not in used)
             elif (
@@ -75,11 +93,13 @@ def models(package: str) -> Iterator[Model]:
                 yield from _model(f"{module.__name__}.{name}", value, guess=False)
 
 
-def _used(folder: Path) -> set[str]:
+def _used(files: Iterable[Path]) -> set[str]:
     """Return the names that code speaks of otherwise than to define or to import them."""
     found: set[str] = set()
-    for path in folder.rglob("*.py"):
+    for path in files:
         for line in path.read_text(errors="replace").split("\n"):
+            if re.match(r"if __name__", line):  # a file's own trial of its network
+                break
             if not re.match(r"\s*(class|from|import|>>>|#|\"|')", line):
                 found.update(re.findall(r"(?<![\w'\"`])[A-Z]\w+(?![\w'\"`])", line))
     return found
@@ -98,6 +118,37 @@ def _modules(package: str) -> Iterator[ModuleType]:
             yield importlib.import_module(found.name)
         except (Exception, SystemExit):
             continue
+
+
+def imported(path: Path, root: Path) -> ModuleType | None:
+    """Import a file of a repository, from whichever of its folders the imports in it start."""
+    *folders, _ = (*path.relative_to(root).parents,)
+    for base in (root, *(root / folder for folder in reversed(folders))):
+        _forget(root)
+        sys.path.insert(0, str(base))
+        signal.alarm(_SECONDS_PER_IMPORT)
+        try:
+            return importlib.import_module(
+                ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+            )
+        except (Exception, SystemExit):
+            continue
+        finally:
+            signal.alarm(0)
+            sys.path.remove(str(base))
+    return None
+
+
+def _forget(root: Path) -> None:
+    """Forget the modules of a repository, two of whose folders may have files of one name.
+
+    A file of this folder may have been taken for one of them, too.
+    """
+    folders = (root, Path(__file__).resolve().parent.parent)
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        if root in file.parents or file.parent in folders:
+            del sys.modules[name]
 
 
 def _model(name: str, make: Callable[..., nn.Module], *, guess: bool) -> Iterator[Model]:

@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from truth import anything, observe, zoos
+from truth import anything, observe, repositories, zoos
+from truth.models import Model, sampled
 
 SECONDS_PER_MODEL = 90
 
 
-def collect(models: Iterable[zoos.Model], root: Path, *, show: bool = False) -> observe.Truth:
+def collect(models: Iterable[Model], root: Path, *, show: bool = False) -> observe.Truth:
     """Build and run the models; one that cannot be is counted with its reason."""
     truth = observe.Truth()
     with observe.construction_sites(root):
@@ -38,7 +39,7 @@ def collect(models: Iterable[zoos.Model], root: Path, *, show: bool = False) -> 
     return truth
 
 
-def _one(model: zoos.Model, truth: observe.Truth) -> str:
+def _one(model: Model, truth: observe.Truth) -> str:
     problem = ""
     for device in ("meta", "cpu"):
         signal.alarm(SECONDS_PER_MODEL)
@@ -57,7 +58,7 @@ def _one(model: zoos.Model, truth: observe.Truth) -> str:
     return problem
 
 
-def _run(network: nn.Module, model: zoos.Model, device: torch.device) -> list[observe.Use]:
+def _run(network: nn.Module, model: Model, device: torch.device) -> list[observe.Use]:
     """Run once in eval mode, and in train mode too where the model can; eval must succeed."""
     problem: Exception | None = None
     for inputs in model.inputs:
@@ -111,12 +112,14 @@ def main(name: str, folder: str, per_family: str, output: str) -> None:
     if name in zoos.PACKAGES:
         sys.path.insert(0, str(root.parent))
         models = zoos.PACKAGES[name]()
-    elif name in zoos.REPOSITORIES:
-        models = zoos.repository(name, root)
+    elif name in repositories.REPOSITORIES:
+        models = repositories.repository(name, root)
+    elif "/" in name:
+        models = anything.of_folder(root)
     else:
         sys.path.insert(0, str(root.parent))
-        models = anything.models(name)
-    truth = collect(zoos.sampled(models, int(per_family)), root, show=True)
+        models = anything.of_package(name)
+    truth = collect(sampled(models, int(per_family)), root, show=True)
     Path(output).write_text(json.dumps(as_json(truth)))
 
 

@@ -103,6 +103,8 @@ class _Reader:
     _reads_besides: bool = False
     """Whether variants, or networks without a norm, are being read."""
     _reads_others: bool = False
+    _too_large: set[cst.ClassDef] = field(default_factory=set)
+    """Classes that were too much work to construct with symbols."""
     _given_up: dict[str, int] = field(default_factory=dict)
     """How many networks of each file were too much work."""
 
@@ -219,7 +221,7 @@ class _Reader:
         most = _MOST_STEPS // (1 + self._given_up.get(module.path, 0))
         # Where so little is known that to construct it takes this long, no more will be found.
         machine = Machine(self.names, limit=most // 2)
-        symbolic = made is not None
+        symbolic = made is not None or arguments is None or bool(arguments.keywords)
         constructed, run = len(self.names.constructed), len(self.names.run)
         was_read = False
         try:
@@ -242,6 +244,8 @@ class _Reader:
         except GiveUpError as reason:
             self.understanding.given_up[reason.reason] += 1
             self._given_up[module.path] = self._given_up.get(module.path, 0) + 1
+            if symbolic and machine.unfinished is not None:
+                self._too_large.add(machine.unfinished.node)
         except RecursionError:
             self.understanding.given_up["too deep"] += 1
         except UnparsableBodyError:
@@ -276,6 +280,8 @@ class _Reader:
             or not _is_network(value)
         ):
             return None, False
+        if value.node in self._too_large:
+            raise GiveUpError("too much work")
         initialiser = find(value, "__init__")
         given = symbols(initialiser)
         try:

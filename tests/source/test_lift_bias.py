@@ -9,7 +9,7 @@ from bncheck.worker import lint_source
 
 HEAD = """
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 import torch
 import torch.nn as nn
@@ -28,6 +28,43 @@ class Net(nn.Module):
         x = self.conv(x)
         x = self.bn(x)
         return F.relu(x)
+""",
+    "a configuration that completes itself": """
+@dataclass
+class Config:
+    width: int = 8
+    norm: str = ""
+    acts: list = field(default_factory=lambda: [nn.ReLU])
+    bias: bool = None
+    def __post_init__(self):
+        self.norm = self.norm or "batch"
+        if self.bias is None:
+            self.bias = True
+class Net(nn.Module):
+    def __init__(self, config: Config = Config()):
+        super().__init__()
+        self.conv = nn.Conv2d(3, config.width, 3, bias=config.bias)  # yes
+        self.bn = {"batch": nn.BatchNorm2d, "none": nn.Identity}[config.norm](config.width)
+        self.act = config.acts[0]()
+    def forward(self, x):
+        return self.act(self.bn(self.conv(x)))
+""",
+    "a changed configuration completes itself": """
+@dataclass
+class Config:
+    norm: bool = False
+    bias: bool = True
+    def __post_init__(self):
+        self.bias = not self.norm
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=config.bias)
+        self.bn = nn.BatchNorm2d(8) if config.norm else nn.Identity()
+    def forward(self, x):
+        return self.bn(self.conv(x))
+def net():
+    return Net(replace(Config(), norm=True))
 """,
     "nested calls": """
 class Net(nn.Module):

@@ -8,6 +8,10 @@ import pytest
 
 from bncheck.config import Settings
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, Symbol
+from bncheck.source.interpret import calls
+from bncheck.source.interpret.classes import construct
+from bncheck.source.interpret.effort import Effort
+from bncheck.source.interpret.values import FruitlessError
 from bncheck.source.lift import graphs, networks
 from bncheck.source.project import Defined, Project
 from bncheck.source.single import holds_batch_norm
@@ -149,6 +153,67 @@ class Net(nn.Module):
     assert first.get("out_channels") is UNKNOWN
     assert last.get("in_channels") is UNKNOWN
     assert last.get("out_channels") is UNKNOWN
+
+
+def test_a_call_of_a_caller_with_little_left_says_little_of_its_function() -> None:
+    effort = Effort()
+    effort.begin()
+    outer = effort.begin()
+    effort.step(5_000)
+    inner = effort.begin()
+    assert not effort.is_ample
+    with pytest.raises(FruitlessError):
+        effort.step(500)
+    effort.end(inner)
+    with pytest.raises(FruitlessError):
+        effort.step(200)
+    assert effort.is_ample
+    effort.end(outer)
+
+
+def test_a_recursion_over_what_is_not_known_takes_little_work() -> None:
+    source = """
+def padding(kernel, stride, dilation):
+    if any([isinstance(v, tuple) for v in (kernel, stride, dilation)]):
+        return [padding(*a) for a in zip(kernel, stride, dilation)]
+    return (stride - 1 + dilation * (kernel - 1)) // 2
+
+class Net(nn.Module):
+    def __init__(self, kernel, stride, dilation):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, kernel, stride, padding(kernel, stride, dilation), dilation)
+        self.norm = nn.BatchNorm2d(8)
+    def forward(self, x):
+        return self.norm(self.conv(x))
+"""
+    [graph], understanding = read(source)
+    assert graph.complete
+    assert "recursion" not in understanding.doubts
+
+
+def test_a_class_that_was_too_much_work_is_not_constructed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+    monkeypatch.setattr(calls, "construct", lambda *given: begun.append(1) or construct(*given))
+    source = """
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width)
+        for _ in range(900):
+            self.act = nn.ReLU()
+            for _ in range(30):
+                self.act = self.act
+    def forward(self, x):
+        return self.act(self.norm(x))
+def net(width):
+    return Net(width)
+"""
+    found, understanding = read(source)
+    assert not found
+    assert understanding.given_up == {"too much work": 2}
+    assert begun == [1]
 
 
 def test_no_network_is_left_out_because_others_were_much_work() -> None:

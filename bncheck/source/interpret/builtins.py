@@ -12,6 +12,7 @@ import libcst as cst
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.containers import fill
 from bncheck.source.interpret.facts import note
+from bncheck.source.interpret.fields import field
 from bncheck.source.interpret.functional import torch_function
 from bncheck.source.interpret.iteration import (
     chained,
@@ -174,7 +175,7 @@ def _deep_copy(machine: Machine, arguments: Arguments, site: Site | None) -> obj
 def _replace(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     from bncheck.source.interpret.copying import changed_copy
 
-    return changed_copy(arguments)
+    return changed_copy(machine, arguments)
 
 
 def _checkpoint(machine: Machine, arguments: Arguments, site: Site | None) -> object:
@@ -298,6 +299,10 @@ _CALLS: Final[dict[str, Call]] = {
     "inspect.signature": signature_of,
     "copy.deepcopy": _deep_copy,
     "dataclasses.replace": _replace,
+    "dataclasses.field": field,
+    "attr.ib": field,
+    "attr.attrib": field,
+    "attrs.field": field,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.utils.checkpoint.checkpoint_sequential": _checkpoint_sequential,
     "itertools.chain": chained,

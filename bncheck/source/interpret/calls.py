@@ -27,6 +27,7 @@ from bncheck.source.interpret.values import (
     External,
     FruitlessError,
     Function,
+    GiveUpError,
     Instance,
     List,
     Native,
@@ -114,6 +115,16 @@ def _is_too_deep(machine: Machine, key: object) -> bool:
     return True
 
 
+def _learns_nothing(machine: Machine, function: Function, arguments: Arguments) -> bool:
+    """Tell whether a function calls itself, if at all, with nothing that is known."""
+    return bool(
+        machine.active.get(function.node)
+        and machine.uncertain
+        and function.receiver is MISSING
+        and all(isinstance(value, (Unknown, Symbol)) for value in arguments.values())
+    )
+
+
 def _construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | None) -> object:
     """Make an object unless its class constructs itself without an end in sight."""
     if _is_too_deep(machine, cls.node):
@@ -123,6 +134,9 @@ def _construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | 
     machine.depth += 1
     try:
         return construct(machine, cls, arguments, site)
+    except GiveUpError:
+        machine.unfinished = cls
+        raise
     finally:
         machine.depth -= 1
         active[cls.node] -= 1
@@ -131,7 +145,7 @@ def _construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | 
 def invoke(machine: Machine, function: Function, arguments: Arguments, site: Site | None) -> object:
     """Call a function, method or lambda of the project."""
     node = function.node
-    if _is_too_deep(machine, node):
+    if _is_too_deep(machine, node) or _learns_nothing(machine, function, arguments):
         return machine.opaque("recursion", site, list(arguments.values()))
     active = machine.active
     active[node] = active.get(node, 0) + 1
@@ -168,7 +182,8 @@ def _run(machine: Machine, function: Function, arguments: Arguments) -> object:
             returned = machine.join(returned, path.returned)
             rejoin(frame, path, frame.entry)
     except FruitlessError:
-        fruitless[function.node] = fruitless.get(function.node, 0) + 1
+        if machine.is_ample:
+            fruitless[function.node] = fruitless.get(function.node, 0) + 1
         machine.uncertain, machine.guessed = uncertain, machine.guessed or guessed
         return machine.abandon(frame.entry + 1, list(frame.names.values()))
     finally:

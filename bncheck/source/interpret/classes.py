@@ -11,6 +11,7 @@ from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.containers import fill
 from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.facts import note
+from bncheck.source.interpret.fields import fill_fields, has_fields
 from bncheck.source.interpret.layers import CONTAINERS, layer_kind, make_layer
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.values import (
@@ -100,10 +101,10 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
         from bncheck.source.interpret.calls import call
 
         call(machine, bind(machine, found, instance, cls, site), arguments, site)
-    elif isinstance(found, External) and not _has_fields(cls):
+    elif isinstance(found, External) and not has_fields(cls):
         initialise_external(machine, instance, found, arguments)
-    elif _has_fields(cls):
-        _fill_fields(machine, instance, cls, arguments)
+    elif has_fields(cls):
+        fill_fields(machine, instance, cls, arguments)
     elif find(cls, "__new__") is not MISSING or cls.decorators:
         return UNKNOWN
     if instance.is_module and instance.layer is None:
@@ -111,14 +112,6 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
     if instance.layer is not None and "bias" in instance.layer.attributes:
         note(instance.layer, "bias_argument", _bias_argument(cls))
     return instance
-
-
-def _has_fields(cls: Class) -> bool:
-    """Tell whether a class's constructor takes its annotated names, as a dataclass's does."""
-    return bool(cls.fields) and (
-        any(name.endswith("dataclass") for name in cls.decorators)
-        or External("typing.NamedTuple") in cls.order
-    )
 
 
 def _bias_argument(cls: Class) -> object:
@@ -146,24 +139,6 @@ def _ensure_layer(instance: Instance) -> None:
     base = instance.base or ""
     if base not in CONTAINERS and (kind := layer_kind(base)) is not None:
         instance.layer = make_layer(base, kind, Arguments(open=True), instance.site)
-
-
-def _fill_fields(machine: Machine, instance: Instance, cls: Class, arguments: Arguments) -> None:
-    machine.change(instance)
-    names = [
-        name
-        for ancestor in reversed(cls.order)
-        if isinstance(ancestor, Class)
-        for name in ancestor.fields
-    ]
-    for name, value in zip(names, arguments.positional, strict=False):
-        instance.state[name] = value
-    instance.state.update(arguments.keywords)
-    for name in names:
-        if name not in instance.state:
-            default = find_defined(cls, name)
-            unknown = default is MISSING or isinstance(default, External) or arguments.open
-            instance.state[name] = UNKNOWN if unknown else default
 
 
 def external_initialiser(receiver: Instance, found: object) -> object:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bncheck.graph import Layer
+from bncheck.source.interpret.fields import finish_fields
+from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Arguments,
@@ -63,11 +65,13 @@ def copy_layer(layer: Layer, known: dict[int, object]) -> Layer:
     return copied
 
 
-def changed_copy(arguments: Arguments) -> object:
+def changed_copy(machine: Machine, arguments: Arguments) -> object:
     """Return `dataclasses.replace(object, **changes)`."""
     original = arguments.at(0)
     if not isinstance(original, Instance) or original.is_module or arguments.open:
         return UNKNOWN
     made = Instance(original.cls, original.base, original.site)
     made.state = {**original.state, **arguments.keywords}
+    if original.cls is not None:
+        finish_fields(machine, made, original.cls)
     return made

@@ -17,7 +17,9 @@ _SHARE: Final = 10_000
 """Work without a layer; the outermost call, which is the network itself, is not held to it."""
 _SHARE_APART: Final = 7_500
 """Work for the value of a global name."""
-_SMALLEST_SHARE: Final = 100
+_AMPLE: Final = 1_000
+"""A call that used up less than this says little of its function: its caller had little left."""
+_SMALLEST_SHARE: Final = 400
 """Enough for any function that computes a few numbers."""
 
 Share = tuple[int, int, int]
@@ -71,6 +73,11 @@ class Effort:
         self._share, self._since = _SHARE_APART, self.steps
         self._stop = min(self.steps + _SHARE_APART, self.limit)
         return around
+
+    @property
+    def is_ample(self) -> bool:
+        """Whether the running call has a share of its own that is worth the name."""
+        return self._share >= _AMPLE
 
     def end(self, around: Share) -> None:
         """End the call that began last; a layer that came of it came of its caller."""

@@ -12,6 +12,7 @@ from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
     Branches,
+    Class,
     Dictionary,
     Either,
     Heap,
@@ -95,6 +96,8 @@ class Machine(Effort):
     """How often each function is being run, for recursion."""
     sequentials: list[Instance] | None = None
     """Those of torch.nn that were made, in order; None where nobody asks for them."""
+    unfinished: Class | None = None
+    """What was being constructed when the work was given up."""
     guessed: bool = False
     """Whether a number of rounds was assumed, of a loop over what is not known."""
     doubts: dict[str, int] = field(default_factory=dict)
