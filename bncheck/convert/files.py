@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from bncheck.convert.names import Names, compared_names
 from bncheck.convert.outcome import Refusal, Step
 from bncheck.errors import BNCheckError
 from bncheck.model.inputs import example_inputs
@@ -95,6 +96,7 @@ class Outcome:
     file_sizes: tuple[int, int | None]
     seconds: tuple[float, float] | None
     """Of one forward pass."""
+    names: Names = field(default_factory=Names)
 
 
 def convert_file(request: Request, conversions: Conversions) -> Outcome:
@@ -122,18 +124,21 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
     if passed and request.output is not None:
         save(result.model, loaded, request.output, as_module=kind is Kind.MODULE)
         written = request.output
+    names = compared_names(loaded.model, result.model)
     where = "" if passed else _where_it_differs(loaded.model, result.model, args, kwargs)
     return Outcome(
         loaded=loaded,
         result=result,
         notes=(
             *filter(None, [note, where, _graph_note(result.model), _device_note(loaded)]),
+            *names.sentences(),
             *result.notes,
         ),
         written=written,
         parameters=(_count(loaded.model), _count(result.model)),
         file_sizes=(size, written.stat().st_size if written else None),
         seconds=latencies(loaded.model, result.model, args, kwargs) if passed else None,
+        names=names,
     )
 
 

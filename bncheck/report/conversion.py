@@ -29,6 +29,7 @@ def as_text(outcome: Outcome, done: str) -> Iterator[str]:
     total = len(result.steps) + len(result.refusals)
     yield ""
     yield click.style(f"{len(result.steps)} of {total} BatchNorms {done}.", bold=True)
+    yield from _about(outcome)
     yield ""
     yield from _table(("", "original", done), list(_measures(outcome)), right=True)
     if result.verification is not None:
@@ -61,13 +62,39 @@ def as_json(outcome: Outcome) -> str:
                 for refusal in result.refusals
             ],
             "verification": verification_object(result.verification),
+            "traced_by": _traced_by(outcome),
             "parameters": _pair(outcome.parameters),
+            "names": {"gone": list(outcome.names.gone), "new": list(outcome.names.new)},
             "file_size": _pair(outcome.file_sizes),
             "latency_seconds": _pair(seconds),
             "notes": list(outcome.notes),
         },
         indent=2,
     )
+
+
+_TRACERS = {
+    "fx": "torch.fx",
+    "export": "torch.export",
+    "record": "recorded runs",
+    "script": "its own graph",
+}
+
+
+def _traced_by(outcome: Outcome) -> str | None:
+    """Return how the model was read, where it had to be."""
+    return getattr(outcome.result, "traced_by", None)
+
+
+def _about(outcome: Outcome) -> Iterator[str]:
+    """Say how the model was read, and which names there are now."""
+    traced_by = _traced_by(outcome)
+    if traced_by is not None:
+        yield f"Read by {_TRACERS.get(traced_by, traced_by)}."
+    names = outcome.names
+    if names.gone or names.new:
+        new = f" ({', '.join(names.new[:3])}{', ...' * (len(names.new) > 3)})" if names.new else ""
+        yield f"Names in the state dict: {len(names.gone)} gone, {len(names.new)} new{new}."
 
 
 def verification_object(verification: Verification | None) -> dict[str, Any] | None:
