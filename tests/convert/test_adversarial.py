@@ -22,6 +22,7 @@ from fixtures.models import (
     mixed_operands,
     pieces,
     recorded,
+    sentences,
     several_uses,
     whole_slices,
 )
@@ -29,7 +30,7 @@ from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
         whole_slices, constants,
-        averaged, pieces)  # fmt: skip
+        averaged, pieces, sentences)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
