@@ -39,7 +39,9 @@ def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
                 f"this freezes {', '.join(sorted(kinds))} only: {', '.join(missed)} "
                 "would train on unnoticed",
                 f"test for {_BASE}, the base class of them all",
-                Confidence.LIKELY if len(kinds) == 1 else Confidence.POSSIBLE,
+                Confidence.LIKELY
+                if len(kinds) == 1 and _may_meet_others(timeline, test, kinds)
+                else Confidence.POSSIBLE,
                 fix=_widened(test),
             )
 
@@ -64,4 +66,20 @@ def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
         and known.holds_batch_norm is True
         and known.norm_kinds == kinds
         for known in timeline.classes
+    )
+
+
+def _may_meet_others(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
+    """Tell whether other kinds may come to the freeze.
+
+    They may where the project synchronises, where the class of the test holds one, and where
+    nothing is known of what is frozen. A BatchNorm1d in some other network of the project is none.
+    """
+    used = timeline.said.norm_kinds
+    return (
+        not used
+        or "SyncBatchNorm" in used
+        or any(
+            known.name == test.class_name and known.norm_kinds - kinds for known in timeline.classes
+        )
     )

@@ -10,6 +10,7 @@ import libcst as cst
 from bncheck.source.literals import literal
 from bncheck.source.module import dotted
 from bncheck.source.timeline.classes import members
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.walk import walk_kinds
 
 
@@ -54,7 +55,7 @@ def _outcome(test: cst.BaseExpression, given: dict[str, object]) -> bool | None:
 
 
 def put_into(function: cst.FunctionDef, name: str) -> Sequence[cst.BaseExpression]:
-    """Return what a function assigns to a dotted name, and adds to it."""
+    """Return what a function assigns to a dotted name, adds to it, and lets it go over."""
     return _all_put(function).get(name, ())
 
 
@@ -73,10 +74,13 @@ def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpress
                 args=[argument],
             ):
                 found.setdefault(dotted(bound), []).append(argument.value)
+            case cst.For(target=target, iter=over):
+                for name in identifiers(target):
+                    found.setdefault(name, []).append(over)
     return found
 
 
-_PUTTING = (cst.Assign, cst.AugAssign, cst.Call)
+_PUTTING = (cst.Assign, cst.AugAssign, cst.Call, cst.For)
 
 
 @lru_cache(maxsize=4096)

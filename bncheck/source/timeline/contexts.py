@@ -82,7 +82,10 @@ def within(
 def enter(run: Run, node: cst.BaseExpression) -> Entered:
     """Return what a `with` item is."""
     match node:
-        case cst.IfExp(body=body, orelse=orelse):
+        case cst.IfExp(test=test, body=body, orelse=orelse):
+            known = truth(expressions.evaluate(run, test))
+            if known is not None:
+                return enter(run, body if known else orelse)
             kinds = {enter(run, body).kind, enter(run, orelse).kind}
             gradient = kinds & {ContextKind.NO_GRAD, ContextKind.INFERENCE_MODE}
             return Entered(ContextKind.MAYBE_GRAD if gradient else None)

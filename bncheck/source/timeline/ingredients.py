@@ -197,6 +197,10 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
         elif isinstance(init, cst.FunctionDef):
             code += put_into(init, name)
             code += put_into(init, name.removesuffix(".children"))
+    if isinstance(init, cst.FunctionDef):  # for layer in network.children(): layers.append(layer)
+        code += [
+            more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
+        ]
     return any(
         found.fact is True and found.kind
         for node in code
