@@ -32,6 +32,8 @@ from bncheck.source.interpret.values import (
     truth,
 )
 
+_MEMBERS = (str, int)
+"""What the members of an enumeration may be: each is read as its value."""
 _TENSORS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 
 _ALIASES = frozenset({"detach", "view", "view_as", "contiguous", "requires_grad_", "to"})
@@ -59,6 +61,8 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
         return machine.names.member(value, name, machine)
     if isinstance(value, Super):
         return _inherited(machine, value, name, site)
+    if name == "value" and value.__class__ in _MEMBERS:
+        return value
     if isinstance(value, (List, Dictionary, str, tuple)):
         return method(value, name)
     if isinstance(value, Class):
@@ -106,6 +110,11 @@ def find(cls: Class, name: str, after: Class | None = None) -> object:
     return MISSING
 
 
+def _is_ancestor(cls: Class, found: object) -> bool:
+    """Tell whether `find` met an ancestor outside the project, and no layer class of the body."""
+    return isinstance(found, External) and found in cls.order
+
+
 def bind(
     machine: Machine, found: object, receiver: object, cls: Class | None, site: Site | None
 ) -> object:
@@ -138,7 +147,7 @@ def instance_attribute(
         if name == "__class__":
             return value.cls
         found = find(value.cls, name, after)
-        if found is not MISSING and not isinstance(found, External):
+        if found is not MISSING and not _is_ancestor(value.cls, found):
             return bind(machine, found, value, value.cls, site)
     if value.layer is not None and name in _TENSORS:
         return _layer_tensor(machine, value, name)
@@ -203,7 +212,7 @@ def _class_attribute(machine: Machine, value: Class, name: str) -> object:
     found = find(value, name)
     if found is MISSING:
         return UNKNOWN
-    if isinstance(found, External):
+    if isinstance(found, External) and _is_ancestor(value, found):
         if name == "__init__":
             from bncheck.source.interpret.classes import unbound_initialiser
 

@@ -15,7 +15,9 @@ from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.fields import field
 from bncheck.source.interpret.functional import torch_function
 from bncheck.source.interpret.iteration import (
+    adjacent,
     chained,
+    chained_items,
     dictionary_of,
     enumerated,
     every,
@@ -178,6 +180,11 @@ def _replace(machine: Machine, arguments: Arguments, site: Site | None) -> objec
     return changed_copy(machine, arguments)
 
 
+def _member_value(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return a value that no other member of an enumeration has."""
+    return machine.steps
+
+
 def _checkpoint(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     from bncheck.source.interpret.calls import call
 
@@ -306,6 +313,9 @@ _CALLS: Final[dict[str, Call]] = {
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.utils.checkpoint.checkpoint_sequential": _checkpoint_sequential,
     "itertools.chain": chained,
+    "itertools.chain.from_iterable": chained_items,
+    "itertools.pairwise": adjacent,
+    "enum.auto": _member_value,
     "itertools.repeat": repeated,
     "warnings.warn": lambda m, a, s: None,
     "torch.is_tensor": lambda m, a, s: is_instance(

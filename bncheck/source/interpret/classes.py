@@ -29,6 +29,9 @@ from bncheck.source.interpret.values import (
 from bncheck.source.module import dotted
 
 _DEEPEST: Final = 40
+_ENUMERATIONS: Final = tuple(
+    External(f"enum.{name}") for name in ("Enum", "IntEnum", "StrEnum", "Flag")
+)
 _PLAIN: Final = frozenset(
     {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol", "enum.Enum"}
 )
@@ -102,6 +105,8 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
 
         call(machine, bind(machine, found, instance, cls, site), arguments, site)
     elif isinstance(found, External) and not has_fields(cls):
+        if any(ancestor in _ENUMERATIONS for ancestor in cls.order):
+            return arguments.at(0)  # the member with this value
         initialise_external(machine, instance, found, arguments)
     elif has_fields(cls):
         fill_fields(machine, instance, cls, arguments)

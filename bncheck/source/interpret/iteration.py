@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final, cast
 
 from bncheck.graph import Site, Symbol
@@ -184,6 +185,18 @@ def chained(machine: Machine, arguments: Arguments, site: Site | None) -> object
             return List(None)
         found += items
     return List(found)
+
+
+def chained_items(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return what `itertools.chain.from_iterable(...)` gives."""
+    items = items_of(machine, arguments.at(0))
+    return List(None) if items is None else chained(machine, Arguments(items), site)
+
+
+def adjacent(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return what `itertools.pairwise(...)` gives."""
+    items = known_items(machine, arguments.at(0))
+    return List(None) if items is None else List(list(pairwise(items)))
 
 
 def minimum(machine: Machine, arguments: Arguments, site: Site | None) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.machine import Machine
@@ -30,6 +30,9 @@ ROUNDS = 2
 """How many items a parameter of which nothing is known is taken to have, where it is iterated."""
 
 
+_NAMED_TUPLE: Final = External("typing.NamedTuple")
+
+
 def items_of(machine: Machine, value: object) -> list[object] | None:
     """Return what iterating over a value gives, in order; None where that is not known.
 
@@ -48,6 +51,8 @@ def items_of(machine: Machine, value: object) -> list[object] | None:
             return [child for _, child in children(value)]
         if value.base == "ModuleDict":
             return [name for name, _ in children(value)]
+        if value.cls is not None and _NAMED_TUPLE in value.cls.order:
+            return [value.state.get(name, UNKNOWN) for name in value.cls.fields]
         return None
     if isinstance(value, (str, frozenset)) and len(value) < _MOST_ITEMS:
         return list(value)

@@ -17,6 +17,7 @@ from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.initialisers import builds_nothing, initialiser
 from bncheck.source.interpret.loops import for_loop, while_loop
 from bncheck.source.interpret.machine import Frame
+from bncheck.source.interpret.matching import match_statement
 from bncheck.source.interpret.operations import binary_operation
 from bncheck.source.interpret.operators import symbol_of
 from bncheck.source.interpret.paths import fork
@@ -330,6 +331,7 @@ _BUILDERS: dict[type, Callable[[Any], Run | None]] = {
     cst.If: _if,
     cst.For: lambda node: for_loop(node, block),
     cst.While: lambda node: while_loop(node, block),
+    cst.Match: lambda node: match_statement(node, block),
     cst.Try: _try,
     cst.TryStar: _try,
     cst.With: _with,
