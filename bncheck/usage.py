@@ -131,9 +131,39 @@ def _trains_beside(steps: tuple[Step, ...]) -> bool:
     )
 
 
-def trains_at_all(timeline: Timeline, model: Model) -> bool:
-    """Tell whether a training step is made in the timeline, or an optimizer has the model."""
-    return is_optimized(timeline, model) or trains(timeline.steps)
+def may_train(timeline: Timeline, model: Model, occurrence: Occurrence) -> bool:
+    """Tell whether a path through an occurrence trains, or gives an optimizer the model.
+
+    What `if train: ... else: ...` does on the other way is no such path, unless a loop comes back.
+    """
+    others = [
+        found
+        for kind in (BackwardCall, OptimizerStep)
+        for found, _ in timeline.of(kind)
+    ]
+    others += [
+        found
+        for found, event in timeline.of(OptimizerBuilt)
+        if event.model.within(model) or model.within(event.model)
+    ]
+    return any(not _is_an_alternative(found, occurrence) for found in others)
+
+
+def _is_an_alternative(one: Occurrence, other: Occurrence) -> bool:
+    """Tell whether a branch that no loop repeats lets only one of two events happen."""
+    for depth, (block, same) in enumerate(zip(one.inside, other.inside, strict=False)):
+        if block is not same or isinstance(block, Loop):
+            return False
+        if isinstance(block, Branch) and _way(block, one, depth) != _way(block, other, depth):
+            return True
+    return False
+
+
+def _way(branch: Branch, occurrence: Occurrence, depth: int) -> int:
+    """Return which alternative of a branch, at a depth of what is around it, holds an event."""
+    path: tuple[Step, ...] = (*occurrence.inside, occurrence.event)
+    held = path[depth + 1]
+    return next(i for i, way in enumerate(branch.alternatives) if any(s is held for s in way))
 
 
 def events_on(

@@ -19,8 +19,8 @@ from bncheck.usage import (
     is_evaluation_loop,
     managed,
     may_have_weights,
+    may_train,
     speaks_of_evaluation,
-    trains_at_all,
 )
 
 _RECALIBRATION = re.compile(
@@ -142,7 +142,7 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if occurrence.gradient is True:
         if is_evaluation_loop(occurrence) or in_evaluation_function(occurrence):
             return "on evaluation data"
-        if weights and not trains_at_all(timeline, event.model) and not event.made_up_input:
+        if weights and not may_train(timeline, event.model, occurrence) and not event.made_up_input:
             return "on loaded weights"
     return None
 
