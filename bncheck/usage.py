@@ -136,11 +136,7 @@ def may_train(timeline: Timeline, model: Model, occurrence: Occurrence) -> bool:
 
     What `if train: ... else: ...` does on the other way is no such path, unless a loop comes back.
     """
-    others = [
-        found
-        for kind in (BackwardCall, OptimizerStep)
-        for found, _ in timeline.of(kind)
-    ]
+    others = [found for kind in (BackwardCall, OptimizerStep) for found, _ in timeline.of(kind)]
     others += [
         found
         for found, event in timeline.of(OptimizerBuilt)

@@ -9,7 +9,7 @@ from bncheck.events import Export, ExportKind
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow, never_in_eval
 from bncheck.timeline import Timeline
-from bncheck.usage import confidence, has_weights, managed
+from bncheck.usage import confidence, has_weights, managed, may_train
 
 _HARM = {
     ExportKind.TRACE: "the trace keeps batch statistics, even after `.eval()`",
@@ -24,7 +24,7 @@ by itself, and torch.compile compiles again when the mode changes: they are not 
 @check("BN204", Timeline)
 def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
     """Yield each export that captures a model in train mode on every path."""
-    for _, event in timeline.of(Export):
+    for occurrence, event in timeline.of(Export):
         if event.kind not in _HARM:
             continue
         if event.kind is ExportKind.SCRIPT and event.saved is not True:
@@ -37,8 +37,11 @@ def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
         trained = any(fact.trained for fact in facts)
-        if known is not None and not trained and not has_weights(timeline, event.model):
-            known = Confidence.POSSIBLE
+        if known is not None and not trained:
+            # Before training, a model is captured to see whether it can be.
+            trains_later = may_train(timeline, event.model, occurrence)
+            if trains_later or not has_weights(timeline, event.model):
+                known = Confidence.POSSIBLE
         if known is not None:
             yield Match(
                 event.site,

@@ -111,9 +111,17 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
                     if found is not node and _makes_models(project, origin, found, hops - 1):
                         return True
                 case ModuleObject(module=origin) if hops:
+                    if "getattr" in names and _has_classes(origin):
+                        return True
                     if _may_make_models(project, origin, names, hops - 1):
                         return True
     return False
+
+
+def _has_classes(module: SourceModule) -> bool:
+    """Tell whether `getattr` may find a class in a module that derives from another."""
+    found = (binding for bindings in module.bindings.values() for binding in bindings)
+    return any(isinstance(binding, cst.ClassDef) and binding.bases for binding in found)
 
 
 _IMPORTS = re.compile(
