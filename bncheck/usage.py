@@ -14,6 +14,7 @@ from bncheck.events import (
     ModelEvent,
     OptimizerBuilt,
     OptimizerStep,
+    Origin,
 )
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN
@@ -200,10 +201,15 @@ def is_optimized(timeline: Timeline, model: Model) -> bool:
 def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidence | None:
     """Return how sure a finding on a model is; None: it holds no BatchNorm.
 
-    A model of which nothing is known gives no more than `POSSIBLE`.
+    A model of which nothing is known gives no more than `POSSIBLE`. Of a library's models that
+    only a run's settings choose from, most hold BatchNorm: a mistake around one is a mistake for
+    whoever chooses those.
     """
     if model.holds_batch_norm is False or root(model).holds_batch_norm is False:
         return None
     if model.holds_batch_norm is True and not timeline.is_test:
         return known
+    made = root(model)
+    if made.origin is Origin.ZOO and not made.by_default and not timeline.is_test:
+        return max(known, Confidence.LIKELY, key=list(Confidence).index)
     return Confidence.POSSIBLE

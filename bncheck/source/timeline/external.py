@@ -29,6 +29,7 @@ from bncheck.source.timeline import (
     lookups,
     networks,
     options,
+    zoo,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.averages import averages_equally
@@ -36,7 +37,6 @@ from bncheck.source.timeline.containers import make_container
 from bncheck.source.timeline.known import HARMLESS_DECORATORS as HARMLESS_DECORATORS
 from bncheck.source.timeline.loaders import make_loader
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -84,7 +84,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     argument = first.value if isinstance(first, Constant) else None
     holds = known.zoo_model(name, argument)
     if holds is not None:
-        return _zoo(run, node, name, holds, arguments)
+        return zoo.make(run, node, name, holds, arguments)
     if last in _MADE_UP and name.startswith("torch."):
         return Tensor(_first_dimension(arguments), made_up=True)
     axis = arguments.get(1, "dim") or arguments.keywords.get("axis")
@@ -281,29 +281,6 @@ def _from_pretrained(run: Run, node: cst.Call, name: str, first: Value | None) -
     elif name.startswith("efficientnet_pytorch."):
         holds, starts = True, False
     return run.make(Model("", Origin.ZOO, name, run.site(node), holds, frozenset(), True, starts))
-
-
-def _zoo(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
-    for argument in node.args:
-        if argument.keyword is not None and argument.keyword.value == "norm_layer":
-            holds = known.by_norm_layer(identifiers(argument.value), holds)
-        if argument.keyword is not None and argument.keyword.value == "norm":
-            # MONAI's name of it.
-            holds = True if "BATCH" in identifiers(argument.value) else holds
-    trained: Fact = False
-    for keyword in ("pretrained", "weights", "encoder_weights"):
-        value = arguments.keywords.get(keyword)
-        if value is not None:
-            known_value = truth(value)
-            trained = UNKNOWN if known_value is None else known_value
-            if not isinstance(value, Constant | Opaque):
-                trained = True
-    if "segmentation_models_pytorch" in name and "encoder_weights" not in arguments.keywords:
-        trained = False
-    if arguments.positional[:1] == [Constant(True)]:
-        trained = True
-    kinds = frozenset({"BatchNorm2d"}) if holds is True else frozenset()
-    return run.make(Model("", Origin.ZOO, name, run.site(node), holds, kinds, trained, False))
 
 
 def _first_dimension(arguments: Arguments) -> int | Fact:

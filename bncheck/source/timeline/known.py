@@ -74,6 +74,10 @@ ZOOS = (
     "monai.networks.nets",
     "pretrainedmodels",
     "efficientnet_pytorch",
+    "facenet_pytorch.InceptionResnetV1",
+    "geffnet",
+    "pytorch_fid.inception.InceptionV3",
+    "resnest.torch",
 )
 """Packages of known models."""
 

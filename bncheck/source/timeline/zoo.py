@@ -1,0 +1,48 @@
+"""Models of known libraries, as a script makes them."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from bncheck.events import Fact, Model, Origin
+from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import known
+from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import Constant, Opaque, Value, truth
+
+_ALWAYS_TRAINED = frozenset({"pytorch_fid.inception.InceptionV3"})
+
+
+def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
+    """Make the model that a library's function returns."""
+    for argument in node.args:
+        if argument.keyword is not None and argument.keyword.value == "norm_layer":
+            holds = known.by_norm_layer(identifiers(argument.value), holds)
+        if argument.keyword is not None and argument.keyword.value == "norm":
+            # MONAI's name of it.
+            holds = True if "BATCH" in identifiers(argument.value) else holds
+    trained: Fact = False
+    for keyword in ("pretrained", "weights", "encoder_weights"):
+        value = arguments.keywords.get(keyword)
+        if value is not None:
+            known_value = truth(value)
+            trained = UNKNOWN if known_value is None else known_value
+            if not isinstance(value, Constant | Opaque):
+                trained = True
+    if "segmentation_models_pytorch" in name and "encoder_weights" not in arguments.keywords:
+        trained = False
+    if arguments.positional[:1] == [Constant(True)] or name in _ALWAYS_TRAINED:
+        trained = True
+    kinds = frozenset({"BatchNorm2d"}) if holds is True else frozenset()
+    made = Model("", Origin.ZOO, name, run.site(node), holds, kinds, trained, False)
+    made.by_default = not _is_left_open(name, arguments)
+    return run.make(made)
+
+
+def _is_left_open(name: str, arguments: Arguments) -> bool:
+    """Tell whether only a run's settings say which model of a library it is."""
+    last = name.rpartition(".")[2]
+    chosen = arguments.get(0, "model_name") if last == "create_model" else None
+    return last == "unknown" or isinstance(chosen, Opaque)
