@@ -97,7 +97,9 @@ def kept_map(plan: Plan, node: Node) -> Map:
     if node not in plan.kept:
         tensors, reads = plan.traced.tensors, plan.traced.calls[node].reads
         like = next(tensors[name] for name in sorted(reads))
-        scale, shift = (value.to(like.device, like.dtype) for value in exact_kept_map(plan, node))
+        exact = exact_kept_map(plan, node)
+        # Each use has tensors of its own, which tell it from others where nothing is rounded.
+        scale, shift = (value.to(like.device, like.dtype, copy=True) for value in exact)
         plan.kept[node] = (scale, shift)
     return plan.kept[node]
 

@@ -63,3 +63,24 @@ def test_what_is_written_over_is_never_wrong(network):
         for number, factor in enumerate((1, 3, -1)):
             x = network.input(number) * factor
             assert difference(outputs(model, (x,)), outputs(result.model, (x,))) <= 1e-8
+
+
+OPTIONS = [
+    {"duplicate_shared": True},
+    {"keep_class": True},
+    {"partial": True},
+    {"partial": True, "duplicate_shared": True},
+]
+
+
+@drawn
+@seed(3)
+@given(network=networks.networks(more=True))
+@pytest.mark.filterwarnings("ignore")
+def test_every_option_passes_its_verification(network):
+    model, x = network.model(), network.input(0)
+    for options in OPTIONS:
+        result = fold(model, (x,), **options)
+        assert result.verification.passed, (options, result.verification)
+        other = network.input(1)
+        assert difference(outputs(model, (other,)), outputs(result.model, (other,))) <= 1e-8

@@ -9,7 +9,7 @@ from observe import difference, operations, outputs
 from torch import nn
 
 from bncheck.convert.fold import fold
-from fixtures.models.adversarial import conv, randomise
+from fixtures.models.adversarial import Net, bn, conv, randomise
 from fixtures.models.sentences import PARTLY, before, positive
 
 
@@ -46,3 +46,16 @@ def test_a_negative_scale_stays_before_an_activation(name):
     result = fold(model, x, partial=True)
     assert [step.into for step in result.steps] == ["one multiply-add"]
     assert result.verification.passed
+
+
+def test_uses_on_tensors_of_other_ranks_have_maps_of_their_own():
+    """Nothing is rounded in float64, and the maps of both uses are the same numbers."""
+    model = Net(
+        lambda m, x: torch.sigmoid(m.norm(torch.relu(x))).mean(-1) + m.norm(x.amax(-1).tanh()),
+        norm=bn(4, 1),
+    ).eval()
+    randomise(model)
+    x = torch.randn(2, 4, 5, dtype=torch.float64)
+    result = fold(model.double(), x, partial=True)
+    assert [step.how for step in result.steps] == ["partly"]
+    assert result.verification.passed, result.verification
