@@ -17,7 +17,6 @@ from bncheck.events import (
     Origin,
 )
 from bncheck.findings import Confidence
-from bncheck.graph import UNKNOWN
 from bncheck.timeline import (
     Branch,
     Call,
@@ -93,14 +92,18 @@ def in_training_step(occurrence: Occurrence) -> bool:
 
 
 def is_evaluation_loop(occurrence: Occurrence) -> bool:
-    """Tell whether the innermost loop goes over evaluation data and makes no training step."""
+    """Tell whether the innermost loop goes over evaluation data and makes no training step.
+
+    What is called `test_loader` is evaluation data though it be shuffled.
+    """
     loops = occurrence.loops
     if not loops or trains(loops[-1].steps):
         return False
-    loader = loops[-1].loader
-    if loader is not None and loader.training is not UNKNOWN:
-        return loader.training is False
-    return speaks_of_evaluation(loops[-1].over)
+    loader, over = loops[-1].loader, loops[-1].over
+    if loader is not None and loader.training is False:
+        return True
+    trained_on = loader is not None and loader.training is True and "train" in over.lower()
+    return speaks_of_evaluation(over) and not trained_on
 
 
 def in_evaluation_function(occurrence: Occurrence) -> bool:

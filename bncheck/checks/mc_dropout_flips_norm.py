@@ -37,8 +37,14 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
             and not fact.trained
             for fact in facts
         )
+        kept = any(
+            isinstance(fact.since, ModeChange)
+            and fact.mode is Mode.EVAL
+            and fact.since.target is Target.NORMS
+            for fact in facts
+        )
         known = confidence(timeline, event.model, Confidence.LIKELY)
-        if switched and known is not None:
+        if switched and not kept and known is not None:
             yield Match(
                 event.site,
                 f"`{event.model.name}` predicts in train mode, to keep dropout on; but BatchNorm "

@@ -27,6 +27,8 @@ _RECALIBRATION = re.compile(
     r"(?:recal|calib|precise|warm_?up|update_?bn|bn_?update|_bn\b|bn_?stat|norm_?stat|reset_)",
     re.IGNORECASE,
 )
+_MEASUREMENT = re.compile(r"flops|macs|profil|latency|throughput|speed", re.IGNORECASE)
+"""Functions that ask what a network costs, not what it says."""
 _HELD_OUT = re.compile(
     r"(?:^|_)(?:val|valid|validation|test)(?:_?(?:set|data|dset|loader))?(?:_|$)"
 )
@@ -48,6 +50,7 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             how is None
             or _is_a_second_look(timeline, occurrence, event)
             or any(_RECALIBRATION.search(name) for name in occurrence.functions)
+            or any(_MEASUREMENT.search(name) for name in occurrence.functions)
         ):
             continue
         flow = mode_flow(timeline)

@@ -32,6 +32,7 @@ from bncheck.usage import (
 )
 
 _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re.IGNORECASE)
+_TEACHER = re.compile(r"teacher|(?:^|[._])(?:t_?net|t_?model|(?:net|model)_?t)$", re.IGNORECASE)
 
 
 @check("BN205", Timeline)
@@ -46,9 +47,7 @@ def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
         model = event.model
         if not in_training_step(occurrence):
             continue
-        if occurrence.gradient is not False and not (
-            _takes_no_gradient(timeline, model) and has_weights(timeline, model)
-        ):
+        if occurrence.gradient is not False and not _only_gives_targets(timeline, model):
             continue
         if speaks_of_evaluation(event.arguments) or managed(timeline, model):
             continue
@@ -104,6 +103,17 @@ def _is_teacher(timeline: Timeline, model: Model) -> bool:
     return stopped and "teacher" in model.name.lower()
 
 
+def _only_gives_targets(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a loaded model is no part of what the optimizers train, though run with grads.
+
+    Either its parameters are frozen, or it is called a teacher and no optimizer is given any.
+    """
+    if not has_weights(timeline, model):
+        return False
+    called = bool(timeline.of(OptimizerBuilt)) and bool(_TEACHER.search(model.name))
+    return called or _takes_no_gradient(timeline, model)
+
+
 def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:
     """Tell whether all of a model's parameters are frozen for good, while others are trained."""
     if not timeline.of(OptimizerBuilt):
@@ -126,7 +136,7 @@ def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
 def _is_trained(timeline: Timeline, model: Model) -> bool:
     if is_optimized(timeline, model):
         return True
-    return not _takes_no_gradient(timeline, model) and any(
+    return not _only_gives_targets(timeline, model) and any(
         event.model is model and occurrence.gradient is not False and in_training_loop(occurrence)
         for occurrence, event in timeline.of(ForwardCall)
     )
