@@ -189,11 +189,11 @@ class _Reader:
         """
         for cls, made in list(self.names.constructed.items()):
             forward = forward_of(made)
-            if (
-                forward is not None
-                and forward.node not in self.names.run
-                and (self.wanted is None or self.wanted(cls.module, cls.name))
-            ):
+            if forward is None:
+                is_lost = made.base == "Sequential" and cls not in self.names.applied
+            else:
+                is_lost = forward.node not in self.names.run
+            if is_lost and (self.wanted is None or self.wanted(cls.module, cls.name)):
                 yield from self._network(cls.module, cls.name, None, made)
 
     def local(self, module: SourceModule) -> Iterator[LayerGraph]:

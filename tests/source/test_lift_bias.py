@@ -49,6 +49,17 @@ class Net(nn.Module):
     def forward(self, x):
         return self.act(self.bn(self.conv(x)))
 """,
+    "a class of Sequential that other code constructs and loses": """
+class Regressor(nn.Sequential):
+    def __init__(self, width):
+        layers = OrderedDict()
+        layers["conv"] = nn.Conv2d(3, width, 3)  # yes
+        layers["bn"] = nn.BatchNorm2d(width)
+        super().__init__(layers)
+def adapted(model, width):
+    model.put(Regressor(width))
+    return nn.Sequential(model, nn.ReLU())
+""",
     "a changed configuration completes itself": """
 @dataclass
 class Config:

@@ -51,6 +51,8 @@ def apply_base(
     """Return what torch.nn's own forward of a module gives."""
     given = list(arguments.values())
     if value.base == "Sequential":
+        if value.cls is not None:
+            machine.names.applied.add(value.cls)
         result: object = given[0] if given else None
         for _, child in children(value):
             result = apply_item(machine, child, result, site)

@@ -75,6 +75,8 @@ class Names:
     """Classes of which an object was made, in that order, each with its latest object."""
     run: dict[cst.CSTNode, Function] = field(default_factory=dict)
     """Functions of which the body was run, in the order of their first run."""
+    applied: set[Class] = field(default_factory=set)
+    """Classes derived from Sequential of which an object's own layers were applied."""
     fruitless: dict[cst.CSTNode, int] = field(default_factory=dict)
     """How often a function's body took its share of the work without coming to a layer."""
     taken: set[tuple[int, bool]] = field(default_factory=set)
