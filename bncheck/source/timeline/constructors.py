@@ -64,6 +64,9 @@ def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpress
     found: dict[str | None, list[cst.BaseExpression]] = {}
     for part in walk_kinds(function.body, _PUTTING):
         match part:
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Tuple() as bound)], value=given):
+                for name in identifiers(bound):
+                    found.setdefault(name, []).append(given)
             case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
                 if not isinstance(given, cst.Name):
                     found.setdefault(dotted(bound), []).append(given)

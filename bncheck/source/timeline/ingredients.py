@@ -164,6 +164,8 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
         made = _made_of(project, value, ancestor.module)
         if True in facts or made is True or _collected(project, ancestor, name, value):
             return True
+        if _picked(project, ancestor, value):
+            return True
         filled = isinstance(value, cst.Call) and not value.args and _is_container(value)
         return UNKNOWN if UNKNOWN in facts or made is UNKNOWN or filled else False
     return UNKNOWN
@@ -206,6 +208,31 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
         for node in code
         for found in _ingredients(project, node, cls.module)
     )
+
+
+def _picked(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
+    """Tell whether a part is made by what the constructor picks of a table of networks.
+
+    `make, width = NETWORKS[name]`, then `self.encoder = make()`.
+    """
+    init = members(cls.node).get("__init__")
+    if not isinstance(init, cst.FunctionDef):
+        return False
+    match value:
+        case cst.Call(func=cst.Name(value=maker)):
+            tables = [
+                found
+                for given in put_into(init, maker)
+                for found in _ingredients(project, given, cls.module)
+                if isinstance(found.definition, _TABLES)
+            ]
+            return any(
+                isinstance(one.definition, cst.FunctionDef | cst.ClassDef)
+                and made_by(project, one.definition, one.module) is True
+                for table in tables
+                for one in _ingredients(project, table.definition, table.module)
+            )
+    return False
 
 
 def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
