@@ -20,6 +20,7 @@ _NORMS = re.compile(
 """In code, not in prose."""
 _TESTS = (b"isinstance", b"type(", b"__class__")
 """What tests for a class and does not use it."""
+_FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
     rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
@@ -60,6 +61,14 @@ class Texts:
                 if not any(word in line for word in _TESTS):
                     found.update(name.decode() for name in _NORMS.findall(line))
         return frozenset("SyncBatchNorm" if "sync" in name.lower() else name for name in found)
+
+    @cached_property
+    def scripts_freeze_norms(self) -> bool:
+        """Whether a file that defines no network puts BatchNorm layers in eval mode."""
+        return any(
+            b"BatchNorm" in text and _FREEZES.search(text) and b"nn.Module)" not in text
+            for _, text in self._encoded()
+        )
 
     def call_in_several_places(self, name: str) -> bool:
         """Tell whether the files call a function of that name more than once."""

@@ -43,6 +43,8 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
             if freeze is None or freeze in seen or sure is None or part in again:
                 continue
             seen.add(freeze)
+            if timeline.said.scripts_freeze_norms and freeze.site.path != timeline.path:
+                sure = Confidence.POSSIBLE  # The script's own freeze may be missed.
             yield Match(
                 freeze.site,
                 f"this puts BatchNorm layers of `{part.name}` in eval mode, but a later train() "
@@ -111,7 +113,9 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
                 event.site,
                 _WHILE_MADE,
                 _HINT,
-                Confidence.POSSIBLE if again else Confidence.LIKELY,
+                Confidence.POSSIBLE
+                if again or timeline.said.scripts_freeze_norms
+                else Confidence.LIKELY,
             )
 
 
@@ -142,5 +146,6 @@ def _methods(timeline: Timeline) -> Iterator[Match]:
                 "mode of these BatchNorm layers only until the next train(), which the class "
                 "does not override",
                 _HINT,
-                Confidence.LIKELY,
+                # A script that freezes too may do so after each train().
+                Confidence.POSSIBLE if timeline.said.scripts_freeze_norms else Confidence.LIKELY,
             )

@@ -25,7 +25,7 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
         wrap = moment.event
         if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
             continue
-        sure = _together(moment, wrap.model, _BOTH[wrap.kind])
+        sure = _together(timeline, moment, wrap.model, _BOTH[wrap.kind])
         if sure is Confidence.POSSIBLE and not _distributes(timeline, wrap.model):
             # Nothing chooses between one process and several: both conditions can hold.
             sure = Confidence.LIKELY
@@ -51,11 +51,15 @@ def _distributes(timeline: Timeline, model: Model) -> bool:
     )
 
 
-def _together(moment: Moment, model: Model, other: WrapKind) -> Confidence | None:
+def _together(
+    timeline: Timeline, moment: Moment, model: Model, other: WrapKind
+) -> Confidence | None:
     if model.holds_batch_norm is False:
         return None
     if other is WrapKind.SYNC_BATCH_NORM and "SyncBatchNorm" in model.norm_kinds:
-        return Confidence.LIKELY
+        # A project's own class of that name may well synchronise threads.
+        own = timeline.said.defining("SyncBatchNorm")
+        return None if own else Confidence.LIKELY
     match moment.wrapped(model, other):
         case True:
             return Confidence.PROVEN

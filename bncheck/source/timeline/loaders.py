@@ -34,7 +34,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         "",
         run.site(node),
         batch_size=_number(arguments.get(kind.batch_size, "batch_size"), arguments, 1),
-        drop_last=_flag(arguments.keywords.get("drop_last"), arguments),
+        drop_last=_drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
@@ -143,6 +143,12 @@ def _flag(value: Value | None, arguments: Arguments) -> Fact:
         return value.value
     known = truth(value)
     return UNKNOWN if known is None else known
+
+
+def _drops_last(arguments: Arguments, sampler: Value | None) -> Fact:
+    """Tell whether the last batch is left out; UNKNOWN: a sampler of the project's sees to it."""
+    drops = _flag(arguments.keywords.get("drop_last"), arguments)
+    return UNKNOWN if drops is False and isinstance(sampler, Instance) else drops
 
 
 def _length(dataset: Value | None) -> Number:
