@@ -20,13 +20,15 @@ from bncheck.graph import Kind, Node
 from bncheck.model.traced_call import TracedCall
 
 Calls = Mapping[Node, TracedCall]
-_REDUCTIONS = frozenset({"mean", "sum", "amax"})
+_REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 _ZEROS = "meets average pooling that counts zero padding, which a shift cannot pass"
 
 
 def pull_pooling(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> torch.Tensor:
     """Return the labelling of what is pooled from that of the result."""
     call, source = calls[node], node.inputs[0]
+    if _gives_places(call):
+        raise Blocked("follows the places of what is largest, which have no scale")
     if _moves_negative(node, call, labels, table):
         return pull_movement(node, call, labels)[0]
     axes = _pooled_axes(node, call)
@@ -42,7 +44,7 @@ def pull_pooling(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTab
 def push_pooling(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> torch.Tensor:
     """Return the labelling of the result from that of what is pooled."""
     call = calls[node]
-    if _moves_negative(node, call, labels, table):
+    if not _gives_places(call) and _moves_negative(node, call, labels, table):
         return move(call, [labels])
     axes = _pooled_axes(node, call)
     inside = _inside_of_padding(node, calls) if _has_shift(labels, table) else None
@@ -52,6 +54,10 @@ def push_pooling(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTab
         wrong = ~inside & (labels != UNDETERMINED) & (labels != table.scale_only(reduced))
         if bool(wrong.any()):
             raise Blocked(_ZEROS)
+    if _gives_places(call):  # which stay as long as the order does
+        if bool((table.scales(distinct(reduced)) == 0).any()):
+            raise Blocked("meets the places of what is largest, which a scale of zero cannot pass")
+        return torch.tensor(UNDETERMINED).expand(shape_of(node))
     share = _share_of_input(node, call, axes, reduced, table, inside)
     reduced = table.variant(reduced, ("empty", share), lambda s, t: (s, t * share), ("fill", share))
     if call.call.name in _REDUCTIONS and len(shape_of(node)) < reduced.dim():
@@ -87,7 +93,12 @@ def is_averaged(node: Node, calls: Calls) -> bool:
 
 
 def _takes_largest(call: TracedCall) -> bool:
-    return "max" in call.call.name
+    return "max" in call.call.name or call.call.name == "amin"
+
+
+def _gives_places(call: TracedCall) -> bool:
+    """Tell whether a call gives where the largest values are, not the values."""
+    return call.arguments.get("member") == 1
 
 
 def _has_shift(labels: torch.Tensor, table: LabelTable) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bncheck.convert.constants import is_by_constants, pull_constants, push_constants
+from bncheck.convert.extremes import is_extreme, pull_extreme, push_extreme
 from bncheck.convert.labels import (
     IDENTITY,
     UNDETERMINED,
@@ -42,6 +43,7 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         node.kind in {Kind.CONCAT, Kind.ADD}
         or call.call.name in STACKS
         or is_by_constants(node, call)
+        or is_extreme(node, call)
     ):
         return False  # what it does depends on values, such as an index that was computed
     if node.kind in {
@@ -50,7 +52,7 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         return call.call.name != "setitem"
     if node.kind is Kind.POOLING:
         return not call.call.name.startswith("lp_pool")
-    return call.call.name in HOMOGENEOUS or is_by_constants(node, call)
+    return call.call.name in HOMOGENEOUS or is_by_constants(node, call) or is_extreme(node, call)
 
 
 def pull(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> list[torch.Tensor]:
@@ -63,6 +65,8 @@ def pull(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> l
             return _pull_concatenation(node, call, labels)
         case _ if is_by_constants(node, call):
             return pull_constants(node, call, labels, table)
+        case _ if is_extreme(node, call):
+            return pull_extreme(call, labels, table)
         case Kind.POOLING:
             return [pull_pooling(node, calls, labels, table)]
         case Kind.PADDING if constant_padding(call) is not None:
@@ -94,6 +98,8 @@ def push(
             return _push_concatenation(node, call, given)
         case _ if is_by_constants(node, call):
             return push_constants(node, call, given, table)
+        case _ if is_extreme(node, call):
+            return push_extreme(call, given, table)
         case Kind.ADD:
             return _push_addition(node, call, given, table)
         case Kind.POOLING:

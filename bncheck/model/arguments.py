@@ -29,6 +29,7 @@ _PARAMETERS: dict[str, str] = {
     "mean": "input dim keepdim dtype",
     "sum": "input dim keepdim dtype",
     "amax": "input dim keepdim",
+    "amin": "input dim keepdim",
     "pad": "input pad mode value",
     "constant_pad_nd": "input pad value",
     "add": "input other alpha",

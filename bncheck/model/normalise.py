@@ -18,12 +18,22 @@ from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.model.aliases import Aliases
 from bncheck.model.arguments import PARAMETER_ROLES, module_arguments, named_arguments, plain
 from bncheck.model.crops import cropped_by
-from bncheck.model.fx_nodes import is_first_member_or_idle, kind_of_attribute, module_path, owner_of
+from bncheck.model.fx_nodes import (
+    drops_anything,
+    gives_pieces,
+    is_first_member_or_idle,
+    kind_of_attribute,
+    member_read,
+    module_path,
+    owner_of,
+)
 from bncheck.model.observe import Observation
 from bncheck.model.operations import (
     ALIASES,
     CASTS,
+    EXTREMES,
     LIKE_ANOTHER,
+    MEMBERS,
     METADATA,
     PIECES,
     STACKS,
@@ -141,14 +151,15 @@ class _Builder:
             if (inputs or constants) and call.name not in _ASKS_NOTHING:
                 self._opaque_reader(node, inputs)
             return
-        if call.name == "getitem" and isinstance(node.args[0], fx.Node):
+        reads_member = call.name == "getitem" or call.name in MEMBERS
+        if reads_member and isinstance(node.args[0], fx.Node):
             if node.args[0] in self.pieces:
                 self._add_piece(node, node.args[0])
                 return
             if node.args[0] not in self.seen.shapes and inputs:
                 self._add_member(node, inputs[0])
                 return
-        if call.name in PIECES and node not in self.seen.shapes and inputs:
+        if node in self.seen.lengths and inputs and gives_pieces(call):
             self.pieces[node] = node
             self.environment[node] = inputs[0]
             return
@@ -185,25 +196,13 @@ class _Builder:
             )
             return Call("to", Kind.IDENTITY) if same else call
         if call.kind is Kind.DROPOUT:
-            return Call("dropout", Kind.DROPOUT if self._drops(node, call) else Kind.IDENTITY)
+            drops = drops_anything(node, self.modules, self._arguments(node, call))
+            return Call("dropout", Kind.DROPOUT if drops else Kind.IDENTITY)
         if call.name in TUPLES and not all(map(is_first_member_or_idle, node.users)):
             return Call(call.name, Kind.OPERATION)
         if call.kind is Kind.CONVOLUTION and self._arguments(node, call).get("transposed"):
             return Call("convolution", Kind.TRANSPOSED_CONVOLUTION)
         return call
-
-    def _drops(self, node: fx.Node, call: Call) -> bool:
-        """Tell whether a dropout drops anything at all."""
-        if node.op == "call_module":
-            module = self.modules[str(node.target)]
-            return module.training and getattr(module, "p", None) != 0
-        arguments = self._arguments(node, call)
-        training = bool(arguments.get("training", True))
-        if not isinstance(node.target, str) and node.kwargs.get("train") is False:
-            training = False
-        if isinstance(node.target, torch._ops.OpOverload):
-            training = bool(node.args[2] if len(node.args) > 2 else training)
-        return training and arguments.get("p") != 0
 
     def _arguments(self, node: fx.Node, call: Call) -> dict[str, Any]:
         if node.op == "call_module":
@@ -280,9 +279,13 @@ class _Builder:
         return self.layers[path]
 
     def _add_piece(self, node: fx.Node, splitter: fx.Node) -> None:
-        whole = self.environment[splitter]
-        call = Call(describe(splitter, self.modules).name, Kind.RESHAPE)
-        self._add(node, call, [whole], {"index": node.args[1]})
+        whole, place = self.environment[splitter], member_read(node)
+        call = describe(splitter, self.modules)
+        if call.name not in PIECES:
+            call = Call(EXTREMES.get(call.name, call.name), Kind.POOLING)
+            self._add(node, call, [whole], {**self._arguments(splitter, call), "member": place})
+            return
+        self._add(node, Call(call.name, Kind.RESHAPE), [whole], {"index": place})
         first = splitter.args[0]
         if isinstance(first, fx.Node):
             self.aliases.share(node, first, whole=False)
@@ -388,4 +391,4 @@ class _Builder:
         environment = {a: self.environment.get(a) for a in called.all_input_nodes}
         shape_only = describe(called, self.modules).name in LIKE_ANOTHER | CASTS
         run = replay(self.graph_module, called, environment, self.stored, shape_only)
-        return (lambda inputs: run(inputs)[source.args[1]]) if piece else run
+        return (lambda inputs: run(inputs)[member_read(source)]) if piece else run

@@ -38,7 +38,7 @@ _NAMES: dict[Kind, str] = {
         "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_max_pool1d "
         "adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d lp_pool3d mean sum "
-        "amax"
+        "amax amin"
     ),
     Kind.PADDING: "pad constant_pad_nd reflection_pad replication_pad circular_pad zero_pad",
     Kind.UPSAMPLING: (
@@ -138,6 +138,12 @@ STACKS = frozenset({"stack", "hstack", "vstack", "dstack"})
 PIECES = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
 """Movements of data that give several tensors."""
 
+EXTREMES = {"max": "amax", "min": "amin"}
+"""Reductions that give places besides values, and those that give values alone."""
+
+MEMBERS = {"values": 0, "indices": 1}
+"""Names of the members of what they give."""
+
 CASTS = frozenset({"to", "type_as"})
 """Operations that ask their second argument, where it is a tensor, for its dtype and device."""
 
@@ -157,6 +163,8 @@ _SPELLINGS = {
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
     "cudnn_batch_norm": "batch_norm",
     "_to_copy": "to",
+    **{f"max_pool{n}d_with_indices": f"max_pool{n}d" for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d_with_indices": f"adaptive_max_pool{n}d" for n in (1, 2, 3)},
 }
 
 _IN_PLACE_OPERATORS = frozenset({"iadd", "isub", "imul", "itruediv", "ipow", "ifloordiv", "iand"})

@@ -132,6 +132,7 @@ MORE_OPERATIONS = {
     "zeros": lambda o, s: torch.zeros_like(o[0]) + o[0],
     "ones": lambda o, s: o[0] * torch.ones_like(o[0]),
     "whole": lambda o, s: o[0][:, 0 : s.shape[0]],
+    "maximum": lambda o, s: torch.maximum(o[0], o[1]),
     "total": lambda o, s: o[0].sum(s.options[0], keepdim=s.options[1]),
     "stacked": lambda o, s: torch.stack(o, s.options[0]).sum(s.options[0]),
 }
@@ -300,12 +301,13 @@ class _Builder:
         self.add(kind, [source], shape, options=options)
 
     def total(self, source):
-        """Sum over an axis, or over a stack of two values."""
+        """Sum over an axis, or over a stack of two values, or take the larger of two."""
         shape = self.shapes[source]
         equal = [index for index, other in enumerate(self.shapes) if other == shape]
         if self.choose(True, False):
-            axis = self.choose(0, 1, -1)
-            self.add("stacked", [source, self.choose(*equal)], shape, options=(axis,))
+            axis, other = self.choose(0, 1, -1, None), self.choose(*equal)
+            kind, options = ("maximum", ()) if axis is None else ("stacked", (axis,))
+            self.add(kind, [source, other], shape, options=options)
         elif len(shape) > 1:
             axis = self.choose(*range(1, len(shape) + 1))
             kept = list(shape)

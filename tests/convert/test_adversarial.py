@@ -18,6 +18,7 @@ from fixtures.models import (
     averaged,
     beside,
     constants,
+    largest,
     like_another,
     mixed_operands,
     pieces,
@@ -30,7 +31,7 @@ from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
         whole_slices, constants,
-        averaged, pieces, sentences)  # fmt: skip
+        averaged, pieces, sentences, largest)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}

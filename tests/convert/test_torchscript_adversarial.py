@@ -10,14 +10,14 @@ import torch
 from observe import difference, operations, outputs
 
 from bncheck.convert.torchscript import fold_torchscript
-from fixtures.models import adversarial, around, averaged
+from fixtures.models import adversarial, around, averaged, largest
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Where the verdict is not float64's, which the verification has given."""
 
 CASES = {
     case.name: case
-    for case in (*adversarial.CASES, *around.CASES, *averaged.CASES)
+    for case in (*adversarial.CASES, *around.CASES, *averaged.CASES, *largest.CASES)
     if not case.error
 }
 
