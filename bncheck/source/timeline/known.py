@@ -36,6 +36,9 @@ BATCH_NORMS = frozenset(
 """Last parts of the names of BatchNorm classes."""
 
 LAYERS_WITH_NORM = {
+    "MinkowskiEngine.MinkowskiBatchNorm": "BatchNorm1d",
+    "MinkowskiEngine.MinkowskiSyncBatchNorm": "SyncBatchNorm",
+    "torchsparse.nn.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.norm.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.MLP": "BatchNorm1d",
