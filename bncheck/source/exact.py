@@ -43,7 +43,7 @@ class Exact:
 
     def ranges(self, nodes: Iterable[object]) -> dict[int, Range]:
         """Return where libcst's nodes stand in the file, by their identity."""
-        wanted = list(nodes)
+        wanted = {id(node) for node in nodes}
         found: dict[int, Range] = {}
         for piece in self.pieces:
             for mark, place in locate(piece.tree, wanted).items():

@@ -7,10 +7,12 @@ layer, directly or not: definitions are followed by their names.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import maxsize
 
 from bncheck.findings import Lost
 from bncheck.source.project import Project
@@ -35,6 +37,9 @@ class Losses:
     _texts: dict[Path, str] = field(default_factory=dict)
     _words: dict[Path, set[str]] = field(default_factory=dict)
     _parts: dict[Path, dict[str, str]] = field(default_factory=dict)
+    _speaking: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+    _extents: dict[Path, list[tuple[int, int, str]]] = field(default_factory=dict)
+    """For each definition of a file its first line, the line behind its last, and its name."""
     _lines: dict[Key, int] = field(default_factory=dict)
     """How many lines stand before a definition; not of names that a file defines twice."""
     _touches: dict[tuple[Key, str], list[Touch]] = field(default_factory=dict)
@@ -117,16 +122,14 @@ class Losses:
                 break
             if not name:
                 continue
-            word = re.compile(rf"\b{name}\b")
             for other in {path, *self.project.texts}:
                 if name not in self._words_of(other):
                     continue
-                parts = self._parts_of(other)
-                if other != path and name in parts:
+                if other != path and name in self._parts_of(other):
                     continue
-                for part, body in parts.items():
+                for part in self._speaking_of(other).get(name, ()):
                     key = (other, part)
-                    if key not in found and name in body and word.search(body):
+                    if key not in found:
                         found.add(key)
                         todo.append(key)
         self._related[start] = found
@@ -148,23 +151,13 @@ class Losses:
         return self._touches[asked]
 
     def _definition_at(self, path: Path, line: int) -> str:
-        text = self._text(path)
-        offset = 0
-        for _ in range(line - 1):
-            offset = text.find("\n", offset) + 1
-        name = ""
-        for found in _DEFINITION.finditer(text):
-            if found.start() > offset:
-                break
-            name = found[1]
-        return name if offset < self._end_of(text, name) else ""
-
-    def _end_of(self, text: str, name: str) -> int:
-        found = re.search(rf"^(?:class|def|async[ \t]+def)[ \t]+{name}\b[^\n]*", text, re.MULTILINE)
-        if not name or found is None:
-            return 0
-        after = _LINE.search(text, found.end())
-        return after.start() if after else len(text)
+        self._parts_of(path)
+        extents = self._extents[path]
+        place = bisect_right(extents, line, key=lambda extent: extent[0]) - 1
+        if place < 0:
+            return ""
+        _, end, name = extents[place]
+        return name if line < end else ""
 
     def _part(self, key: Key) -> str:
         return self._parts_of(key[0]).get(key[1], "")
@@ -175,6 +168,7 @@ class Losses:
             text = self._text(path)
             parts: dict[str, str] = {}
             rest: list[str] = []
+            extents = self._extents[path] = []
             done = line = 0
             for found in _DEFINITION.finditer(text):
                 after = _LINE.search(text, found.end())
@@ -187,11 +181,22 @@ class Losses:
                     self._lines[path, found[1]] = line
                 part = text[found.start() : end]
                 parts[found[1]] = parts.get(found[1], "") + part
+                begin = line + 1
                 line += part.count("\n")
+                extents.append((begin, line + 1 if after else maxsize, found[1]))
                 done = end
             parts[""] = "".join([*rest, text[done:]])
             self._parts[path] = parts
         return self._parts[path]
+
+    def _speaking_of(self, path: Path) -> dict[str, list[str]]:
+        """Return for each word of a file which of its definitions have it."""
+        if path not in self._speaking:
+            speaking = self._speaking[path] = {}
+            for part, body in self._parts_of(path).items():
+                for word in words(body):
+                    speaking.setdefault(word, []).append(part)
+        return self._speaking[path]
 
     def _words_of(self, path: Path) -> set[str]:
         if path not in self._words:

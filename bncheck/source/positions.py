@@ -8,7 +8,7 @@ fraction of that, and only files with findings pay. A test holds that both agree
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -98,12 +98,11 @@ class _MarkingState(CodegenState):
             self.ranges[id(node)] = where
 
 
-def locate(module: cst.Module, nodes: Iterable[object]) -> dict[int, Range]:
+def locate(module: cst.Module, wanted: set[int]) -> dict[int, Range]:
     """Return the range of each node that is in the module, by `id(node)`.
 
     Raises RecursionError for a module that is nested too deeply to be printed.
     """
-    wanted = {id(node) for node in nodes}
     state = _MarkingState(module, wanted)
     module._codegen(state)
     return state.ranges
