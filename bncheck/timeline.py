@@ -223,6 +223,8 @@ class FreezeTest:
     """The call of `eval()` in its body."""
     function_stops_gradients: bool = False
     """Whether the function that it stands in sets `requires_grad` as well."""
+    in_forward: bool = False
+    """Whether a forward method of its class calls that function."""
 
 
 @dataclass(frozen=True, eq=False)

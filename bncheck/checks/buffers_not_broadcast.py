@@ -18,6 +18,15 @@ def _is_only_evaluated(timeline: Timeline, model: Model) -> bool:
     return modes == {Mode.EVAL}
 
 
+def _is_converted_in_part(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a network converts parts of itself, as its constructor may."""
+    return any(
+        event.kind is WrapKind.SYNC_BATCH_NORM and event.model.within(model)
+        for _, event in timeline.of(Wrap)
+        if event.model is not model
+    )
+
+
 @check("BN405", Timeline)
 def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
     """Yield each `broadcast_buffers=False` around BatchNorm that is not synchronised."""
@@ -30,6 +39,7 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
             or wrap.keywords.get("broadcast_buffers") is not False
             or moment.wrapped(wrap.model, WrapKind.SYNC_BATCH_NORM) is not False
             or wrap.site in seen
+            or _is_converted_in_part(timeline, wrap.model)
         ):
             continue
         sure = assurance(wrap.model)

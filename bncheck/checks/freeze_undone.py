@@ -135,6 +135,7 @@ def _methods(timeline: Timeline) -> Iterator[Match]:
         if (
             test.eval_site is not None
             and test.function_stops_gradients
+            and not test.in_forward
             and test.function not in {"train", "eval"}
             and overriding.get(test.class_name) is False
             and test.class_name not in driven

@@ -226,7 +226,7 @@ def may_load(project: Project, cls: Class) -> bool:
 _CHANGES = frozenset(
     """
     eval train requires_grad requires_grad_ load_state_dict no_grad inference_mode checkpoint
-    freeze
+    freeze convert_sync_batchnorm convert_syncbn_model
     """.split()  # noqa: SIM905
 )
 

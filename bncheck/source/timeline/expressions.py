@@ -16,6 +16,7 @@ from bncheck.source.timeline import (
     calls,
     choices,
     classes,
+    constructors,
     defaults,
     functions,
     loops,
@@ -146,7 +147,19 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
             return classes.bound(found, Models((model,)))
         if found is not None:
             return found
+        number = _number_kept(run, cls, name)
+        if number is not None:
+            return number
     return Models((run.part(model, name),))
+
+
+def _number_kept(run: Run, cls: Class, name: str) -> Value | None:
+    """Return the number that a network's constructor keeps under a name; None: it is none."""
+    for ancestor in classes.ancestry(run.project, cls).project:
+        match constructors.assigned_in_init(ancestor.node).get(name):
+            case cst.Integer() | cst.Float() as number:
+                return Constant(number.evaluated_value, fixed=False)
+    return None
 
 
 def _name(run: Run, name: str) -> Value:

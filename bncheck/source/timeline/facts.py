@@ -15,7 +15,7 @@ from bncheck.source.timeline import (
     ingredients,
 )
 from bncheck.source.timeline.stops import stops_gradients
-from bncheck.source.timeline.syntax import string
+from bncheck.source.timeline.syntax import mentions, string
 from bncheck.source.timeline.train_methods import train_override
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import inside, walk
@@ -55,12 +55,13 @@ def freeze_tests(module: SourceModule) -> Iterator[FreezeTest]:
     text = module.text
     if "BatchNorm" not in text or not _FREEZES.search(text):
         return
-    stack: list[tuple[cst.CSTNode, cst.FunctionDef | None, str]] = [(module.tree, None, "")]
+    stack: list[tuple[cst.CSTNode, cst.FunctionDef | None, cst.ClassDef | None]]
+    stack = [(module.tree, None, None)]
     while stack:
         node, function, owner = stack.pop()
         match node:
-            case cst.ClassDef(name=cst.Name(value=name)):
-                owner = name
+            case cst.ClassDef():
+                owner = node
             case cst.FunctionDef():
                 function = node
             case cst.If(test=test, body=body) if not isinstance(test, cst.UnaryOperation):
@@ -82,7 +83,7 @@ def _freeze_test(
     test: cst.CSTNode,
     body: cst.CSTNode,
     function: cst.FunctionDef | None,
-    owner: str,
+    owner: cst.ClassDef | None,
 ) -> Iterator[FreezeTest]:
     tested = list(_tested_classes(module, test))
     evals = [part for part in walk(body) if _puts_in_eval(part)] if tested else []
@@ -95,10 +96,18 @@ def _freeze_test(
             bool(evals),
             stops,
             function.name.value if function is not None else "",
-            owner,
+            owner.name.value if owner is not None else "",
             Site(module.path, evals[0]) if evals else None,
             function is not None and _sets_requires_grad(function),
+            function is not None and owner is not None and _is_run_in_forward(owner, function),
         )
+
+
+def _is_run_in_forward(owner: cst.ClassDef, function: cst.FunctionDef) -> bool:
+    return any(
+        "forward" in name and function.name.value in mentions(method)
+        for name, method in classes.members(owner).items()
+    )
 
 
 def _puts_in_eval(node: cst.CSTNode) -> bool:
