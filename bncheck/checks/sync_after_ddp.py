@@ -8,8 +8,8 @@ from bncheck.checks import check
 from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
-from bncheck.paths import moments
-from bncheck.timeline import Timeline
+from bncheck.paths import Moment, moments
+from bncheck.timeline import Branch, Timeline
 
 
 @check("BN402", Timeline)
@@ -23,6 +23,7 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             or wrap.kind is not WrapKind.SYNC_BATCH_NORM
             or wrap.site in seen
             or wrap.model.holds_batch_norm is False
+            or _asks_for_wrapper(moment)
         ):
             continue
         before = moment.wrapped(wrap.model, WrapKind.DISTRIBUTED)
@@ -35,3 +36,13 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
                 "convert first, then wrap",
                 Confidence.PROVEN if before else Confidence.LIKELY,
             )
+
+
+_WRAPPERS = {"DistributedDataParallel", "DDP"}
+
+
+def _asks_for_wrapper(moment: Moment) -> bool:
+    """Tell whether a condition around it asks for the wrapper's class: `isinstance(model, DDP)`."""
+    conditions = (b.condition for b in moment.occurrence.inside if isinstance(b, Branch))
+    words = (word for condition in conditions for word in condition.replace(".", " ").split())
+    return not _WRAPPERS.isdisjoint(words)
