@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.events import Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
-from bncheck.graph import Site
 from bncheck.paths import (
     Moment,
     assurance_of_part,
@@ -90,8 +89,11 @@ def _names_batch_norm(freeze: ModeChange) -> bool:
 
 
 def _constructor(timeline: Timeline) -> Iterator[Match]:
-    """Yield a freeze in a network's own constructor: any `train()` undoes it."""
-    seen: set[Site] = set()
+    """Yield a freeze in a network's own constructor: any `train()` undoes it.
+
+    Several in one function, one for each kind of BatchNorm, are told once.
+    """
+    seen: set[tuple[Model, tuple[str, ...]]] = set()
     for occurrence, event in timeline.of(ModeChange):
         within = _within_constructor(event.model, occurrence.functions)
         if (
@@ -100,12 +102,12 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
             and event.target is Target.NORMS
             and event.model.origin in {Origin.SELF, Origin.PROJECT}
             and event.model.parent is None
-            and event.site not in seen
+            and (event.model, within) not in seen
             and not keeps_own_mode(event.model)
             and event.model.holds_batch_norm is not False
             and (event.model.holds_batch_norm is True or _names_batch_norm(event))
         ):
-            seen.add(event.site)
+            seen.add((event.model, within))
             again = any(
                 name.rpartition(".")[2] in timeline.said.called_on_others for name in within
             )
