@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.depth import deep
-from bncheck.graph import LayerGraph, Site
+from bncheck.graph import BATCH_STATISTICS, LayerGraph, Site
 from bncheck.source.application import Application, forward_of
 from bncheck.source.entrances import (
     MOST_VARIANTS,
@@ -127,6 +127,7 @@ class _Reader:
                 for module in reversed(modules):
                     yield from self.classes(module)
                 yield from self.unapplied()
+                yield from self.handed()
                 for module in modules:
                     yield from self.local(module)
 
@@ -195,6 +196,15 @@ class _Reader:
                 is_lost = forward.node not in self.names.run
             if is_lost and (self.wanted is None or self.wanted(cls.module, cls.name)):
                 yield from self._network(cls.module, cls.name, None, made)
+
+    def handed(self) -> Iterator[LayerGraph]:
+        """Yield the Sequentials that a library was given, which applies them out of sight."""
+        for site, made in list(self.names.handed.items()):
+            layers = [layer for _, layer in layers_of(made)]
+            if any(layer.kind in BATCH_STATISTICS for layer in layers) and not self.variants.knows(
+                {layer.site for layer in layers}
+            ):
+                yield from self._network(self.project.module(site.path), "Sequential", None, made)
 
     def local(self, module: SourceModule) -> Iterator[LayerGraph]:
         """Yield the networks that functions make for themselves, of which no other has a layer."""

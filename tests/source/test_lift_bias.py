@@ -60,6 +60,25 @@ def adapted(model, width):
     model.put(Regressor(width))
     return nn.Sequential(model, nn.ReLU())
 """,
+    "a Sequential that a library is given": """
+from torch_geometric.nn import GINConv
+class Net(nn.Module):
+    def __init__(self, layers=2):
+        super().__init__()
+        self.convs = nn.ModuleList()
+        for _ in range(layers):
+            mlp = nn.Sequential(
+                nn.Linear(8, 8),  # yes
+                nn.BatchNorm1d(8),
+                nn.ReLU(),
+                nn.Linear(8, 8),
+            )
+            self.convs.append(GINConv(mlp, train_eps=True))
+    def forward(self, x, edges):
+        for conv in self.convs:
+            x = conv(x, edges)
+        return x
+""",
     "a changed configuration completes itself": """
 @dataclass
 class Config:

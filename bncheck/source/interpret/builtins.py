@@ -111,6 +111,10 @@ def call_external(machine: Machine, name: str, arguments: Arguments, site: Site 
         name.startswith("torch.") and not name.startswith(_NOT_PLAIN)
     ):
         return torch_function(machine, name, arguments, site)
+    if machine.graph is None:
+        for value in arguments.values():
+            if isinstance(value, Instance) and value.base == "Sequential" and value.site:
+                machine.names.handed[value.site] = value
     return machine.opaque(f"call of {name.removeprefix('builtins.')}", site, [*arguments.values()])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from bncheck.graph import Site
 from bncheck.source.interpret.effects import (
     effects,
     fillers_of,
@@ -77,6 +78,8 @@ class Names:
     """Functions of which the body was run, in the order of their first run."""
     applied: set[Class] = field(default_factory=set)
     """Classes derived from Sequential of which an object's own layers were applied."""
+    handed: dict[Site, Instance] = field(default_factory=dict)
+    """Sequentials that networks gave to code outside the project as they were constructed."""
     fruitless: dict[cst.CSTNode, int] = field(default_factory=dict)
     """How often a function's body took its share of the work without coming to a layer."""
     taken: set[tuple[int, bool]] = field(default_factory=set)
