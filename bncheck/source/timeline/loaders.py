@@ -30,16 +30,18 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     """Follow the construction of a data loader."""
     dataset = arguments.get(kind.dataset, "dataset")
     sampler = arguments.keywords.get("sampler")
+    whole = "batch_sampler" in arguments.keywords
+    size = _number(arguments.get(kind.batch_size, "batch_size"), arguments, 1)
     loader = Loader(
         "",
         run.site(node),
-        batch_size=_number(arguments.get(kind.batch_size, "batch_size"), arguments, 1),
+        batch_size=UNKNOWN if whole else size,
         drop_last=_drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
         custom_batches=True
-        if kind.graphs or "batch_sampler" in arguments.keywords
+        if kind.graphs or whole
         else _decides_batches(run, arguments.keywords.get("collate_fn")),
         training=_feeds_training(node, arguments),
     )
