@@ -66,7 +66,7 @@ class Texts:
     def scripts_freeze_norms(self) -> bool:
         """Whether a file that defines no network puts BatchNorm layers in eval mode."""
         return any(
-            b"BatchNorm" in text and _FREEZES.search(text) and b"nn.Module)" not in text
+            b"BatchNorm" in text and b"nn.Module)" not in text and _FREEZES.search(text)
             for _, text in self._encoded()
         )
 

@@ -25,14 +25,14 @@ def drops_axes_by_size(call: TracedCall) -> bool:
 def move(call: TracedCall, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Run an operation that only moves data on integers.
 
-    Some operations have no kernel for integers, which torch tells with one or the other error, and
-    get real numbers. These do not come first: a cast would fill out labels that are expanded views.
+    Some operations have no kernel for integers, which torch tells by a RuntimeError, and get real
+    numbers. These do not come first: a cast would fill out labels that are expanded views.
     """
     if drops_axes_by_size(call):
         raise Blocked("passes squeeze() without a dim, which drops other axes at another size")
     try:
         return call.run(tensors)
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         return call.run([t.double() for t in tensors]).round().long()
 
 
