@@ -53,12 +53,8 @@ def check_codes(settings: Settings) -> None:
 
 
 def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, list[str]]:
-    needs = {
-        need
-        for page in all_pages().values()
-        if settings.enables(page.code, page.default)
-        for need in page.needs
-    }
+    # Of all rules, whichever are selected: what a rule finds depends on the files that are read.
+    needs = {need for page in all_pages().values() for need in page.needs}
     mattering = [path for path, text in sources.items() if any(need in text for need in needs)]
     unparsed = [syntax_finding(path, sources[path]) for path in sources.keys() - mattering]
     looked_at: list[str] = []

@@ -1,7 +1,13 @@
 """The small projects of `fixtures/projects`: every finding in them, and no other."""
 
+from collections import defaultdict
+
 import pytest
 
+from bncheck.config import Settings
+from bncheck.findings import Finding
+from bncheck.linting import lint, read_sources
+from bncheck.pages import all_pages
 from fixtures.expectations import SmallProject, all_projects
 
 PROJECTS = all_projects()
@@ -18,3 +24,15 @@ def test_form_and_expectations_agree() -> None:
         form = project.folder.name
         assert form.startswith(("mistake", "right")), project.name
         assert bool(own) == form.startswith("mistake"), project.name
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
+def test_a_rule_finds_alone_what_it_finds_among_all(project: SmallProject) -> None:
+    sources = read_sources(map(str, project.files))
+    among_all: dict[str, list[Finding]] = defaultdict(list)
+    for finding in lint(sources, Settings(pedantic=project.pedantic)).findings:
+        among_all[finding.code].append(finding)
+    silent = [code for code, page in all_pages().items() if page.default and code not in among_all]
+    for codes in [*((code,) for code in among_all), tuple(silent)]:
+        alone = lint(sources, Settings(pedantic=project.pedantic, select=codes)).findings
+        assert alone == [finding for code in codes for finding in among_all[code]]
