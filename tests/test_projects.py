@@ -1,4 +1,4 @@
-"""The small projects of `fixtures/projects`: every finding in them, and no other."""
+"""The small projects below `fixtures`: every finding in them, and no other."""
 
 from collections import defaultdict
 
@@ -8,14 +8,20 @@ from bncheck.config import Settings
 from bncheck.findings import Finding
 from bncheck.linting import lint, read_sources
 from bncheck.pages import all_pages
-from fixtures.expectations import SmallProject, all_projects
+from fixtures.expectations import SmallProject, all_clauses, all_projects
 
 PROJECTS = all_projects()
+CLAUSES = all_clauses()
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_findings_are_those_expected(project: SmallProject) -> None:
     assert sorted(project.found()) == sorted(project.expected)
+
+
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)
+def test_each_clause_holds(clause: SmallProject) -> None:
+    assert sorted(clause.found()) == sorted(clause.expected)
 
 
 def test_form_and_expectations_agree() -> None:

@@ -9,6 +9,7 @@ from bncheck.findings import Fix, Lost, Match, SetKeyword
 from bncheck.graph import (
     BATCH_STATISTICS,
     PRODUCERS,
+    UNKNOWN,
     Kind,
     Layer,
     LayerGraph,
@@ -16,6 +17,12 @@ from bncheck.graph import (
     Site,
     readers,
 )
+
+_NAMES = {
+    Kind.BATCH_NORM: "BatchNorm",
+    Kind.INSTANCE_NORM: "InstanceNorm",
+    Kind.GROUP_NORM: "a GroupNorm of single channels",
+}
 
 
 @check("BN101", LayerGraph)
@@ -30,7 +37,7 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             continue
         norms = [readers(use) for use in uses]
         if not all(norms) or not all(
-            _subtracts_mean(norm) and _per_channel(node, norm) for found in norms for norm in found
+            subtracts_mean(norm) and _per_channel(node, norm) for found in norms for norm in found
         ):
             continue
         norm = norms[0][0]
@@ -38,15 +45,17 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
         yield Match(
             site,
             f"{type_name} has a bias, but its output goes straight into "
-            f"{'BatchNorm' if norm.kind is Kind.BATCH_NORM else 'InstanceNorm'}, "
+            f"{_NAMES[norm.kind]}, "
             "which subtracts it again",
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=_without_bias(node.layer, site) if node.layer is not None else None,
         )
 
 
-def _subtracts_mean(norm: Node) -> bool:
-    """Tell whether a norm takes the mean of what it is given, and not one from elsewhere."""
+def subtracts_mean(norm: Node) -> bool:
+    """Tell whether a norm subtracts the mean of each channel of what it is given."""
+    if norm.kind is Kind.GROUP_NORM:
+        return _has_single_channels(norm)
     if norm.kind not in BATCH_STATISTICS:
         return False
     if norm.get("functional") is not True:
@@ -55,16 +64,25 @@ def _subtracts_mean(norm: Node) -> bool:
     return norm.get("training") is not False and norm.get("use_input_stats") is not False
 
 
+def _has_single_channels(norm: Node) -> bool:
+    """Tell whether each group of a GroupNorm is one channel, as in InstanceNorm."""
+    groups, channels = norm.get("num_groups"), norm.get("num_channels")
+    shape = norm.inputs[0].shape if norm.inputs else None
+    if shape is not None and len(shape) > 2:
+        channels = shape[1]
+    return groups is not UNKNOWN and groups == channels
+
+
 def _per_channel(producer: Node, norm: Node) -> bool:
     """Tell whether the bias is one number for each of the norm's channels.
 
     A linear layer's features are the last dimension, which a norm takes for its channels only
-    where there are two dimensions: InstanceNorm never does, and BatchNorm for another number of
-    channels, or of images, has its channels elsewhere.
+    where there are two dimensions: InstanceNorm and GroupNorm never do, and BatchNorm for another
+    number of channels, or of images, has its channels elsewhere.
     """
     if producer.kind is not Kind.LINEAR:
         return True
-    if norm.kind is Kind.INSTANCE_NORM or norm.get("dimensions") in (2, 3):
+    if norm.kind is not Kind.BATCH_NORM or norm.get("dimensions") in (2, 3):
         return False
     features, channels = producer.get("out_channels"), norm.get("num_features")
     return not (type(features) is int and type(channels) is int and features != channels)

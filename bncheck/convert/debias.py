@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bncheck.checks import all_checks
+from bncheck.checks.bias_before_norm import subtracts_mean
 from bncheck.convert.debias_state import MOVED, reduced_mean
 from bncheck.convert.labels import Blocked
 from bncheck.convert.outcome import Conversion, Refusal, Step
@@ -111,10 +112,14 @@ def _read_elsewhere(graph: LayerGraph) -> Iterator[Refusal]:
             and first.kind in PRODUCERS
             and first.layer is not None
             and first.get("bias") is True
-            and any(reader.kind not in BATCH_STATISTICS for reader in readers(first))
+            and not all(_normalises(reader) for reader in readers(first))
         ):
             reason = "what it computes is also read elsewhere"
             yield Refusal(norm.layer.name, f"the bias of {first.layer.name} stays: {reason}")
+
+
+def _normalises(reader: Node) -> bool:
+    return reader.kind in BATCH_STATISTICS or subtracts_mean(reader)
 
 
 def _name(norm: Node) -> str:

@@ -90,7 +90,8 @@ def argument_names(node: fx.Node, call: Call) -> list[str]:
 _MODULE_ATTRIBUTES_WORDS = """
     stride padding dilation groups output_padding padding_mode eps momentum kernel_size
     ceil_mode count_include_pad divisor_override return_indices output_size in_channels
-    out_channels in_features out_features num_features affine track_running_stats p
+    out_channels in_features out_features num_features num_groups num_channels affine
+    track_running_stats p
 """
 _MODULE_ATTRIBUTES = _MODULE_ATTRIBUTES_WORDS.split()
 

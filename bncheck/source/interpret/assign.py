@@ -102,6 +102,9 @@ def _attribute(node: cst.Attribute) -> Bind:
                     _keep(machine, value)
             elif value == Parameter():
                 value = Parameter(role="kept")
+            if owner.layer is not None and name in owner.layer.attributes:
+                # Whether this runs, and when, is not asked: what the constructor was given is past.
+                note(owner.layer, name, UNKNOWN)
             machine.change(owner)
             owner.state[name] = value
 

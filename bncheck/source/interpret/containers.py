@@ -73,12 +73,13 @@ def _fill_named(machine: Machine, parent: Instance, given: object) -> None:
         for name, child in given.state.items():
             add_child(machine, parent, name, child)
         return
-    pairs = items_of(machine, given)
-    if pairs is None or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    given_items = items_of(machine, given)
+    pairs = [items_of(machine, item) for item in given_items or ()]
+    if given_items is None or not all(pair is not None and len(pair) == 2 for pair in pairs):
         _append_child(machine, parent, UNKNOWN)
         return
     for pair in pairs:
-        assert isinstance(pair, tuple)
+        assert pair is not None
         add_child(machine, parent, *pair)
 
 
@@ -108,16 +109,57 @@ def _insert(machine: Machine, value: Instance, arguments: Arguments) -> object:
     found = [child for _, child in children(value)]
     place = arguments.positional[0] if arguments.positional else UNKNOWN
     simple = not any(isinstance(child, Branches) for child in found)
-    machine.change(value)
     if isinstance(place, int) and simple and len(arguments.positional) == 2:
         found.insert(place, arguments.positional[1])
     else:
         found = [UNKNOWN]
+    _number_anew(machine, value, found)
+    return value
+
+
+def _number_anew(machine: Machine, value: Instance, found: list[object]) -> None:
+    """Make these the children of a container, under the names `0`, `1`, ..."""
+    machine.change(value)
     for name, _ in children(value):
         del value.state[name]
     for child in found:
         _append_child(machine, value, child)
-    return value
+
+
+def remove_item(machine: Machine, value: Instance, place: object) -> object:
+    """Run `del container[place]`, and return what is removed."""
+    if value.base == "ModuleDict":
+        machine.change(value)
+        return value.state.pop(place, UNKNOWN) if isinstance(place, str) else UNKNOWN
+    found: list[object] = [child for _, child in children(value)]
+    known = not any(isinstance(child, (Unknown, Branches)) for child in found)
+    removed: object = UNKNOWN
+    if known and isinstance(place, int) and -len(found) <= place < len(found):
+        removed = found.pop(place)
+    elif known and isinstance(place, slice):
+        del found[place]
+    else:
+        found = [UNKNOWN]
+    _number_anew(machine, value, found)
+    return removed
+
+
+def _pop(machine: Machine, value: Instance, arguments: Arguments) -> object:
+    return remove_item(machine, value, arguments.at(0, -1))
+
+
+def joined(machine: Machine, one: object, other: object, site: Site | None) -> object:
+    """Return `one + other`, a new container of the children of both."""
+    assert isinstance(one, Instance)
+    made = Instance(None, one.base, site)
+    for part in (one, other):
+        _extend(machine, made, Arguments([part]))
+    return made
+
+
+def is_sequence(value: object) -> bool:
+    """Tell whether a value is a Sequential or ModuleList, which can be added to another."""
+    return isinstance(value, Instance) and value.base in {"Sequential", "ModuleList"}
 
 
 def _add_module(machine: Machine, value: Instance, arguments: Arguments) -> object:
@@ -131,6 +173,8 @@ def _register_tensor(machine: Machine, value: Instance, arguments: Arguments) ->
     if "param" in arguments.keywords:
         tensor = arguments.keywords["param"]
     if isinstance(name, str):
+        if value.layer is not None and name in value.layer.attributes:
+            note(value.layer, name, UNKNOWN)
         machine.change(value)
         value.state[name] = None if tensor is None else Parameter(role="kept")
     return None
@@ -199,7 +243,12 @@ _METHODS |= dict.fromkeys(
     _itself,
 )
 
-_LISTS: dict[str, Method] = {"append": _append, "extend": _extend, "insert": _insert}
+_LISTS: dict[str, Method] = {
+    "append": _append,
+    "extend": _extend,
+    "insert": _insert,
+    "pop": _pop,
+}
 _CONTAINER: dict[str, dict[str, Method]] = {
     "Sequential": _LISTS,
     "ModuleList": _LISTS,
@@ -208,6 +257,7 @@ _CONTAINER: dict[str, dict[str, Method]] = {
         "values": _children,
         "items": _named_children,
         "update": lambda m, v, a: _fill_named(m, v, a.positional[0] if a.positional else None),
+        "pop": _pop,
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bncheck.graph import Kind, Site, Symbol
+from bncheck.source.interpret.containers import is_sequence, joined
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.symbols import binary, compare
 from bncheck.source.interpret.values import (
@@ -69,6 +70,8 @@ def binary_operation(
         return machine.join_all(results)
     if isinstance(one, List) or isinstance(other, List):
         return _list_operation(symbol, one, other)
+    if symbol == "+" and is_sequence(one) and is_sequence(other):
+        return joined(machine, one, other, site)
     if isinstance(one, tuple) and isinstance(other, tuple) and symbol == "+":
         return one + other
     if isinstance(one, Dictionary) and isinstance(other, Dictionary) and symbol == "|":

@@ -144,16 +144,35 @@ def _insert(machine: Machine, value: List, arguments: Arguments) -> object:
 def _pop(machine: Machine, value: List, arguments: Arguments) -> object:
     machine.change(value)
     place = _first(arguments, default=-1)
-    if value.state is None or not isinstance(place, int):
+    if not isinstance(place, int) or _of_unknown_length(_up_to(value.state, place)):
         value.state = None
         return UNKNOWN
-    if any(isinstance(item, Branches) for item in value.state):
-        value.state = None
-        return UNKNOWN
+    assert value.state is not None
     try:
         return value.state.pop(place)
     except IndexError:
         raise PathEndsError from None
+
+
+def _up_to(items: list[object] | None, place: int) -> list[object] | None:
+    """Return the items that are counted on the way to a place, from the nearer end."""
+    if items is None:
+        return None
+    return items[: place + 1] if place >= 0 else items[place:]
+
+
+def delete_item(machine: Machine, value: List | Dictionary, place: object) -> None:
+    """Run `del value[place]`."""
+    if isinstance(value, Dictionary):
+        _take(machine, value, Arguments([place]))
+    elif not isinstance(place, slice):
+        _pop(machine, value, Arguments([place]))
+    else:
+        machine.change(value)
+        if value.state is None or _of_unknown_length(value.state):
+            value.state = None
+        else:
+            del value.state[place]
 
 
 def _reverse(machine: Machine, value: List, arguments: Arguments) -> object:
@@ -332,8 +351,7 @@ def _list_element(machine: Machine, value: List, place: object) -> object:
     if items is None:
         return UNKNOWN
     if isinstance(place, int):
-        before = items[: place + 1] if place >= 0 else items[place:]
-        if any(isinstance(item, Branches) for item in before):
+        if _of_unknown_length(_up_to(items, place)):
             return UNKNOWN
         try:
             return items[place]

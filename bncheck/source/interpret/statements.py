@@ -12,21 +12,26 @@ from typing import Any
 import libcst as cst
 
 from bncheck.source.interpret.assign import target
+from bncheck.source.interpret.attributes import attribute
 from bncheck.source.interpret.classes import function_kind, make_class
+from bncheck.source.interpret.containers import is_sequence, remove_item
 from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.initialisers import builds_nothing, initialiser
+from bncheck.source.interpret.layers import CONTAINERS
 from bncheck.source.interpret.loops import for_loop, while_loop
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.matching import match_statement
 from bncheck.source.interpret.operations import binary_operation
 from bncheck.source.interpret.operators import symbol_of
 from bncheck.source.interpret.paths import fork
-from bncheck.source.interpret.sequences import method
+from bncheck.source.interpret.sequences import delete_item
+from bncheck.source.interpret.subscripts import index
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
     Arguments,
     Class,
+    Dictionary,
     Either,
     External,
     Function,
@@ -120,11 +125,11 @@ def _augmented(node: cst.AugAssign) -> Run:
 
     def run(frame: Frame) -> None:
         old, value = old_of(frame), value_of(frame)
-        if isinstance(old, List) and symbol == "+":
-            extend = method(old, "extend")
-            assert isinstance(extend, Native)
-            extend.run(frame.machine, Arguments([value]), None)
-            return
+        if symbol == "+" and (isinstance(old, List) or is_sequence(old)):
+            extend = attribute(frame.machine, old, "extend", None)
+            if isinstance(extend, Native):
+                extend.run(frame.machine, Arguments([value]), None)
+                return
         bind(frame, binary_operation(frame.machine, symbol, old, value, frame.site(node)))
 
     return run
@@ -148,21 +153,41 @@ def _raise(node: cst.Raise) -> Run:
 
 
 def _delete(node: cst.Del) -> Run | None:
-    parts = node.target.elements if isinstance(node.target, cst.Tuple) else [node.target]
-    owners = [
-        (expression(part.value), part.attr.value)
-        for part in parts
-        if isinstance(part, cst.Attribute)
-    ]
+    if not isinstance(node.target, cst.Tuple):
+        return _removal(node.target)
+    removals = [run for e in node.target.elements if (run := _removal(e.value)) is not None]
 
-    def run(frame: Frame) -> None:
-        for owner_of, name in owners:
+    def run_all(frame: Frame) -> None:
+        for run in removals:
+            run(frame)
+
+    return run_all
+
+
+def _removal(node: cst.BaseExpression) -> Run | None:
+    """Turn one target of a `del` into a function that removes it; names stay as they are."""
+    if isinstance(node, cst.Attribute):
+        owner_of, name = expression(node.value), node.attr.value
+
+        def remove_attribute(frame: Frame) -> None:
             owner = owner_of(frame)
             if isinstance(owner, Instance):
                 frame.machine.change(owner)
                 owner.state.pop(name, None)
 
-    return run
+        return remove_attribute
+    if isinstance(node, cst.Subscript):
+        owner_of, place_of = expression(node.value), index(node)
+
+        def remove(frame: Frame) -> None:
+            owner, place = owner_of(frame), place_of(frame)
+            if isinstance(owner, (List, Dictionary)):
+                delete_item(frame.machine, owner, place)
+            elif isinstance(owner, Instance) and owner.base in CONTAINERS:
+                remove_item(frame.machine, owner, place)
+
+        return remove
+    return None
 
 
 def _if(node: cst.If) -> Run:
