@@ -7,7 +7,7 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -191,6 +191,10 @@ class LayerGraph:
     """Whether the network's parameters are symbols, since no call that gives them was seen."""
     apart: dict[str, Layer] = field(default_factory=dict)
     """By name: layers of parts that this forward does not reach, read as networks of their own."""
+    otherwise: Callable[[], LayerGraph | None] | None = None
+    """Reads the forward anew with nothing known of what has a default, where anything has one.
+
+    It gives None where that can't be read."""
     guessed: bool = False
     """Whether a number of layers, and with it what doubles from one to the next, was assumed."""
     _uses: dict[int, list[Node]] = field(default_factory=dict, repr=False)

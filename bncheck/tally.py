@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -43,16 +43,32 @@ class Tally:
                 self._applied[symbolic, layer.site] += bool(graph.uses(layer))
                 if layer.site in self._wrong:
                     sites.add(layer.site)
-        for check in self.checks:
-            for match in check.function(graph):
-                self.note(check, symbolic, match)
-                sites.add(match.site)
+        for check, match in self._found(graph):
+            self.note(check, symbolic, match)
+            sites.add(match.site)
         for site in sites:
             judged = self._judged(site)
             if any(match.confidence is not Confidence.POSSIBLE for _, match in judged):
                 self.suspects.add(site)
             else:
                 self.suspects.discard(site)
+
+    def _found(self, graph: LayerGraph) -> Iterator[tuple[Check, Match]]:
+        """Yield what is wrong in a network, whatever its callers give for what has a default."""
+        found = [(check, match) for check in self.checks for match in check.function(graph)]
+        other = graph.otherwise() if found and graph.otherwise is not None else None
+        if other is None:
+            yield from found
+            return
+        there = Counter(
+            (check, match.site)
+            for check in {check for check, _ in found}
+            for match in check.function(other)
+        )
+        for check, match in found:
+            if there[check, match.site]:
+                there[check, match.site] -= 1
+                yield check, match
 
     def note(self, check: Check, symbolic: bool, match: Match) -> None:
         """Add one match, of a check that was run elsewhere."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from bncheck.graph import Kind, Layer, LayerGraph
 from bncheck.source.entrances import is_given
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.facts import note
-from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.machine import Machine, States
 from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.mentions import holder_of, mentioned, reads_by_name_only
 from bncheck.source.interpret.values import (
@@ -25,8 +26,9 @@ from bncheck.source.interpret.values import (
     options,
     tensors_in,
 )
+from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Project
-from bncheck.source.understanding import Understanding
+from bncheck.source.understanding import Understanding, internal
 
 
 @dataclass(eq=False)
@@ -58,6 +60,8 @@ class Application:
             yield from self._parts(machine, root, graph)
         except GiveUpError as reason:
             self.understanding.doubts[reason.reason] += 1
+        if graph.nodes and _takes_more(root):
+            graph.otherwise = partial(self._otherwise, machine, root, name)
         yield graph
 
     def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
@@ -90,32 +94,67 @@ class Application:
         self, machine: Machine, root: Instance, name: str, *, optional: bool = False
     ) -> LayerGraph:
         """Return the graph of one forward pass; `optional` gives what has a default too."""
+        graph = self._applied(machine, root, name, optional=optional)
+        if graph.complete:
+            self.understanding.fully += 1
+        else:
+            self.understanding.partly += 1
+        return graph
+
+    def _otherwise(self, machine: Machine, root: Instance, name: str) -> LayerGraph | None:
+        """Return the graph with nothing known of what callers may give or leave to its default.
+
+        None where that can't be read. The network stays as it was.
+        """
+        opened, doubts = len(machine.journal), machine.doubts.copy()
+        machine.extend(machine.limit + machine.steps)
+        machine.open_journal()
+        try:
+            return self._applied(machine, root, name, is_open=True)
+        except (PathEndsError, GiveUpError, RecursionError):
+            return None
+        except UnparsableBodyError:
+            raise
+        except Exception as problem:
+            self.understanding.doubts[internal(problem)] += 1
+            return None
+        finally:
+            changed: States = {}
+            while len(machine.journal) > opened:
+                changed = machine.close_journal()
+            for value, state in changed.items():
+                value.state = state
+            machine.doubts = doubts
+
+    def _applied(
+        self,
+        machine: Machine,
+        root: Instance,
+        name: str,
+        *,
+        optional: bool = False,
+        is_open: bool = False,
+    ) -> LayerGraph:
+        """Run the forward; with `is_open` its callers may give anything that has a default."""
         graph = LayerGraph(name, guessed=machine.guessed)
         machine.graph = graph
         machine.forward_from = next(births)
         if machine.doubts:
             graph.complete = False
         found = forward_of(root)
+        given = Arguments(open=is_open)
         if found is None:
-            given = Arguments([machine.add(Kind.INPUT, "input", None, [])])
-        else:
-            given = Arguments(
-                keywords={
-                    parameter.name.value: machine.add(Kind.INPUT, parameter.name.value, None, [])
-                    for parameter in found.node.params.params[1:]
-                    if is_given(parameter, optional)
-                }
-            )
+            given.positional.append(machine.add(Kind.INPUT, "input", None, []))
+        for parameter in found.node.params.params[1:] if found is not None else ():
+            if is_given(parameter, optional):
+                wanted = parameter.name.value
+                given.keywords[wanted] = machine.add(Kind.INPUT, wanted, None, [])
         result = call(machine, root, given, None)
         outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
         machine.add(Kind.OUTPUT, "output", None, outputs)
         graph.layers = list(named_layers(root))
         _note_strays(graph)
         self._note_mentions(graph, root)
-        if graph.complete:
-            self.understanding.fully += 1
-        else:
-            self.understanding.partly += 1
         return graph
 
     def _note_mentions(self, graph: LayerGraph, root: Instance) -> None:
@@ -145,6 +184,18 @@ def forward_of(root: Instance) -> Function | None:
     """Return the forward of an object that is of a class of the project."""
     found = find(root.cls, "forward") if root.cls is not None else None
     return found if isinstance(found, Function) else None
+
+
+def _takes_more(root: Instance) -> bool:
+    """Tell whether callers of an object's forward may leave something to its default."""
+    found = forward_of(root)
+    if found is None:
+        return False
+    parameters = found.node.params
+    return parameters.star_kwarg is not None or any(
+        not is_given(parameter, optional=False)
+        for parameter in (*parameters.params[1:], *parameters.kwonly_params)
+    )
 
 
 def _parts_of(whole: Instance) -> Iterator[Instance]:
