@@ -135,20 +135,37 @@ def rounding_problem(
     if not layer.weight.numel():
         return None
     weight = _by_channel(layer, inputs)
-    magnitude = weight.abs().sum(1)
-    for exact in (weight, None if inputs else layer.bias):
+    magnitude = torch.linalg.vector_norm(weight, 1, dim=1)
+    doubtful = (~_surely_held(magnitude, weight.shape[1], dtype)).nonzero().flatten()
+    for channels, exact in ((doubtful, weight), (slice(None), None if inputs else layer.bias)):
         if exact is None:
             continue
-        exact = exact.view(len(weight), -1)
+        exact = exact.view(len(weight), -1)[channels]
         cast = exact.to(dtype).double()
         overflow = ~torch.isfinite(cast).all(1)
         if bool(overflow.any()):
-            return int(overflow.nonzero()[0]), "overflows"
-        allowed = torch.finfo(dtype).eps * torch.maximum(magnitude, exact.abs().sum(1))
+            return _place(channels, overflow), "overflows"
+        allowed = torch.finfo(dtype).eps * torch.maximum(magnitude[channels], exact.abs().sum(1))
         lost = (exact - cast).abs().sum(1) > allowed
         if bool(lost.any()):
-            return int(lost.nonzero()[0]), "loses more than rounding"
+            return _place(channels, lost), "loses more than rounding"
     return None
+
+
+def _surely_held(magnitude: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
+    """Tell which channels of `count` weights cannot lose more than rounding, by their sums alone.
+
+    A number is rounded by at most half of `eps` times itself, and below the smallest normal one
+    by no more than that one. Where all of the latter come to less than the other half, and the sum
+    itself can be held, all can.
+    """
+    info = torch.finfo(dtype)
+    return (magnitude * info.eps >= 2 * count * info.tiny) & (magnitude <= info.max)
+
+
+def _place(channels: torch.Tensor | slice, found: torch.Tensor) -> int:
+    place = int(found.nonzero()[0])
+    return place if isinstance(channels, slice) else int(channels[place])
 
 
 def _by_channel(layer: Weights, inputs: bool) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from bncheck.convert.algebra import Weights
 from bncheck.convert.plan import BatchNorm, Plan
 from bncheck.convert.replacements import (
     affine_of,
@@ -59,10 +60,11 @@ def _as_is(value: torch.Tensor) -> torch.Tensor:
 
 
 def _changed(plan: Plan) -> Iterator[tuple[torch.Tensor, Compute]]:
+    layers = _Layers(plan)
     for node, (weight, bias) in plan.folded.items():
-        yield weight, partial(_layer, plan, node, "weight")
+        yield weight, partial(layers.value, node, "weight")
         if bias is not None:
-            yield bias, partial(_layer, plan, node, "bias")
+            yield bias, partial(layers.value, node, "bias")
     for batch_norm in changed_batch_norms(plan):
         for role, value in affine_of(plan, batch_norm).items():
             yield value, partial(_affine, plan, batch_norm, role)
@@ -72,9 +74,19 @@ def _changed(plan: Plan) -> Iterator[tuple[torch.Tensor, Compute]]:
             yield value, partial(_kept, plan, node, index)
 
 
-def _layer(plan: Plan, node: Node, role: str) -> torch.Tensor:
-    exact: torch.Tensor = getattr(plan.exact(node), role)
-    return exact
+class _Layers:
+    """Computes the weight and bias of one layer at a time, which are mostly asked for together."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.known: tuple[Node, Weights] | None = None
+
+    def value(self, node: Node, role: str) -> torch.Tensor:
+        if self.known is None or self.known[0] is not node:
+            self.known = None  # the memory of the last layer serves for this one
+            self.known = node, self.plan.exact(node)
+        exact: torch.Tensor = getattr(self.known[1], role)
+        return exact
 
 
 def _affine(plan: Plan, batch_norm: BatchNorm, role: str) -> torch.Tensor:

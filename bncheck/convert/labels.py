@@ -43,10 +43,10 @@ class LabelTable:
         among them, since it says that nothing is asked.
         """
         start = len(self.scale)
-        keys = torch.stack([*_rounded(scale), *_rounded(shift)], 1).tolist()
+        keys = zip(*(part.tolist() for part in (*_rounded(scale), *_rounded(shift))), strict=True)
         labels: list[int] = []
         new: list[int] = []
-        for place, key in enumerate(map(tuple, keys)):
+        for place, key in enumerate(keys):
             label = self._known.setdefault(key, start + len(new))
             if label == start + len(new):
                 new.append(place)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bncheck.convert.elsewhere import Arguments
 from bncheck.convert.plan import Plan
 from bncheck.convert.producers import display_name
+from bncheck.verification.dispatch import DispatchMode
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -72,22 +72,17 @@ def _overflows(plan: Plan, model: Any, arguments: Arguments) -> list[_Overflow]:
     return watch.found
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(DispatchMode):
     """Notes the operations that overflow."""
 
     def __init__(self, layers: Mapping[int, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.layers = layers
         self.found: list[_Overflow] = []
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation as it is, and look at what it gives."""
+        result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor) and not _is_finite(result):
             given = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
             if given and all(map(_is_finite, given)):

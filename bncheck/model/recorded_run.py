@@ -17,10 +17,10 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bncheck.model.operations import ALIASES, METADATA, describe
 from bncheck.model.recorded_calls import as_node_call, harmless
+from bncheck.verification.dispatch import DispatchMode
 
 DECISIONS = 32
 """How many times one run may branch on values."""
@@ -290,15 +290,16 @@ class Functions(TorchFunctionMode):
         return self.run.call(func, tuple(args), dict(kwargs or {}))
 
 
-class Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Kernels(DispatchMode):
     """Hands each operator that reaches the dispatcher to the run."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.run = run
+    def __init__(self, recorded: Run) -> None:
+        super().__init__()
+        self.recorded = recorded
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.run.kernel(func, tuple(args), dict(kwargs or {}))
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Hand it on."""
+        return self.recorded.kernel(func, args, kwargs)
 
 
 def _memory(tensor: torch.Tensor) -> int | None:

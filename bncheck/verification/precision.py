@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from bncheck.verification.dispatch import DispatchMode
 
 WIDER = {
     torch.float16: torch.float64,
@@ -20,6 +21,8 @@ WIDER = {
     torch.complex32: torch.complex128,
     torch.complex64: torch.complex128,
 }
+
+_CONTAINERS = (tuple, list, dict)
 
 
 def widen(value: Any) -> Any:
@@ -42,7 +45,8 @@ def in_float64(dtype: torch.dtype, exact: Exact = NOTHING_EXACT) -> Iterator[Non
 
     Parameters that `exact` has take part with the value that it computes.
     """
-    with _AtOneWidth(exact), InFloat64(dtype, exact):
+    operations = InFloat64(dtype, exact)
+    with _AtOneWidth(operations), operations:
         yield
 
 
@@ -54,9 +58,9 @@ def _widen_exactly(exact: Exact, value: Any) -> Any:
 class _AtOneWidth(TorchFunctionMode):
     """Widens the arguments of calls that mix widths, some of which are refused before they run."""
 
-    def __init__(self, exact: Exact) -> None:
+    def __init__(self, operations: InFloat64) -> None:
         super().__init__()
-        self.widen = partial(_widen_exactly, exact)
+        self.operations = operations
 
     def __torch_function__(
         self,
@@ -66,15 +70,31 @@ class _AtOneWidth(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if len(given) > 1 and len({leaf.dtype in WIDER for leaf in given}) > 1:
+        if len(set(_narrow_or_not(args, kwargs))) > 1:
             name = getattr(func, "__name__", "")
             if not name.endswith("_") or name.endswith("__"):  # what is written to stays itself
-                args, kwargs = tree_map(self.widen, (tuple(args), kwargs))
+                with self.operations.paused():
+                    args = [_mapped(self.operations.widen, value) for value in args]
+                    kwargs = {k: _mapped(self.operations.widen, v) for k, v in kwargs.items()}
         return func(*args, **kwargs)
 
 
-class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def _narrow_or_not(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[bool]:
+    """Yield, for each tensor among the arguments, whether there is a wider dtype than its own."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            yield value.dtype in WIDER
+        elif isinstance(value, _CONTAINERS):
+            leaves = tree_leaves(value)
+            yield from (leaf.dtype in WIDER for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return an argument with each leaf changed; most are leaves themselves."""
+    return tree_map(change, value) if isinstance(value, _CONTAINERS) else change(value)
+
+
+class InFloat64(DispatchMode):
     """Computes every operation in float64, whatever dtypes the model asks for.
 
     A copy of the model in float64 alone is not enough: a forward that says `.float()`, or that
@@ -84,18 +104,24 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, dtype: torch.dtype, exact: Exact = NOTHING_EXACT) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.dtype = dtype
         self.widen = partial(_widen_exactly, exact)
+        self._paused = False
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run operations as they are for a while, such as those that widen something."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation in float64."""
+        if self._paused:
+            return func(*args, **kwargs)
         if func is torch.ops.aten.view.dtype:
             # torch's word for what a mode cannot do; the run is made in another way then.
             raise NotImplementedError("bits of a tensor are read as another dtype")
@@ -104,16 +130,16 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
         change: Callable[[Any], Any] = self.widen
         if torch.Tag.nondeterministic_seeded in func.tags and not written:
             change = self._narrow
-        args = [
-            value if name in written else tree_map(change, value)
+        wide = [
+            value if name in written else _mapped(change, value)
             for name, value in zip(names, args, strict=False)
         ]
-        kwargs = {
-            name: value if name in written else tree_map(change, value)
+        named = {
+            name: value if name in written else _mapped(change, value)
             for name, value in kwargs.items()
         }
-        result = func(*args, **kwargs)
-        return result if written else tree_map(widen, result)
+        result = func(*wide, **named)
+        return result if written else _mapped(widen, result)
 
     def _narrow(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.dtype is torch.float64:

@@ -148,6 +148,22 @@ def test_what_a_dtype_cannot_hold_is_named_by_channel(value, dtype, problem):
         assert found == (None if problem is None else (2, problem))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_sums_alone_show_to_be_held_is_held_channel_by_channel(dtype):
+    generator = torch.Generator().manual_seed(0)
+    held = 0
+    for power in range(-60, 60):
+        size = torch.finfo(dtype).tiny * 2.0**power
+        spread = torch.exp2(torch.randint(-8, 8, (16, 40), generator=generator).double())
+        exact = size * spread * torch.randn(16, 40, generator=generator, dtype=torch.float64)
+        sums = exact.abs().sum(1)
+        sure = algebra._surely_held(sums, 40, dtype)
+        lost = (exact - exact.to(dtype).double()).abs().sum(1)
+        assert bool((lost <= torch.finfo(dtype).eps * sums)[sure].all())
+        held += int(sure.sum())
+    assert held > 100
+
+
 def test_digits_of_the_bias_below_the_rounding_of_the_weights_may_go():
     bias = torch.full((4,), 1e-7, dtype=torch.float64)
     layer = algebra.Weights(torch.ones(4, 2, 3, 3, dtype=torch.float64), bias)

@@ -77,9 +77,9 @@ def test_a_baked_weight_that_is_not_what_was_computed_shows(
 ) -> None:
     from bncheck.convert import exact
 
-    compute = exact._layer
+    compute = exact._Layers.value
     monkeypatch.setattr(
-        exact, "_layer", lambda plan, node, role: compute(plan, node, role) * (1 + 1e-9)
+        exact._Layers, "value", lambda layers, *which: compute(layers, *which) * (1 + 1e-9)
     )
     model = network("weight_norm")
     proof = bncheck.fold(model, torch.randn(2, 4, 8, 8), bake_parametrizations=True).verification
