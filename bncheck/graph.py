@@ -115,6 +115,8 @@ class Layer:
     - `bias_argument`, of an instance of the project's own subclass: the position of its
       constructor's bias, `keyword` if it takes one by name only, `torch` if the constructor is
       torch's, UNKNOWN if a caller can't turn the bias off (BN101's fix);
+    - `initialised_at`, of an instance of the project's own subclass: where that calls torch's
+      constructor, and `constants_given`, whether its caller chose the momentum or eps (BN107);
     - `mentioned`: False when no code but the constructors reads the attribute that holds it,
       neither a method nor, by that name, another class that was read (BN105).
     """
@@ -143,7 +145,8 @@ class Node:
       attribute, such as `self.running_mean`), False when it is None or a tensor made on the spot;
     - `training` and `training_given`: the argument, and whether it was given at all (BN108).
 
-    A reshape and an input have `rank`, the number of dimensions of the output, where it is known.
+    A reshape and an input have `rank`, the number of dimensions of the output, where it is known; a
+    flattening has `flattened_from`, the first dimension that it flattens, if that goes to the last.
     A concatenation has `dimension`, if all that it joins is known. Of an operation readers of
     source say `elementwise` (True), or `rank_change`, by how much the rank of its output differs
     from that of its one input; a parameter that it reads besides is taken not to widen it. Of a

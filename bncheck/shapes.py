@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 from bncheck.graph import UNKNOWN, Kind, Node
 from bncheck.sizes import total
@@ -107,11 +108,38 @@ class Shapes:
         if node.kind is Kind.CONCAT:
             whole = node.get("dimension") == 1 and node.inputs
             return total(map(self.channels, node.inputs)) if whole else UNKNOWN
+        if node.kind is Kind.RESHAPE and len(node.inputs) == 1:
+            return self._reshaped_channels(node)
         if node.kind in {Kind.JOIN, Kind.ADD} or node.get("elementwise") is True:
             found = {self.channels(source) for source in node.inputs}
             one_for_all = found == {1} and len(node.inputs) == 1  # and as many as a parameter has
             return found.pop() if len(found) == 1 and not one_for_all else UNKNOWN
         return UNKNOWN
+
+    def _reshaped_channels(self, node: Node) -> object:
+        """Return the channels of what is flattened behind a pooling, or shuffled into space."""
+        factor, before = node.get("upscale_factor"), node.inputs[0]
+        if type(factor) is int and factor > 0:
+            reaching = self.channels(before)
+            whole = type(reaching) is int and reaching % factor**2 == 0
+            return reaching // factor**2 if whole and type(reaching) is int else UNKNOWN
+        if node.get("flattened_from") != 1:
+            return UNKNOWN
+        while before.kind in _KEEPS_SHAPE | {Kind.BATCH_NORM} and len(before.inputs) == 1:
+            before = before.inputs[0]
+        places, reaching = _places(before), self.channels(node.inputs[0])
+        if places == 1:
+            return reaching
+        return reaching * places if type(reaching) is int and places is not None else UNKNOWN
+
+
+def _places(node: Node) -> int | None:
+    """Return how many places of an image a pooling leaves, where its input surely has a batch."""
+    size, dimensions = node.get("output_size"), node.get("dimensions")
+    if node.kind is not Kind.POOLING or type(dimensions) is not int:
+        return None
+    sizes = size if isinstance(size, tuple) else (size,) * dimensions
+    return prod(sizes) if all(type(one) is int and one > 0 for one in sizes) else None
 
 
 def _is_link(node: Node) -> bool:

@@ -10,6 +10,7 @@ from bncheck.graph import PRODUCERS, Kind, LayerGraph, Node
 
 _PASSES_ON = PRODUCERS | {
     Kind.ACTIVATION,
+    Kind.DROPOUT,
     Kind.IDENTITY,
     Kind.PADDING,
     Kind.POOLING,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bncheck.checks import check
 from bncheck.findings import Confidence, Fix, Match, SetKeyword
-from bncheck.graph import Kind, LayerGraph, Site
+from bncheck.graph import Kind, Layer, LayerGraph, Site
 
 _MOMENTUM_POSITION = 2
 """Among the arguments of the constructors in torch.nn."""
@@ -16,13 +16,24 @@ _MOMENTUM_POSITION = 2
 def keras_momentum(graph: LayerGraph) -> Iterator[Match]:
     """Yield each BatchNorm whose constant momentum or eps is out of all sensible range."""
     for layer in graph.layers:
-        if layer.kind is Kind.BATCH_NORM and layer.site is not None:
-            in_torch = layer.type_name.startswith("torch.nn.")
-            yield from _objections(layer.site, layer.get, fixable=in_torch)
+        if layer.kind is Kind.BATCH_NORM:
+            site, fixable = _constants(layer)
+            if site is not None:
+                yield from _objections(site, layer.get, fixable=fixable)
     for node in graph.of_kind(Kind.BATCH_NORM):
         if node.get("functional") is True and node.site is not None:
             updates = node.get("training") is not False
             yield from _objections(node.site, node.get, fixable=False, updates=updates)
+
+
+def _constants(layer: Layer) -> tuple[Site | None, bool]:
+    """Return where a layer's constants are given, and whether that is to torch's own class."""
+    initialised_at = layer.get("initialised_at")
+    if not isinstance(initialised_at, Site):
+        return layer.site, layer.type_name.startswith("torch.nn.")
+    # A class of the project's own: its constants stand where it calls torch's class.
+    given = layer.get("constants_given") is True and layer.site is not None
+    return (layer.site, False) if given else (initialised_at, True)
 
 
 def _objections(

@@ -23,9 +23,11 @@ def shared_norm(graph: LayerGraph) -> Iterator[Match]:
             continue
         uses = graph.uses(layer)
         for number, use in enumerate(uses):
-            if any(_fed_by_others(graph, earlier, use) for earlier in uses[:number]) and use.site:
+            # What applies a Sequential of a name of the module is not seen: then the norm's stands.
+            site = use.site or layer.site
+            if any(_fed_by_others(graph, earlier, use) for earlier in uses[:number]) and site:
                 yield Match(
-                    use.site,
+                    site,
                     f"{layer.name or 'this BatchNorm'} normalises the output of several layers in "
                     "one forward pass, with one set of statistics",
                     "give each place its own BatchNorm",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.depth import deep
-from bncheck.graph import BATCH_STATISTICS, LayerGraph, Site
+from bncheck.graph import BATCH_STATISTICS, Kind, Layer, LayerGraph, Site
 from bncheck.source.application import Application, forward_of
 from bncheck.source.entrances import (
     MOST_VARIANTS,
@@ -239,7 +239,10 @@ class _Reader:
                 made, symbolic = self._make(machine, module, name, arguments)
             machine.extend(most)
             for option in options(made):
-                if (
+                if isinstance(option, Instance) and (norm := _own_norm(option)) is not None:
+                    was_read = True
+                    yield LayerGraph(name, layers=[norm], complete=False, symbolic=symbolic)
+                elif (
                     isinstance(option, Instance)
                     and option.is_module
                     and (option.layer is None or forward_of(option) is not None)
@@ -301,6 +304,13 @@ class _Reader:
             given = symbols(initialiser, optional=True)
             made = call(machine, value, given, None)
         return made, bool(given.keywords)
+
+
+def _own_norm(made: Instance) -> Layer | None:
+    """Return the layer of an object that is a BatchNorm of a class of the project's own."""
+    layer = made.layer
+    is_norm = layer is not None and layer.kind is Kind.BATCH_NORM and layer.site is None
+    return layer if is_norm and made.cls is not None and forward_of(made) is None else None
 
 
 def _is_network(cls: Class) -> bool:

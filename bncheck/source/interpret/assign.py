@@ -105,6 +105,8 @@ def _attribute(node: cst.Attribute) -> Bind:
             if owner.layer is not None and name in owner.layer.attributes:
                 # Whether this runs, and when, is not asked: what the constructor was given is past.
                 note(owner.layer, name, UNKNOWN)
+            if isinstance(value, Parameter) and value.layer is not None and value.role == "bias":
+                note(value.layer, "shared", True)
             machine.change(owner)
             owner.state[name] = value
 

@@ -54,6 +54,10 @@ def attribute(machine: Machine, value: object, name: str, site: Site | None) -> 
     if isinstance(value, External):
         if name == "__name__" and value.name.startswith("torch.nn."):
             return value.name.rpartition(".")[2]
+        if name == "__init__" and value.name.startswith("torch.nn."):
+            from bncheck.source.interpret.classes import unbound_initialiser
+
+            return unbound_initialiser(value)
         return _member(value.name, name)
     if isinstance(value, Tensor):
         return tensor_attribute(machine, value, name, site)

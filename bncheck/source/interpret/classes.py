@@ -24,6 +24,7 @@ from bncheck.source.interpret.values import (
     Function,
     Instance,
     Native,
+    is_constant,
     options,
 )
 from bncheck.source.module import dotted
@@ -116,6 +117,10 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
         _ensure_layer(instance)
     if instance.layer is not None and "bias" in instance.layer.attributes:
         note(instance.layer, "bias_argument", _bias_argument(cls))
+    if instance.layer is not None and isinstance(instance.layer.get("initialised_at"), Site):
+        given = [value for value in arguments.values() if is_constant(value)]
+        by_caller = any(instance.layer.get(name) in given for name in ("momentum", "eps"))
+        note(instance.layer, "constants_given", by_caller)
     return instance
 
 
@@ -149,7 +154,7 @@ def _ensure_layer(instance: Instance) -> None:
 def external_initialiser(receiver: Instance, found: object) -> object:
     """Return `super().__init__` where the next class is outside the project."""
     target = found if isinstance(found, External) else External("builtins.object")
-    return Native("__init__", lambda m, a, s: initialise_external(m, receiver, target, a))
+    return Native("__init__", lambda m, a, s: initialise_external(m, receiver, target, a, s))
 
 
 def unbound_initialiser(found: External) -> object:
@@ -158,22 +163,28 @@ def unbound_initialiser(found: External) -> object:
     def run(machine: Machine, arguments: Arguments, site: Site | None) -> object:
         if arguments.positional and isinstance(arguments.positional[0], Instance):
             rest = Arguments(arguments.positional[1:], arguments.keywords, arguments.open)
-            return initialise_external(machine, arguments.positional[0], found, rest)
+            return initialise_external(machine, arguments.positional[0], found, rest, site)
         return UNKNOWN
 
     return Native("__init__", run)
 
 
 def initialise_external(
-    machine: Machine, receiver: Instance, target: External, arguments: Arguments
+    machine: Machine,
+    receiver: Instance,
+    target: External,
+    arguments: Arguments,
+    site: Site | None = None,
 ) -> object:
-    """Run the constructor of a torch.nn class on an object."""
+    """Run the constructor of a torch.nn class on an object; `site` is its call by a subclass's."""
     base = torch_base(target.name) or receiver.base
     if base in {"Sequential", "ModuleList", "ModuleDict"}:
         fill(machine, receiver, arguments)
     elif base is not None and (kind := layer_kind(base)) is not None:
         machine.layer()
         receiver.layer = make_layer(base, kind, arguments, receiver.site)
+        if site is not None:
+            note(receiver.layer, "initialised_at", site)
     return None
 
 

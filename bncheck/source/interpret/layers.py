@@ -60,6 +60,7 @@ _SIGNATURES: Final[dict[str, tuple[Kind, str]]] = {
         for d in (1, 2, 3)
     },
     "Flatten": (Kind.RESHAPE, "start_dim=1, end_dim=-1"),
+    "PixelShuffle": (Kind.RESHAPE, "upscale_factor"),
     "LayerNorm": (
         Kind.LAYER_NORM,
         f"normalized_shape, eps=1e-05, elementwise_affine=True, bias=True, {_TAIL}",
@@ -86,7 +87,7 @@ _NAMED: Final[dict[Kind, str]] = {
         "Softmax2d LogSoftmax LogSigmoid Threshold"
     ),
     Kind.UPSAMPLING: "Upsample UpsamplingNearest2d UpsamplingBilinear2d",
-    Kind.RESHAPE: "Unflatten Fold Unfold PixelShuffle PixelUnshuffle ChannelShuffle",
+    Kind.RESHAPE: "Unflatten Fold Unfold PixelUnshuffle ChannelShuffle",
     Kind.RECURRENT: "RNN LSTM GRU RNNCell LSTMCell GRUCell",
     Kind.ATTENTION: (
         "MultiheadAttention Transformer TransformerEncoder TransformerEncoderLayer "
@@ -172,6 +173,7 @@ def make_layer(name: str, kind: Kind, arguments: Arguments, site: Site | None) -
         attributes["dimensions"] = int(name[-2])
     if name == "Flatten" and type(attributes["start_dim"]) is int and attributes["end_dim"] == -1:
         attributes["rank"] = attributes["start_dim"] + 1
+        attributes["flattened_from"] = attributes["start_dim"]
     attributes.pop("device", None)
     attributes.pop("dtype", None)
     return Layer(kind, f"torch.nn.{name}", "", site, attributes)

@@ -136,7 +136,9 @@ def _shape_facts(
     if name == "flatten" and not {*arguments.keywords} - {"start_dim"}:
         start = _argument(arguments, 0, "start_dim", 0)
         known = type(start) is int and start >= 0 and len(arguments.positional) <= 1
-        return {"rank": start + 1} if known and isinstance(start, int) else {}
+        return {"rank": start + 1, "flattened_from": start} if known and type(start) is int else {}
+    if name == "pixel_shuffle":
+        return {"upscale_factor": plain(_argument(arguments, 0, "upscale_factor", UNKNOWN))}
     if name in {"view", "reshape", "permute"}:
         return _sizes_given(arguments)
     if name in _REDUCING:
