@@ -20,6 +20,11 @@ _NORMS = re.compile(
 """In code, not in prose."""
 _TESTS = (b"isinstance", b"type(", b"__class__")
 """What tests for a class and does not use it."""
+_LIBRARIES = re.compile(
+    rb"\btorchvision\.models\b(?!\.video)|\bfrom torchvision import .*\bmodels\b"
+    rb"|\btimm\.create_model\b|\bimport segmentation_models_pytorch\b"
+)
+"""Whose networks for images hold BatchNorm2d."""
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
@@ -57,6 +62,8 @@ class Texts:
         """The BatchNorm classes that the files use, not only test for."""
         found: set[str] = set()
         for _, text in self._encoded():
+            if _LIBRARIES.search(text):
+                found.add("BatchNorm2d")
             for line in _NORM_LINES.findall(text):
                 if not any(word in line for word in _TESTS):
                     found.update(name.decode() for name in _NORMS.findall(line))

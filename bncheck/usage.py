@@ -88,6 +88,8 @@ def in_training_step(occurrence: Occurrence) -> bool:
     match around[-2:]:
         case [Loop() as outer, Loop(loader=None, over=over)]:
             return not speaks_of_evaluation(over) and _trains_beside(outer.steps)
+        case [*_, Call(steps=steps)]:  # a step that a caller elsewhere repeats
+            return _trains_beside(steps)
     return False
 
 

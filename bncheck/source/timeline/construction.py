@@ -23,6 +23,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
+from bncheck.source.timeline.picked import picks_batch_norm
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -53,6 +54,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         _initialise(run, node, cls, made, arguments)
         return made
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
+    if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
+        holds, kinds = True, frozenset({"BatchNorm2d"})
     declared = run.declared(qualified, name)
     if declared is not None:
         holds, kinds = declared, kinds if declared else frozenset()

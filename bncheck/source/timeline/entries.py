@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 
 import libcst as cst
@@ -25,6 +24,7 @@ from bncheck.source.timeline import (
     stops,
 )
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.distrust import changed_elsewhere, leave_averages
 from bncheck.source.timeline.factories import is_one_of_many
 from bncheck.source.timeline.keepers import infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
@@ -72,6 +72,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     body.runs_main = True
     run_body(body, module.tree.body)
     note_one_value_norms(body)
+    leave_averages(body, (n for _, n, _ in _candidates(project, module) if n not in followed))
     freeze_tests = tuple(facts.freeze_tests(module))
     # Else no check asks for a file's classes but for its freezing tests.
     looks_at_classes = freeze_tests or next(places("def train", module.text), -1) >= 0
@@ -159,7 +160,21 @@ def _may_start(
             return classes.is_network(project, cls) is False
         if classes.is_network(project, cls) is True:
             return method_matters(project, cls, node, settings.pedantic)
-    return relevant(project, module, node, hops=1)
+    return relevant(project, module, node, hops=1) or (
+        owner is not None and _calls_what_matters(project, module, node, owner)
+    )
+
+
+def _calls_what_matters(
+    project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef
+) -> bool:
+    """Tell whether a method names others of its class that do something to a model."""
+    methods = classes.members(owner)
+    named = (methods[name] for name in mentions(node.body) & methods.keys())
+    return any(
+        isinstance(method, cst.FunctionDef) and relevant(project, module, method, hops=1)
+        for method in named
+    )
 
 
 def is_named_again(name: str, text: str) -> bool:
@@ -172,19 +187,16 @@ class _Before:
     """What a file's body, but for its main part, leaves for its functions."""
 
     run: Run
-    distrusted: frozenset[str]
-    """Names at module level whose models other functions may change first."""
 
     @classmethod
     def of(cls, module: SourceModule, project: Project, settings: Settings) -> _Before:
         """Run a file's body."""
         run = _start(module, project, settings, set())
         run_body(run, module.tree.body)
-        changed = _changed(module.text)
-        return cls(run, changed & set(run.frame.names))
+        return cls(run)
 
-    def start(self, followed: set[cst.CSTNode]) -> Run:
-        """Return a run that goes on from there."""
+    def start(self, followed: set[cst.CSTNode], distrusted: frozenset[str]) -> Run:
+        """Return a run that goes on from there; other code may change what has some names."""
         before = self.run
         # A switch at the top of a file is there to be edited.
         names = {
@@ -208,28 +220,12 @@ class _Before:
             globals={**before.globals, frame.module: frame},
             followed=followed,
         )
-        for name in self.distrusted:
+        for name in distrusted & frame.names.keys():
             run.escape(frame.module.tree, [frame.names[name]], "")
         for module, kept in before.globals.items():
             if module is not frame.module:
                 run.escape(module.tree, kept.names.values(), "")
         return run
-
-
-_CHANGE = re.compile(r"\.(?:eval|train)\(")
-_CHANGED = re.compile(r"\w+$")
-
-
-@lru_cache(maxsize=64)
-def _changed(text: str) -> frozenset[str]:
-    """Return the names of what a text calls `eval` or `train` of."""
-    found = set()
-    for call in _CHANGE.finditer(text):
-        line = text[text.rfind("\n", 0, call.start()) + 1 : call.start()]
-        name = _CHANGED.search(line.removesuffix(".module"))
-        if name is not None:
-            found.add(name[0])
-    return frozenset(found)
 
 
 def _start(
@@ -276,8 +272,9 @@ def _from_function(
     node: cst.FunctionDef,
     owner: cst.ClassDef | None,
 ) -> Timeline:
-    run = before.start(followed)
-    module = run.frame.module
+    module = before.run.frame.module
+    distrusted = changed_elsewhere(module, node, owner)
+    run = before.start(followed, distrusted)
     site_node = cst.Call(func=node.name)
     driver, alone = "", False
     function = Function(node, module, node.name.value)
@@ -285,7 +282,7 @@ def _from_function(
         own_class = Class(owner, module)
         driver = classes.framework(run.project, own_class)
         alone = driver == "lightning" and leaves_modes_alone(run.project, own_class)
-        receiver = _receiver(run, own_class, owner)
+        receiver = _receiver(run, own_class, owner, distrusted)
         name = f"{owner.name.value}.{node.name.value}"
         function = classes.bound(Function(node, module, name, owner=own_class), receiver)
     arguments = Arguments()
@@ -294,7 +291,7 @@ def _from_function(
     for parameter in parameters[skip:]:
         arguments.keywords[parameter.name.value] = _given(run, parameter)
     if node.name.value != "__init__":  # It made the receiver.
-        functions.follow(run, site_node, function, arguments)
+        functions.enter(run, site_node, function, arguments)
     followed.add(node)
     note_one_value_norms(run)
     return Timeline(
@@ -322,7 +319,7 @@ def _given(run: Run, parameter: cst.Param) -> Value:
     return Opaque(name, run.site(parameter.name), parameter=True)
 
 
-def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
+def _receiver(run: Run, cls: Class, owner: cst.ClassDef, distrusted: frozenset[str]) -> Value:
     """Return an object of the class: after `__init__`, and whatever else its users do to it."""
     if classes.is_network(run.project, cls) is not False:
         holds, kinds = ingredients.holds_when(run.project, cls, construction.defaults(cls))
@@ -350,11 +347,10 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
         functions.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):
         run.escape(owner.name, [made], "")
-    changed = _changed(cls.module.text)
     for name, value in run.heap.of(made.models[0] if isinstance(made, Models) else made).items():
         if isinstance(value, Data):
             continue
-        if name in changed or classes.ancestry(run.project, cls).unknown:
+        if name in distrusted or classes.ancestry(run.project, cls).unknown:
             run.escape(owner.name, [value], "")
     return made
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import libcst as cst
 
 from bncheck.source.timeline import (
@@ -25,6 +28,7 @@ from bncheck.source.timeline.values import (
     Function,
     Models,
     Opaque,
+    Outside,
     Use,
     Value,
     join,
@@ -44,6 +48,24 @@ def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Valu
 
 def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
     """Follow a call of a function of the project, unless that can't matter or goes too deep."""
+    return _follow(run, node, function, arguments, _is_harmless)
+
+
+def enter(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
+    """Follow a function that nothing in its file calls: a decorator hands it to what does.
+
+    `@app.route("/predict")`
+    """
+    return _follow(run, node, function, arguments, _registers)
+
+
+def _follow(
+    run: Run,
+    node: cst.BaseExpression,
+    function: Function,
+    arguments: Arguments,
+    leaves_alone: Callable[[Run, Function, str], bool],
+) -> Value:
     code = function.node
     receiver = [] if function.receiver is None else [function.receiver]
     given = [*receiver, *arguments.all()]
@@ -56,7 +78,7 @@ def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Ar
         run.followed.add(code)
         return Opaque(function.name, run.site(node), function.name)
     if (
-        any(not _is_harmless(run, function, name) for name in classes.decorators(code))
+        any(not leaves_alone(run, function, name) for name in classes.decorators(code))
         or len(run.stack) >= MAX_DEPTH
         or (code in run.stack and not _opens_a_list(run, code, arguments))
         or run.statements > MAX_STATEMENTS
@@ -81,6 +103,17 @@ def _is_harmless(run: Run, function: Function, decorator: str) -> bool:
         return True
     wrapper = contexts.own_decorator(run, function, decorator)
     return wrapper is not None and not may_switch(run.project, wrapper.module, wrapper.node)
+
+
+def _registers(run: Run, function: Function, decorator: str) -> bool:
+    """Tell whether a decorator changes no mode, as far as a name tells of one from elsewhere."""
+    if _is_harmless(run, function, decorator):
+        return True
+    found = run.module_level(decorator, function.module)
+    return isinstance(found, Outside | None) and not _MODES.search(decorator)
+
+
+_MODES = re.compile(r"eval|train|mode|infer|grad|patch|mock", re.IGNORECASE)
 
 
 def _opens_a_list(run: Run, code: cst.FunctionDef, arguments: Arguments) -> bool:
@@ -120,7 +153,7 @@ def _run_function(
         receiver=function.receiver,
         use=None if function.owner or function.outer else Use(site, tuple(arguments.all())),
     )
-    _bind_parameters(frame, code, function.receiver, arguments)
+    bind_parameters(frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame
     discarded, statement = run.discarded, run.statement
     run.discarded = None
@@ -154,9 +187,10 @@ def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:
     return Constant(None)
 
 
-def _bind_parameters(
+def bind_parameters(
     frame: Frame, code: cst.FunctionDef, receiver: Value | None, arguments: Arguments
 ) -> None:
+    """Give a function's parameters their names in its frame."""
     given = [*([] if receiver is None else [receiver]), *arguments.positional]
     parameters = [*code.params.posonly_params, *code.params.params]
     for position, parameter in enumerate([*parameters, *code.params.kwonly_params]):

@@ -332,6 +332,7 @@ HARMLESS_DECORATORS = _words(
     rank_zero_only master_only record unused ignore export script torch_compile compile
     profile custom_fwd custom_bwd typechecked beartype jaxtyped no_type_check deprecated skip skipIf
     skipUnless torchTest mark pass_context slow require_torch setter getter
+    cache_resource cache_data experimental_singleton experimental_memo memo memoize cached
     """
 )
 """Last parts of decorators that leave alone what a function does to a model."""

@@ -1,0 +1,53 @@
+"""Networks of libraries that a constructor picks by a name that it is given."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from bncheck.source.module import dotted
+from bncheck.source.project import External
+from bncheck.source.timeline import expressions, functions, known
+from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.classes import kept, members
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import Class, Constant, Frame
+
+
+def picks_batch_norm(run: Run, cls: Class, arguments: Arguments) -> bool:
+    """Tell whether `__init__` keeps a library's network with BatchNorm, by its name.
+
+    `self.encoder = timm.create_model(settings.encoder)`, where it is known what is given.
+    """
+    init = members(cls.node).get("__init__")
+    if not isinstance(init, cst.FunctionDef):
+        return False
+    for _, value in kept(init):
+        match value:
+            case cst.Call(func=func, args=[first, *_]):
+                libraries = [
+                    meaning.name
+                    for meaning in run.project.resolve(dotted(func) or "", cls.module)
+                    if isinstance(meaning, External)
+                    and known.zoo_model(meaning.name, None) is not None
+                ]
+                name = _within(run, cls, init, arguments, first.value) if libraries else None
+                if any(known.zoo_model(library, name) is True for library in libraries):
+                    return True
+    return False
+
+
+def _within(
+    run: Run,
+    cls: Class,
+    init: cst.FunctionDef,
+    arguments: Arguments,
+    expression: cst.BaseExpression,
+) -> object:
+    """Return the constant that an expression is in a constructor; None: it is no constant."""
+    frame = Frame(cls.module, f"{cls.node.name.value}.__init__")
+    functions.bind_parameters(frame, init, Constant(None), arguments)
+    outer, run.frame = run.frame, frame
+    with run.block():
+        value = expressions.evaluate(run, expression)
+    run.frame = outer
+    return value.value if isinstance(value, Constant) else None
