@@ -122,13 +122,20 @@ class Project:
         if Path(relative).is_absolute() or ".." in Path(relative).parts:
             return None
         for root in _import_roots(Path(seen_from.path)):
-            path = root / relative
-            if path not in self._others:
-                self._others[path] = self._text_of(path)
-            text = self._others[path]
+            text = self.text_at(root / relative)
             if text is not None:
                 return text
         return None
+
+    def text_at(self, path: Path) -> str | None:
+        """Return the text of a settings file; None where there is none of a usual size."""
+        if path not in self._others:
+            self._others[path] = self._text_of(path)
+        return self._others[path]
+
+    def look_into(self, folder: Path) -> None:
+        """Note that what a folder holds was looked at."""
+        self._others.setdefault(folder, None)
 
     def _text_of(self, path: Path) -> str | None:
         try:

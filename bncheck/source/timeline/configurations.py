@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.graph import UNKNOWN
+from bncheck.source import settings_files
 from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Project
-from bncheck.source.timeline.values import Opaque, Settings, Value
+from bncheck.source.timeline.values import Constant, Opaque, Settings, Value
 
 CLASSES = frozenset(
     """
@@ -29,10 +31,9 @@ def of_module(
 ) -> Settings | None:
     """Return what a name at the top of a module is filled with there; None: it is no such object.
 
-    Nothing is known of it where a file is merged into it: that gives the values which count.
+    Where a file is merged into it that gives the values which count: what all files of the
+    project leave it at is known then, and nothing where there are none.
     """
-    if any(read in module.text for read in _READS):
-        return None
     found: Settings | None = None
     for statement in statements(module.tree.body):
         match statement:
@@ -44,7 +45,48 @@ def of_module(
                     found = _made(value, constant)
                 elif found is not None and bound.startswith(f"{name}."):
                     _fill(found, bound.split(".")[1:], _made(value, constant) or constant(value))
-    return None if found is None or _MERGES & project.said.called_on_others else found
+    if found is None or not (
+        _MERGES & project.said.called_on_others or any(read in module.text for read in _READS)
+    ):
+        return found
+    trees = files_for(project, module, found.defaults.keys())
+    return _merged(found, trees) if trees else None
+
+
+def files_for(project: Project, module: SourceModule, keys: Set[str]) -> list[settings_files.Tree]:
+    """Return the files of a project that may be merged into settings with these keys."""
+    return [
+        tree
+        for tree in settings_files.of_project(project, module, is_json=False)
+        if len(tree.keys() & keys) > len(tree) / 2
+    ]
+
+
+def replaced(name: str, value: Constant, trees: Sequence[settings_files.Tree]) -> Value:
+    """Return what files may have made of a setting: one value, or unknown."""
+    left = settings_files.same(name, [tree.get(name, value.value) for tree in trees])
+    return (
+        Opaque(name) if left is UNKNOWN or isinstance(left, dict) else Constant(left, fixed=False)
+    )
+
+
+def below(name: str, trees: Sequence[settings_files.Tree]) -> list[settings_files.Tree]:
+    """Return what the files say under a name; for one that says nothing, an empty mapping."""
+    return [found if isinstance(found := tree.get(name), dict) else {} for tree in trees]
+
+
+def _merged(settings: Settings, trees: Sequence[settings_files.Tree]) -> Settings:
+    """Return settings as files may have replaced some of them."""
+    made: dict[str, Value] = {}
+    for name, value in settings.defaults.items():
+        match value:
+            case Settings():
+                made[name] = _merged(value, below(name, trees))
+            case Constant():
+                made[name] = replaced(name, value, trees)
+            case _:
+                made[name] = value
+    return Settings(made)
 
 
 def _made(value: cst.BaseExpression, constant: Constants) -> Settings | None:

@@ -1,9 +1,9 @@
-"""Settings files that the project itself names: `yaml.safe_load(open("config.yaml"))`."""
+"""Settings files: `yaml.safe_load(open("config.yaml"))`, and those that a command line names."""
 
 from __future__ import annotations
 
 from bncheck.graph import UNKNOWN
-from bncheck.source import plain_files
+from bncheck.source import plain_files, settings_files
 from bncheck.source.timeline import options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
@@ -20,10 +20,10 @@ def call(run: Run, name: str, arguments: Arguments) -> Value | None:
     first = arguments.positional[0] if arguments.positional else None
     if name in _OPENS:
         return _opened(first)
-    if name in _JSON | _YAML and isinstance(first, File):
+    if name in _JSON | _YAML and isinstance(first, File | Opaque):
         return _read(run, first, is_json=name in _JSON)
-    if name == _LOAD and (opened := _opened(first)) is not None:
-        return options.nested(run, _read(run, opened, is_json=False))
+    if name == _LOAD and first is not None:
+        return options.nested(run, _read(run, _opened(first) or first, is_json=False))
     return None
 
 
@@ -36,10 +36,16 @@ def _opened(path: Value | None) -> File | None:
     return None
 
 
-def _read(run: Run, file: File, *, is_json: bool) -> Value:
-    text = run.project.text_beside(file.path, run.frame.module)
+def _read(run: Run, file: Value, *, is_json: bool) -> Value:
+    """Return the settings of a file, or what all files agree on that it may be."""
+    module = run.frame.module
+    text = run.project.text_beside(file.path, module) if isinstance(file, File) else None
     found = plain_files.read(text, is_json=is_json) if text else None
-    return Opaque("settings") if found is None else _value("settings", found)
+    if found is None:
+        found = settings_files.agreed(
+            settings_files.of_project(run.project, module, is_json=is_json)
+        )
+    return _value("settings", found) if found else Opaque("settings")
 
 
 def _value(name: str, found: object) -> Value:

@@ -39,6 +39,7 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         relevant(project, module, code)
         or makes_models(project, module, code)
         or bool(mentions(code) & _SETTINGS)
+        or ("clone" in mentions(code) and "CfgNode" in module.text)
         or _uses_kept_models(run, function)
     )
 

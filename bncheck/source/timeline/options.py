@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from bncheck.source import settings_files
 from bncheck.source.timeline.arguments import Arguments
-from bncheck.source.timeline.configurations import CLASSES
+from bncheck.source.timeline.configurations import CLASSES, below, files_for, replaced
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import NONE, Constant, Container, Opaque, Settings, Value
 
@@ -87,6 +88,24 @@ def forget(run: Run, settings: Settings) -> None:
             put(run, settings, name, Opaque(name))
 
 
+def merge_file(run: Run, settings: Settings) -> None:
+    """Follow `settings.merge_from_file(name)`, where the name comes from a command line."""
+    keys = (entries(run, settings) or {}).keys()
+    trees = files_for(run.project, run.frame.module, keys)
+    if trees:
+        _merge(run, settings, trees)
+    else:
+        forget(run, settings)
+
+
+def _merge(run: Run, settings: Settings, trees: Sequence[settings_files.Tree]) -> None:
+    for name, value in (entries(run, settings) or {}).items():
+        if isinstance(value, Settings):
+            _merge(run, value, below(name, trees))
+        elif isinstance(value, Constant):
+            put(run, settings, name, replaced(name, value, trees))
+
+
 def update(run: Run, settings: Settings, arguments: Arguments) -> None:
     """Follow `settings.update(...)`."""
     for given in arguments.positional:
@@ -113,8 +132,12 @@ def method(run: Run, settings: Settings, name: str, arguments: Arguments) -> Val
             if isinstance(key, Constant) and key.value in held:
                 return held[str(key.value)]
             return Opaque(holds=tuple(run.reachable(default[0]))) if default else NONE
-        case "copy":
+        case "copy" | "clone":
             return _settings(run, entries(run, settings) or {})
+        case "merge_from_file":
+            merge_file(run, settings)
+        case "merge_from_list" if not isinstance(arguments.get(0, "cfg_list"), Container):
+            pass  # of a command line, which gives none by default
         case _ if name.startswith(("merge", "load", "parse", "read", "override", "set_")):
             forget(run, settings)
     return Opaque(name)
