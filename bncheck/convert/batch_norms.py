@@ -74,7 +74,9 @@ def _why_not_seen(traced: TracedModel, path: str) -> str:
 def _spelled_out(traced: TracedModel, node: Node, call: TracedCall) -> Map:
     shape = node.inputs[0].shape
     with in_float64(torch.float32):  # no rounding of ours in what is exact otherwise
-        chain = [(name, traced.value(constant)) for name, constant in call.affine]
+        chain = [
+            (name, [traced.value(one) for one in constants]) for name, constants in call.affine
+        ]
     found = affine_map(chain, shape) if shape is not None else None
     if found is None:
         raise Blocked("multiplies and adds what is not one number per channel")

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 
 from bncheck.convert.batch_norms import find_batch_norms
+from bncheck.convert.instance_norms import read_as_batch_norms
 from bncheck.convert.outcome import Refusal
 from bncheck.convert.plan import BatchNorm, FoldOptions, Move, Plan, unfinished
 from bncheck.convert.producers import Producers
@@ -37,6 +38,7 @@ def make_plan(
     """
     if traced.how == "record":  # the graph shows what is run, and cannot take the code's place
         options = FoldOptions(keep_class=True)
+    read_as_batch_norms(traced)
     start = empty_plan(traced, options or FoldOptions(), refused, barred)
     plan = copied(start)
     _make_every_move(plan)

@@ -20,7 +20,7 @@ from torch.export.graph_signature import (
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
-from bncheck.convert.rewrite_graph import bypass, erase_unused, last_first
+from bncheck.convert.rewrite_graph import bypass, erase_unused, last_first, merged_calls
 from bncheck.graph import Node
 
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -50,7 +50,7 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
         traced_call = plan.traced.calls[node]
         assert traced_call.entry is not None
         bypass(copies[traced_call.source], copies[traced_call.entry])
-    erase_unused(program.graph_module.graph, copies)
+    erase_unused(program.graph_module.graph, copies, merged_calls(plan))
     editor.drop_unused()
     root.recompile()
     signature = ExportGraphSignature(

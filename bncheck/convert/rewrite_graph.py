@@ -39,7 +39,7 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
             _keep_affine(
                 result, source, entry, kept_map(plan, node), bool((plan.rest[node][0] == 1).all())
             )
-    erase_unused(traced.fx.graph, copies)
+    erase_unused(traced.fx.graph, copies, merged_calls(plan))
     result.delete_all_unused_submodules()
     _drop_unused(result)
     _keep_out_of_state(result, traced.model)
@@ -47,10 +47,16 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
     return result.train(traced.model.training)
 
 
-def erase_unused(original: fx.Graph, copies: dict[fx.Node, fx.Node]) -> None:
+def merged_calls(plan: Plan) -> set[fx.Node]:
+    """Return the calls that were part of a BatchNorm that goes or changes, but its last."""
+    return {call for node in last_first(plan) for call in plan.traced.calls[node].inside}
+
+
+def erase_unused(original: fx.Graph, copies: dict[fx.Node, fx.Node], merged: set[fx.Node]) -> None:
     """Erase what nothing reads any more but something read before, and reads of parameters.
 
-    What nothing read from the start stays: it may be there for what it writes over.
+    What nothing read from the start stays: it may be there for what it writes over. Of the calls
+    that were `merged` into a BatchNorm, what they write over is their own.
     """
     for node in reversed(list(original.nodes)):
         twin = copies[node]
@@ -58,6 +64,7 @@ def erase_unused(original: fx.Graph, copies: dict[fx.Node, fx.Node]) -> None:
         if twin._erased or twin.users:
             continue
         writes = node.op in {"call_function", "call_method"} and describe(node, {}).in_place
+        writes = writes and node not in merged
         if node.op == "get_attr" or (read_before and not writes):
             twin.graph.erase_node(twin)
 

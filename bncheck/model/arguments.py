@@ -37,6 +37,8 @@ _PARAMETERS: dict[str, str] = {
     "rsub": "input other alpha",
     "mul": "input other",
     "div": "input other rounding_mode",
+    "addcmul": "input tensor1 tensor2 value",
+    "addcdiv": "input tensor1 tensor2 value",
     "cat": "tensors dim",
     "concat": "tensors dim",
     "concatenate": "tensors dim",
@@ -48,7 +50,8 @@ _PARAMETERS: dict[str, str] = {
 }
 _BATCH_NORM_FUNCTIONAL = "input running_mean running_var weight bias training momentum eps"
 _BATCH_NORM_ATEN = "input weight bias running_mean running_var training momentum eps cudnn_enabled"
-_SYNONYMS = {"self": "input", "a": "input", "b": "other", "x": "input", "axis": "dim"}
+_SYNONYMS = {"self": "input", "a": "input", "b": "other", "x": "input", "axis": "dim",
+             "use_input_stats": "training"}  # fmt: skip
 
 PARAMETER_ROLES: dict[str, tuple[str, ...]] = {
     **{f"conv{n}d": ("weight", "bias") for n in (1, 2, 3)},
@@ -56,6 +59,7 @@ PARAMETER_ROLES: dict[str, tuple[str, ...]] = {
     "convolution": ("weight", "bias"),
     "linear": ("weight", "bias"),
     "batch_norm": ("running_mean", "running_var", "weight", "bias"),
+    "instance_norm": ("running_mean", "running_var", "weight", "bias"),
     "native_batch_norm": ("running_mean", "running_var", "weight", "bias"),
     "_native_batch_norm_legit_no_training": ("running_mean", "running_var", "weight", "bias"),
     "prelu": ("weight",),
@@ -77,7 +81,7 @@ def named_arguments(node: fx.Node, call: Call) -> dict[str, Any]:
 
 def argument_names(node: fx.Node, call: Call) -> list[str]:
     """Return the names of what a call of a known operation takes by position, in order."""
-    if call.name == "batch_norm":
+    if call.name in {"batch_norm", "instance_norm"}:
         functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
         return (_BATCH_NORM_FUNCTIONAL if functional else _BATCH_NORM_ATEN).split()
     if call.name in _PARAMETERS:

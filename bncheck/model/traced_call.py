@@ -47,8 +47,10 @@ class TracedCall:
     """Whether some argument was computed from sizes, or from other facts that are no tensors."""
     observed: bool = False
     """Whether a hook or the caller sees the result."""
-    affine: tuple[tuple[str, Constant], ...] = ()
+    affine: tuple[tuple[str, tuple[Constant, ...]], ...] = ()
     """For a BatchNorm that is spelled out: its operations and their constants."""
+    inside: tuple[fx.Node, ...] = ()
+    """The calls before `source` that became one with it, the last first."""
     entry: fx.Node | None = None
     """What the call, or the first of several that became one, reads first."""
     factor_and_offset: tuple[torch.Tensor, torch.Tensor] | None = None
