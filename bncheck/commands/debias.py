@@ -31,6 +31,12 @@ def _pairs(
     "--eval", "evaluate", is_flag=True, help="Switch a model in train mode to eval mode first."
 )
 @click.option(
+    "--model",
+    "named",
+    metavar="PACKAGE.MODULE:CALLABLE",
+    help="The same as --arch.",
+)
+@click.option(
     "--pairs",
     multiple=True,
     callback=_pairs,
@@ -38,7 +44,13 @@ def _pairs(
     help="With a state dict alone: which BatchNorm alone reads which layer, such as conv1:bn1.",
 )
 @click.pass_context
-def command(context: click.Context, /, pairs: tuple[tuple[str, str], ...], **options: Any) -> None:
+def command(
+    context: click.Context,
+    /,
+    pairs: tuple[tuple[str, str], ...],
+    named: str | None,
+    **options: Any,
+) -> None:
     """Remove the biases of MODEL that a BatchNorm subtracts again (BN101), and verify.
 
     MODEL is a pickled module, or a state dict (also safetensors) with --arch, the model as it was
@@ -46,6 +58,7 @@ def command(context: click.Context, /, pairs: tuple[tuple[str, str], ...], **opt
     state dict, which then fits the source that BN101's fix makes. With --pairs a state dict needs
     no model: the pairs are taken at their word, and nothing can be verified.
     """
+    options["architecture"] = options["architecture"] or named
     if pairs:
         _debias_pairs(pairs, **options)
     else:
@@ -66,6 +79,7 @@ def _conversions() -> Conversions:
         {Kind.MODULE: debiased, Kind.STATE_DICT: debiased, Kind.SAFETENSORS: debiased},
         {Kind.TORCHSCRIPT: graph, Kind.EXPORTED: graph},
         in_eval_only=True,
+        without_model=", or the pairs with --pairs conv1:bn1",
     )
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from bncheck.checks import all_checks
 from bncheck.checks.bias_before_norm import subtracts_mean
-from bncheck.convert.debias_state import MOVED, reduced_mean
+from bncheck.convert.debias_state import MOVED, exact_difference
 from bncheck.convert.labels import Blocked
 from bncheck.convert.outcome import Conversion, Refusal, Step
 from bncheck.graph import (
@@ -57,6 +57,7 @@ def debias(
     changed = copy.deepcopy(model)
     steps: list[Step] = []
     refusals: list[Refusal] = []
+    exact: dict[int, torch.Tensor] = {}
     for layer in redundant_biases(traced.graph):
         uses = [n for n in traced.graph.nodes if n.layer is not None and n.layer.name == layer]
         norms = list(dict.fromkeys(_name(norm) for use in uses for norm in readers(use)))
@@ -65,11 +66,14 @@ def debias(
         except Blocked as reason:
             refusals += [Refusal(norm, f"the bias of {layer} stays: {reason}") for norm in norms]
             continue
-        _move(changed, layer, means)
+        exact |= _move(changed, layer, means)
         moved = {name.rpartition(".")[0] for name in means}
         steps += [Step(norm, layer, MOVED if norm in moved else DROPPED) for norm in norms]
     refusals += _read_elsewhere(traced.graph)
-    verification = compare(model, changed, inputs, keywords) if verify and steps else None
+    values = {name: exact[id(b)].clone for name, b in changed.named_buffers() if id(b) in exact}
+    verification = None
+    if verify and steps:
+        verification = compare(model, changed, inputs, keywords, exact=values)
     notes = [] if steps else ["no bias that a BatchNorm subtracts again was removed"]
     unseen = _not_traced(traced)
     if unseen:
@@ -202,12 +206,17 @@ def _require_plain_norm(traced: TracedModel, norm: Node, uses: list[Node]) -> No
         raise Blocked(f"the running mean of {batch_norm} holds NaN or infinity")
 
 
-def _move(model: nn.Module, layer: str, means: list[str]) -> None:
+def _move(model: nn.Module, layer: str, means: list[str]) -> dict[int, torch.Tensor]:
+    """Take a bias away; return the running means, by id, before they are rounded."""
     module = model.get_submodule(layer)
     bias = module.bias
     assert isinstance(bias, torch.Tensor)
+    exact: dict[int, torch.Tensor] = {}
     for name in means:
         mean = model.get_buffer(name)
+        difference = exact_difference(mean, bias)
         with torch.no_grad():
-            mean.copy_(reduced_mean(mean, bias))
+            mean.copy_(difference)
+        exact[id(mean)] = difference
     module.register_parameter("bias", None)
+    return exact

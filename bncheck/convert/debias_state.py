@@ -9,27 +9,26 @@ from typing import Any
 
 import torch
 
-from bncheck.convert.files import Outcome
+from bncheck.convert.files import Outcome, device_note
+from bncheck.convert.names import Names
 from bncheck.convert.outcome import Conversion, Step
 from bncheck.errors import BNCheckError
 from bncheck.model.checkpoints import PREFIXES, open_checkpoint
 from bncheck.model.kinds import Kind, container_kind
 from bncheck.model.load import Loaded
-from bncheck.model.save import save_state_dict
+from bncheck.model.save import require_name, save_state_dict
 
 MOVED = "its running mean is less by the bias"
 """What is said of a BatchNorm that took up a bias."""
 
 
-def reduced_mean(running_mean: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return the running mean of what a layer computes without its bias.
+def exact_difference(running_mean: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return, in float64, the running mean of what a layer computes without its bias.
 
-    BatchNorm gives `(x + bias - mean) / std`, which is `(x - (mean - bias)) / std`. The difference
-    of two tensors of shape (channels,) is taken in float64 and rounded once, to the dtype of
-    `running_mean`.
+    BatchNorm gives `(x + bias - mean) / std`, which is `(x - (mean - bias)) / std`. Both tensors
+    have shape (channels,); the result is rounded once, to the dtype of `running_mean`.
     """
-    difference = running_mean.detach().double() - bias.detach().double().to(running_mean.device)
-    return difference.to(running_mean.dtype)
+    return running_mean.detach().double() - bias.detach().double().to(running_mean.device)
 
 
 def debias_state_dict(
@@ -58,8 +57,7 @@ def debias_state_dict(
     steps = []
     for layer, batch_norms in by_layer.items():
         bias = _tensor(state, layer, "bias")
-        weight = _tensor(state, layer, "weight")
-        if weight.dim() < 2:
+        if not _has_computed_weight(state, layer) and _tensor(state, layer, "weight").dim() < 2:
             raise BNCheckError(
                 f"{layer} is not a convolution or linear layer; name the layer before the BatchNorm"
             )
@@ -70,10 +68,16 @@ def debias_state_dict(
                     f"{layer} has {bias.numel()} output channels and {batch_norm} has "
                     f"{mean.numel()}; they cannot follow one another"
                 )
-            changed[f"{batch_norm}.running_mean"] = reduced_mean(mean, bias)
+            changed[f"{batch_norm}.running_mean"] = exact_difference(mean, bias).to(mean.dtype)
         del changed[f"{layer}.bias"]
         steps += [Step(batch_norm, layer, MOVED) for batch_norm in batch_norms]
     return changed, tuple(steps)
+
+
+def _has_computed_weight(state: Mapping[str, Any], layer: str) -> bool:
+    """Tell whether weight norm or the like keeps a layer's weight in parts."""
+    parts = (f"{layer}.weight_", f"{layer}.parametrizations.weight.")
+    return any(name.startswith(parts) for name in state)
 
 
 def _tensor(state: Mapping[str, Any], owner: str, role: str) -> torch.Tensor:
@@ -108,24 +112,26 @@ def debias_state_file(
         raise BNCheckError(f"{path} does not exist")
     kind = container_kind(path)
     if kind not in (None, Kind.SAFETENSORS):
-        raise BNCheckError(f"{path} is a {kind.value}; pairs can be given for a state dict only")
+        raise BNCheckError(f"{path} is {kind.one}; pairs can be given for a state dict only")
     checkpoint = open_checkpoint(path, kind, trust)
     state = checkpoint.content
     if isinstance(state, torch.nn.Module):
-        raise BNCheckError(f"{path} is a {Kind.MODULE.value}; its pairs are found without --pairs")
+        raise BNCheckError(f"{path} is {Kind.MODULE.one}; its pairs are found without --pairs")
     changed, steps = debias_state_dict(state, _prefixed(state, pairs))
     loaded = Loaded(path, kind or Kind.STATE_DICT, None, checkpoint=checkpoint)
     if output is not None:
+        require_name(output, loaded.kind)
         save_state_dict(changed, loaded, output)
-    note = "nothing was verified, since there is no model to run; give --arch for that"
+    unverified = "nothing was verified, since there is no model to run; give --arch for that"
     return Outcome(
         loaded=loaded,
         result=Conversion(None, steps, (), None),
-        notes=(note,),
+        notes=tuple(filter(None, (device_note(loaded), unverified))),
         written=output,
         parameters=(_count(state), _count(changed)),
         file_sizes=(path.stat().st_size, output.stat().st_size if output else None),
         seconds=None,
+        names=Names(gone=tuple(name for name in state if name not in changed)),
     )
 
 

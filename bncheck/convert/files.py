@@ -15,7 +15,7 @@ from bncheck.errors import BNCheckError
 from bncheck.model.inputs import example_inputs
 from bncheck.model.kinds import Kind
 from bncheck.model.load import Loaded, load
-from bncheck.model.save import require_place, save
+from bncheck.model.save import require_name, require_place, save
 from bncheck.verification.compare import Verification
 from bncheck.verification.latency import latencies
 from bncheck.verification.locate import first_difference
@@ -65,6 +65,8 @@ class Conversions:
     """Why there is no way for the other kinds, and what to do instead."""
     in_eval_only: bool
     """Whether a model in train mode is refused."""
+    without_model: str = ""
+    """What can be done with weights whose model is not there."""
 
 
 def of_layers(name: str, convert: Convert, *, weights: str, graph: str) -> Conversions:
@@ -106,7 +108,12 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
     """
     if request.output is not None:
         require_place(request.output)
-    loaded = load(request.path, architecture=request.architecture, trust=request.trust)
+    loaded = load(
+        request.path,
+        architecture=request.architecture,
+        trust=request.trust,
+        instead=conversions.without_model,
+    )
     kind = Kind.MODULE if request.as_module and _is_weights(loaded.kind) else loaded.kind
     if kind not in conversions.ways:
         raise BNCheckError(
@@ -115,6 +122,8 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
         )
     if conversions.in_eval_only:
         _put_in_eval(loaded, request)
+    if request.output is not None:
+        require_name(request.output, kind)
     _refuse_broken_statistics(loaded)
     args, kwargs, note = example_inputs(loaded.model, request.inputs)
     result = conversions.ways[kind](loaded.model, args, kwargs)
@@ -130,7 +139,7 @@ def convert_file(request: Request, conversions: Conversions) -> Outcome:
         loaded=loaded,
         result=result,
         notes=(
-            *filter(None, [note, where, _graph_note(result.model), _device_note(loaded)]),
+            *filter(None, [note, where, _graph_note(result.model), device_note(loaded)]),
             *names.sentences(),
             *result.notes,
         ),
@@ -153,7 +162,8 @@ def _where_it_differs(original: Any, converted: Any, args: Any, kwargs: Any) -> 
     return f"the outputs differ from {name} on" if name else ""
 
 
-def _device_note(loaded: Loaded) -> str:
+def device_note(loaded: Loaded) -> str:
+    """Say where the tensors of a file were, if not on the CPU."""
     devices = loaded.checkpoint.devices - {"cpu"} if loaded.checkpoint else frozenset()
     if not devices:
         return ""

@@ -20,6 +20,11 @@ class Kind(Enum):
     TORCHSCRIPT = "TorchScript archive"
     EXPORTED = "exported program"
 
+    @property
+    def one(self) -> str:
+        """The kind with its article."""
+        return f"{'an' if self is Kind.EXPORTED else 'a'} {self.value}"
+
 
 PICKLE = b"\x80"
 ZIP = b"PK"

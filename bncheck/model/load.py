@@ -32,12 +32,17 @@ class Loaded:
 
 
 def load(
-    path: str | os.PathLike[str], *, architecture: str | None = None, trust: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    architecture: str | None = None,
+    trust: Sequence[str] = (),
+    instead: str = "",
 ) -> Loaded:
     """Load a model of any kind, onto the CPU; which one is told from the content.
 
     `architecture` is `package.module:callable`, which returns the model that a state dict is
-    loaded into. `trust` names packages whose classes a pickle may hold.
+    loaded into. `trust` names packages whose classes a pickle may hold. `instead` ends the advice
+    for weights without a model.
 
     Raises BNCheckError, with what to do, for a file that is missing, damaged, not a model, or that
     wants classes which nobody trusts.
@@ -47,9 +52,7 @@ def load(
         raise BNCheckError(f"{file} does not exist")
     kind = container_kind(file)
     if architecture is not None and kind in (Kind.TORCHSCRIPT, Kind.EXPORTED):
-        raise BNCheckError(
-            f"{file} is a {_named(kind)}, which holds its own graph; leave --arch out"
-        )
+        raise BNCheckError(f"{file} is {kind.one}, which holds its own graph; leave --arch out")
     match kind:
         case Kind.TORCHSCRIPT:
             from bncheck.model.scripted import load_torchscript
@@ -62,13 +65,13 @@ def load(
     checkpoint = open_checkpoint(file, kind, trust)
     if isinstance(checkpoint.content, nn.Module):
         if architecture is not None:
-            raise BNCheckError(f"{file} is a {_named(Kind.MODULE)}; leave --arch out")
+            raise BNCheckError(f"{file} is {Kind.MODULE.one}; leave --arch out")
         return Loaded(file, Kind.MODULE, checkpoint.content, checkpoint=checkpoint)
     kind = kind or Kind.STATE_DICT
     if architecture is None:
         raise BNCheckError(
-            f"{file} is a {_named(kind)}: weights without a model; name what builds the model with "
-            "--arch package.module:callable"
+            f"{file} is {kind.one}: weights without a model; name what builds the model with "
+            f"--arch package.module:callable{instead}"
         )
     model, checkpoint = load_into(build(architecture), checkpoint, file, architecture)
     return Loaded(file, kind, model, checkpoint=checkpoint)
@@ -105,7 +108,3 @@ def build(architecture: str) -> nn.Module:
             "it must return a torch.nn.Module"
         )
     return model
-
-
-def _named(kind: Kind) -> str:
-    return kind.value

@@ -17,6 +17,8 @@ from bncheck.model.checkpoints import Checkpoint, state_to_save
 from bncheck.model.kinds import Kind
 from bncheck.model.load import Loaded
 
+_OF_TORCH = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin"})
+
 
 def save(
     model: Any, loaded: Loaded, path: str | os.PathLike[str], *, as_module: bool = False
@@ -103,6 +105,15 @@ def require_place(path: Path) -> None:
         raise BNCheckError(f"{path.parent} does not exist; make that folder first")
     if not os.access(path.parent, os.W_OK):
         raise BNCheckError(f"{path.parent} cannot be written to; choose another folder")
+
+
+def require_name(path: Path, kind: Kind) -> None:
+    """Raise BNCheckError where the name of a result would mislead about what it holds."""
+    named = path.suffix == ".safetensors"
+    if named is not (kind is Kind.SAFETENSORS) and (named or path.suffix in _OF_TORCH):
+        raise BNCheckError(
+            f"the result is {kind.one}, as what was read; give {path} another suffix"
+        )
 
 
 @contextmanager
