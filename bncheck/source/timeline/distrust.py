@@ -15,15 +15,16 @@ from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 
 _CHANGE = re.compile(r"\.(?:eval|train)\(")
+_LOOPED = re.compile(r"\bfor\s+(?:\w+,\s*)*(\w+)\s+in\b")
 _CHANGED = re.compile(r"\w+$")
 
 
 def changed_elsewhere(
-    module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+    module: SourceModule, nodes: list[cst.FunctionDef], owner: cst.ClassDef | None
 ) -> frozenset[str]:
     """Return the names of what other functions of a file, or its main part, change the mode of.
 
-    What a function does itself, or by those that it names, is seen when it is followed, and so is
+    What the functions given do, or those that they name, is seen when they are followed, and so is
     what the file did before.
     """
     text = module.text
@@ -31,11 +32,14 @@ def changed_elsewhere(
         return frozenset()
     main = text.find("__main__")
     found = set(_changed(text[main:])) if main >= 0 else set()
-    followed = set(_with_those_named(module, node, owner))
+    followed = set(with_those_named(module, nodes, owner))
     for function in _functions(module):
         if function not in followed:
             inside = body_text(function)
-            found |= _changed(text if inside is None else inside)
+            changed = _changed(text if inside is None else inside)
+            found |= changed
+            if inside is not None and not changed.isdisjoint(_LOOPED.findall(inside)):
+                found |= mentions(function.body)  # for module in (self.network, ...)
     return frozenset(found)
 
 
@@ -53,30 +57,28 @@ def _changed(text: str) -> frozenset[str]:
 
 def _functions(module: SourceModule) -> Iterator[cst.FunctionDef]:
     """Yield the functions of a file and the methods of its classes."""
+    yield from functions_of(module, None)
     for statement in statements(module.tree.body):
-        match statement:
-            case cst.FunctionDef():
-                yield statement
-            case cst.ClassDef():
-                members = classes.members(statement).values()
-                yield from (m for m in members if isinstance(m, cst.FunctionDef))
+        if isinstance(statement, cst.ClassDef):
+            yield from functions_of(module, statement)
 
 
-def _with_those_named(
-    module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+def functions_of(module: SourceModule, owner: cst.ClassDef | None) -> Iterator[cst.FunctionDef]:
+    """Yield the methods of a class, or the functions of a file."""
+    found = statements(module.tree.body) if owner is None else classes.members(owner).values()
+    yield from (one for one in found if isinstance(one, cst.FunctionDef))
+
+
+def with_those_named(
+    module: SourceModule, nodes: list[cst.FunctionDef], owner: cst.ClassDef | None
 ) -> Iterator[cst.FunctionDef]:
-    """Yield a function and those of its file and class that it names, and so on."""
-    known = {
-        statement.name.value: statement
-        for statement in statements(module.tree.body)
-        if isinstance(statement, cst.FunctionDef)
-    }
-    names = {node.name.value}
+    """Yield functions and those of their file and class that they name, and so on."""
+    known = {function.name.value: function for function in functions_of(module, None)}
+    names = {node.name.value for node in nodes}
     if owner is not None:
-        members = classes.members(owner).items()
-        known |= {name: m for name, m in members if isinstance(m, cst.FunctionDef)}
+        known |= {method.name.value: method for method in functions_of(module, owner)}
         names.add("__init__")  # It makes the receiver.
-    known[node.name.value] = node
+    known |= {node.name.value: node for node in nodes}
     while names:
         function = known.pop(names.pop(), None)
         if function is not None:

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import libcst as cst
 
 from bncheck.config import Settings
-from bncheck.events import Model, Origin
-from bncheck.graph import UNKNOWN
 from bncheck.source.module import Imported, SourceModule, statements
 from bncheck.source.project import Project
 from bncheck.source.timeline import (
     classes,
-    construction,
     facts,
-    functions,
-    ingredients,
     known,
     stops,
 )
-from bncheck.source.timeline.arguments import Arguments
-from bncheck.source.timeline.distrust import changed_elsewhere, leave_averages
+from bncheck.source.timeline.distrust import leave_averages
+from bncheck.source.timeline.entering import Before, from_function, start
 from bncheck.source.timeline.factories import is_one_of_many
 from bncheck.source.timeline.keepers import infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
-from bncheck.source.timeline.methods import SWITCHES, leaves_modes_alone, method_matters
+from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.relevance import relevant
-from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.statements import run_body
 from bncheck.source.timeline.syntax import mentions, places
 from bncheck.source.timeline.values import (
     Class,
-    Constant,
-    Data,
-    Frame,
-    Function,
-    Instance,
-    Models,
-    Opaque,
-    Value,
 )
 from bncheck.timeline import Entry, Timeline
 
@@ -68,7 +53,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
         return []
     followed: set[cst.CSTNode] = set()
     shows, in_test = _shows_batch_norm(module), _is_test(module)
-    body = _start(module, project, settings, followed)
+    body = start(module, project, settings, followed)
     body.runs_main = True
     run_body(body, module.tree.body)
     note_one_value_norms(body)
@@ -107,7 +92,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     ]
     if not candidates:
         return found
-    before = _Before.of(module, project, settings)
+    before = Before.of(module, project, settings)
     driver = _driver(module)
     inner = _named_in_functions(project, module)
     for stage in range(4):
@@ -122,7 +107,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
                 continue
             if stage and owner is None and is_one_of_many(project, module, node):
                 continue
-            timeline = _from_function(before, followed, node, owner)
+            timeline = from_function(before, followed, node, owner)
             timeline.shows_batch_norm, timeline.is_test = shows, in_test
             timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
             found.append(timeline)
@@ -182,61 +167,6 @@ def is_named_again(name: str, text: str) -> bool:
     return len(list(islice(places(name, text), 2))) > 1
 
 
-@dataclass(frozen=True)
-class _Before:
-    """What a file's body, but for its main part, leaves for its functions."""
-
-    run: Run
-
-    @classmethod
-    def of(cls, module: SourceModule, project: Project, settings: Settings) -> _Before:
-        """Run a file's body."""
-        run = _start(module, project, settings, set())
-        run_body(run, module.tree.body)
-        return cls(run)
-
-    def start(self, followed: set[cst.CSTNode], distrusted: frozenset[str]) -> Run:
-        """Return a run that goes on from there; other code may change what has some names."""
-        before = self.run
-        # A switch at the top of a file is there to be edited.
-        names = {
-            name: Constant(value.value, fixed=False)
-            if isinstance(value, Constant) and isinstance(value.value, bool)
-            else value
-            for name, value in before.frame.names.items()
-        }
-        frame = Frame(before.frame.module, "", names)
-        run = Run(
-            before.project,
-            before.settings,
-            frame,
-            list(before.steps),
-            list(before.before),
-            before.heap.on_top(),
-            list(before.models),
-            list(before.loaders),
-            dict(before.parts),
-            dict(before.classes),
-            globals={**before.globals, frame.module: frame},
-            followed=followed,
-        )
-        for name in distrusted & frame.names.keys():
-            run.escape(frame.module.tree, [frame.names[name]], "")
-        for module, kept in before.globals.items():
-            if module is not frame.module:
-                run.escape(module.tree, kept.names.values(), "")
-        return run
-
-
-def _start(
-    module: SourceModule, project: Project, settings: Settings, followed: set[cst.CSTNode]
-) -> Run:
-    frame = Frame(module, "")
-    run = Run(project, settings, frame, followed=followed)
-    run.globals[module] = frame
-    return run
-
-
 _WRAPPERS = frozenset(
     """
     DataParallel DistributedDataParallel DDP convert_sync_batchnorm convert_syncbn_model
@@ -264,95 +194,6 @@ def _candidates(
                         continue
                     if name != "__init__" or mentions(member) & _WRAPPERS:
                         yield name, member, statement
-
-
-def _from_function(
-    before: _Before,
-    followed: set[cst.CSTNode],
-    node: cst.FunctionDef,
-    owner: cst.ClassDef | None,
-) -> Timeline:
-    module = before.run.frame.module
-    distrusted = changed_elsewhere(module, node, owner)
-    run = before.start(followed, distrusted)
-    site_node = cst.Call(func=node.name)
-    driver, alone = "", False
-    function = Function(node, module, node.name.value)
-    if owner is not None:
-        own_class = Class(owner, module)
-        driver = classes.framework(run.project, own_class)
-        alone = driver == "lightning" and leaves_modes_alone(run.project, own_class)
-        receiver = _receiver(run, own_class, owner, distrusted)
-        name = f"{owner.name.value}.{node.name.value}"
-        function = classes.bound(Function(node, module, name, owner=own_class), receiver)
-    arguments = Arguments()
-    parameters = [*node.params.params, *node.params.kwonly_params]
-    skip = 1 if function.receiver is not None else 0
-    for parameter in parameters[skip:]:
-        arguments.keywords[parameter.name.value] = _given(run, parameter)
-    if node.name.value != "__init__":  # It made the receiver.
-        functions.enter(run, site_node, function, arguments)
-    followed.add(node)
-    note_one_value_norms(run)
-    return Timeline(
-        function.name,
-        module.path,
-        Entry.FUNCTION if owner is None else Entry.METHOD,
-        (*run.before, *run.steps),
-        tuple(run.models),
-        tuple(run.loaders),
-        driven_by=driver,
-        leaves_modes_alone=alone,
-        managed=frozenset(run.settings.mode_managed_by),
-        said=run.project.said,
-        minimum_batch_size=run.settings.minimum_batch_size,
-    )
-
-
-def _given(run: Run, parameter: cst.Param) -> Value:
-    """Return what an entry point gets for a parameter: a default that is a name is usual."""
-    if parameter.default is not None:
-        default = functions.default_of(parameter.default)
-        if isinstance(default, Constant) and isinstance(default.value, str):
-            return Constant(default.value, fixed=False)
-    name = parameter.name.value
-    return Opaque(name, run.site(parameter.name), parameter=True)
-
-
-def _receiver(run: Run, cls: Class, owner: cst.ClassDef, distrusted: frozenset[str]) -> Value:
-    """Return an object of the class: after `__init__`, and whatever else its users do to it."""
-    if classes.is_network(run.project, cls) is not False:
-        holds, kinds = ingredients.holds_when(run.project, cls, construction.defaults(cls))
-        model = Model(
-            "self",
-            Origin.SELF,
-            f"{cls.module.name}.{owner.name.value}",
-            run.site(owner.name),
-            holds,
-            kinds,
-            starts_in_eval=UNKNOWN,
-            overrides_train=classes.own_train(run.project, cls),
-            driven_by=classes.framework(run.project, cls),
-        )
-        run.classes[model] = cls
-        run.models.append(model)
-        made: Value = Models((model,))
-    else:
-        made = Instance(cls)
-    init = classes.find(run, cls, "__init__")
-    if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
-        parameters = [*init.node.params.params[1:], *init.node.params.kwonly_params]
-        given = {p.name.value: _given(run, p) for p in parameters}
-        arguments = Arguments(keywords=given)
-        functions.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
-    if isinstance(made, Models):
-        run.escape(owner.name, [made], "")
-    for name, value in run.heap.of(made.models[0] if isinstance(made, Models) else made).items():
-        if isinstance(value, Data):
-            continue
-        if name in distrusted or classes.ancestry(run.project, cls).unknown:
-            run.escape(owner.name, [value], "")
-    return made
 
 
 _TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|benchmarks?)/")

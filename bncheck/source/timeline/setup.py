@@ -1,0 +1,59 @@
+"""What an entry point leaves to others to make: `init()` with its globals, `setup(self)`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import libcst as cst
+
+from bncheck.source.module import SourceModule
+from bncheck.source.outline import body_text
+from bncheck.source.project import Project
+from bncheck.source.timeline.distrust import functions_of, with_those_named
+from bncheck.source.timeline.relevance import makes_models
+from bncheck.source.timeline.syntax import mentions
+
+_GLOBALS = re.compile(r"^[ \t]*global[ \t]+([\w, \t]+)", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"\bself\.(\w+)")
+_ASSIGNED = re.compile(r"\bself\.(\w+)[ \t]*=[ \t]*(?!=|None\b)")
+
+
+def set_up_by(
+    project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+) -> list[cst.FunctionDef]:
+    """Return the functions that alone set what an entry point uses, and that may make a model.
+
+    They are none that it calls, nor the constructor: a framework or a caller elsewhere calls them
+    before.
+    """
+    if owner is None and not _GLOBALS.search(module.text):
+        return []
+    followed = list(with_those_named(module, [node], owner))
+    if owner is None:
+        used = set[str]().union(*(mentions(function.body) for function in followed))
+        assigned = _globals
+    else:
+        used = _found(_ATTRIBUTE, followed)
+        assigned = _attributes
+    missing = used - assigned(followed)
+    makers: dict[str, list[cst.FunctionDef]] = {}
+    for function in functions_of(module, owner):
+        if function not in followed:
+            for name in assigned([function]) & missing:
+                makers.setdefault(name, []).append(function)
+    alone = dict.fromkeys(found[0] for found in makers.values() if len(found) == 1)
+    return [function for function in alone if makes_models(project, module, function)]
+
+
+def _globals(functions: Iterable[cst.FunctionDef]) -> set[str]:
+    return {name.strip() for names in _found(_GLOBALS, functions) for name in names.split(",")}
+
+
+def _attributes(functions: Iterable[cst.FunctionDef]) -> set[str]:
+    return _found(_ASSIGNED, functions)
+
+
+def _found(pattern: re.Pattern[str], functions: Iterable[cst.FunctionDef]) -> set[str]:
+    texts = (body_text(function) for function in functions)
+    return {found for text in texts if text is not None for found in pattern.findall(text)}
