@@ -26,6 +26,7 @@ from bncheck.paths import (
     keeps_own_mode,
     training_forwards,
 )
+from bncheck.teachers import teachers
 from bncheck.timeline import Entry, Timeline
 
 _HINT = (
@@ -43,6 +44,8 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     exempt = frozen_in_forward(timeline)
     exempt |= {event.model for _, event in timeline.of(AverageUpdate)}
     exempt |= {event.model for _, event in timeline.of(Copied)}
+    if timeline.of(RequiresGrad):
+        exempt |= _told_as_teachers(timeline)
     # Switched on and off, as for a GAN's discriminator.
     switched = _turned_on(timeline)
     made_of = {event.model: event.source for _, event in timeline.of(Assembled)}
@@ -71,6 +74,13 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     told = {event.site for event in seen}
     yield from (match for match in _while_made(timeline) if match.site not in told)
     yield from _fitted(timeline)
+
+
+def _told_as_teachers(timeline: Timeline) -> set[Model]:
+    """Return the networks of which BN205 says what there is to say."""
+    return {
+        forward.model for forward, sure in teachers(timeline) if sure is not Confidence.POSSIBLE
+    }
 
 
 def _turned_on(timeline: Timeline) -> list[Model]:

@@ -29,7 +29,8 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
         ):
             continue
         loop = moment.occurrence.loader_loop
-        if loop is not None and loop.loader is not None and loop.loader.batch_size == 1:
+        loader = loop.loader if loop is not None else forward.loader
+        if moment.occurrence.loops and loader is not None and loader.batch_size == 1:
             continue  # BN301's case.
         if forward.model.one_value_norm is True:
             seen.add(forward.site)

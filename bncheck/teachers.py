@@ -1,0 +1,110 @@
+"""Which networks a training step runs in train mode though it does not train them.
+
+This module imports neither libcst nor torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bncheck.events import (
+    AverageUpdate,
+    Copied,
+    ForwardCall,
+    Mode,
+    ModeChange,
+    Model,
+    OptimizerBuilt,
+    RequiresGrad,
+    Target,
+)
+from bncheck.findings import Confidence
+from bncheck.mode_flow import Facts, mode_flow
+from bncheck.timeline import Timeline
+from bncheck.usage import (
+    confidence,
+    events_on,
+    has_weights,
+    in_training_loop,
+    in_training_step,
+    is_optimized,
+    managed,
+    speaks_of_evaluation,
+)
+
+_AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re.IGNORECASE)
+_TEACHER = re.compile(r"teacher|(?:^|[._])(?:t_?net|t_?model|(?:net|model)_?t)$", re.IGNORECASE)
+
+
+def teachers(timeline: Timeline) -> Iterator[tuple[ForwardCall, Confidence]]:
+    """Yield each forward call in a training step of a network that takes no gradient from it.
+
+    It is in train mode there, and holds BatchNorm as surely as the confidence says.
+    """
+    for occurrence, event in timeline.of(ForwardCall):
+        if event.discarded:
+            continue
+        model = event.model
+        if not in_training_step(occurrence):
+            continue
+        if occurrence.gradient is not False and not _only_gives_targets(timeline, model):
+            continue
+        if speaks_of_evaluation(event.arguments) or managed(timeline, model):
+            continue
+        if not _stays_in_train_mode(model, mode_flow(timeline).before(event)):
+            continue
+        if _is_trained(timeline, model) or not is_fixed(timeline, model):
+            continue
+        known = confidence(timeline, model, Confidence.LIKELY)
+        if known is not None:
+            yield event, known
+
+
+def _only_gives_targets(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a loaded model is no part of what the optimizers train, though run with grads.
+
+    Either its parameters are frozen, or it is called a teacher and no optimizer is given any.
+    """
+    if not has_weights(timeline, model):
+        return False
+    called = bool(timeline.of(OptimizerBuilt)) and bool(_TEACHER.search(model.name))
+    return called or _takes_no_gradient(timeline, model)
+
+
+def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:
+    """Tell whether all of a model's parameters are frozen for good, while others are trained."""
+    if not timeline.of(OptimizerBuilt):
+        return False
+    switched = [event for _, event in timeline.of(RequiresGrad) if event.model is model]
+    return bool(switched) and all(
+        event.value is False and event.target is Target.WHOLE for event in switched
+    )
+
+
+def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
+    """Tell whether no path sets eval mode, and none says `train()` of this very model."""
+    return bool(facts) and all(
+        fact.mode is Mode.TRAIN
+        and not (isinstance(fact.since, ModeChange) and fact.since.model is model)
+        for fact in facts
+    )
+
+
+def _is_trained(timeline: Timeline, model: Model) -> bool:
+    if is_optimized(timeline, model):
+        return True
+    return not _only_gives_targets(timeline, model) and any(
+        event.model is model and occurrence.gradient is not False and in_training_loop(occurrence)
+        for occurrence, event in timeline.of(ForwardCall)
+    )
+
+
+def is_fixed(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model has weights of its own, and is no average of another."""
+    if _AVERAGE.search(model.name):
+        return False
+    frozen = has_weights(timeline, model)
+    if any(event.model is model for event in events_on(timeline, model, Copied, AverageUpdate)):
+        return False
+    return frozen or any(e.value is False for e in events_on(timeline, model, RequiresGrad))
