@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bncheck.source.timeline.values import Value
+from bncheck.source.timeline.values import Partial, Value
 
 
 @dataclass
@@ -27,3 +27,11 @@ class Arguments:
         if position is not None and position < len(self.positional):
             return self.positional[position]
         return None
+
+    def after(self, partial: Partial) -> Arguments:
+        """Return these arguments behind those that `functools.partial` was given."""
+        return Arguments(
+            [*partial.positional, *self.positional],
+            {**partial.keywords, **self.keywords},
+            self.complete,
+        )

@@ -43,6 +43,7 @@ from bncheck.source.timeline.values import (
     Outside,
     Package,
     Parser,
+    Partial,
     Settings,
     Tensor,
     Value,
@@ -150,6 +151,8 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
             return external.call(run, node, name, arguments)
         case Method(value=value, name=name):
             return method(run, node, value, name, arguments)
+        case Partial(value=value):
+            return call_value(run, node, value, arguments.after(callee))
         case Instance(cls=cls):
             found = classes.find(run, cls, "__call__")
             if isinstance(found, Function):

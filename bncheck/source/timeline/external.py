@@ -48,6 +48,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Optimizer,
     Parser,
+    Partial,
     Tensor,
     Value,
     truth,
@@ -120,6 +121,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return Tensor(first.loader.batch_size, loader=first.loader)
     if name == "type" and isinstance(first, Members) and first.one:
         return first
+    if name == "functools.partial" and first is not None and arguments.complete:
+        return Partial(first, tuple(arguments.positional[1:]), arguments.keywords)
     if name == "map" and isinstance(first, Function):
         return iterables.mapped(run, node, first, arguments)
     if name == "zip":

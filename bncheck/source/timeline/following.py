@@ -18,6 +18,7 @@ from bncheck.source.timeline.values import (
     Models,
     Optimizer,
     Package,
+    Partial,
     Value,
 )
 
@@ -60,6 +61,8 @@ def _uses_kept_models(run: Run, function: Function) -> bool:
 
 def is_harmless_callback(run: Run, value: Value) -> bool:
     """Tell whether a value is a function of the project that switches no model's mode."""
+    if isinstance(value, Partial):
+        return not run.reachable(value) and is_harmless_callback(run, value.value)
     if not isinstance(value, Function):
         return False
     owner = value.owner

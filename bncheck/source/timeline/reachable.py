@@ -13,6 +13,7 @@ from bncheck.source.timeline.values import (
     Method,
     Models,
     Opaque,
+    Partial,
     Settings,
     Value,
 )
@@ -46,6 +47,8 @@ def reachable(heap: Heap, value: Value) -> list[Model]:
                 stack.extend(heap.of(value).values())
             case Method(value=receiver):
                 stack.append(receiver)
+            case Partial(value=called, positional=positional, keywords=keywords):
+                stack += [called, *positional, *keywords.values()]
             case Function(receiver=receiver, outer=outer):
                 if receiver is not None:
                     stack.append(receiver)

@@ -267,6 +267,15 @@ class Method:
     name: str
 
 
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """`functools.partial(value, ...)`."""
+
+    value: Value
+    positional: tuple[Value, ...]
+    keywords: dict[str, Value]
+
+
 Value = (
     Constant
     | Models
@@ -287,6 +296,7 @@ Value = (
     | ModeOf
     | Opaque
     | Method
+    | Partial
 )
 
 NONE = Constant(None)
