@@ -33,9 +33,9 @@ from bncheck.states import (
     State,
     States,
     after,
+    after_branch,
     join,
     made_anew,
-    renewed_freezes,
     settled_by,
     states_of,
     unwrapped_anew,
@@ -154,14 +154,15 @@ class _Walk:
                 return self._loop(block, flow, inside)
             case Branch():
                 flow = self._without_made(block, flow)
-                end = None
+                ends: list[Flow] = []
                 exits = {}
                 for alternative in block.alternatives:
                     one, left = self.run(alternative, flow, inside)
-                    end = join(end, one)
+                    if one is not None:
+                        ends.append(one)
                     for exit_, at_exit in left.items():
                         _add_exit(exits, exit_, at_exit)
-                return None if end is None else renewed_freezes(end), exits
+                return after_branch(flow, ends), exits
 
     def _without_made(self, branch: Branch, flow: Flow) -> Flow:
         """Forget of models that an alternative makes anew: on the others they are gone too."""

@@ -7,7 +7,7 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bncheck.events import (
@@ -207,15 +207,35 @@ def settled_by(end: Flow | None, start: Flow) -> Flow:
     }
 
 
-def renewed_freezes(flow: Flow) -> Flow:
-    """Take a freeze that one path renews as renewed: the conditions may hang together."""
+def after_branch(start: Flow, ends: Sequence[Flow]) -> Flow | None:
+    """Join what alternatives leave; None: each of them is left early.
 
-    def settled(states: frozenset[State]) -> frozenset[State]:
-        if not any(s.mode is Mode.EVAL and s.frozen_by is not None for s in states):
+    A freeze that one of them renews is taken as renewed: its condition may hang together with that
+    of the `train()` before. One that leaves what was undone before the branch renews nothing.
+    """
+    joined: Flow | None = None
+    for end in ends:
+        joined = join(joined, end)
+    if joined is None:
+        return None
+
+    def settled(model: Model, states: frozenset[State]) -> frozenset[State]:
+        if not any(map(_undone, start.get(model, ()))) or not any(
+            _all_frozen(end.get(model, frozenset())) for end in ends
+        ):
             return states
         return frozenset(
-            replace(s, frozen_by=None, undone_by=None) if s.undone_by is not None else s
-            for s in states
+            replace(s, frozen_by=None, undone_by=None) if _undone(s) else s for s in states
         )
 
-    return {model: settled(states) for model, states in flow.items()}
+    return {model: settled(model, states) for model, states in joined.items()}
+
+
+def _undone(state: State) -> bool:
+    return state.undone_by is not None
+
+
+def _all_frozen(states: frozenset[State]) -> bool:
+    """Tell whether a model's layers are kept in eval mode, and no earlier freeze is undone."""
+    frozen = any(s.mode is Mode.EVAL and s.frozen_by is not None for s in states)
+    return frozen and not any(map(_undone, states))

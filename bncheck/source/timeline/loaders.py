@@ -20,7 +20,6 @@ from bncheck.source.timeline.values import (
     Instance,
     Opaque,
     Outside,
-    Partial,
     Value,
     truth,
 )
@@ -103,8 +102,6 @@ def _decides_batches(run: Run, collate: Value | None) -> Fact:
             return not name.endswith("default_collate")
         case Instance(cls=cls):
             collate = classes.find(run, cls, "__call__")
-        case Partial(value=value):
-            collate = value
     if not isinstance(collate, Function):
         return True
     names = called(collate.node)
