@@ -9,10 +9,10 @@ import libcst as cst
 
 from bncheck.events import CheckpointCall, Fact, Model
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import classes
+from bncheck.source.timeline import classes, known
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Frame, Function, Members, Models, Value
+from bncheck.source.timeline.values import Frame, Function, Members, Models, Opaque, Value
 from bncheck.source.walk import walk_kinds
 
 _MAX_HOPS = 2
@@ -34,6 +34,8 @@ def _applied(run: Run, function: Function, hops: int = 0) -> Iterator[Model]:
     """Yield the networks that a function calls by name: its closure's, and parts of its own."""
     for part in walk_kinds(function.node, (cst.Call,)):
         value = _named(run, function, part.func)
+        if isinstance(value, Opaque) and value.type_name.rpartition(".")[2] in known.BATCH_NORMS:
+            value = run.promote(value)
         if isinstance(value, Models):
             yield from value.models
         elif isinstance(value, Function) and hops < _MAX_HOPS:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import libcst as cst
 
+from bncheck.source.module import SourceModule
 from bncheck.source.timeline import (
     classes,
     commandline,
@@ -21,6 +22,7 @@ from bncheck.source.timeline.following import is_managed, worth_following
 from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
 from bncheck.source.timeline.values import (
+    Class,
     Constant,
     Container,
     Data,
@@ -153,7 +155,7 @@ def _run_function(
         receiver=function.receiver,
         use=None if function.owner or function.outer else Use(site, tuple(arguments.all())),
     )
-    bind_parameters(frame, code, function.receiver, arguments)
+    bind_parameters(run, frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame
     discarded, statement = run.discarded, run.statement
     run.discarded = None
@@ -188,7 +190,11 @@ def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:
 
 
 def bind_parameters(
-    frame: Frame, code: cst.FunctionDef, receiver: Value | None, arguments: Arguments
+    run: Run,
+    frame: Frame,
+    code: cst.FunctionDef,
+    receiver: Value | None,
+    arguments: Arguments,
 ) -> None:
     """Give a function's parameters their names in its frame."""
     given = [*([] if receiver is None else [receiver]), *arguments.positional]
@@ -200,7 +206,7 @@ def bind_parameters(
         elif name in arguments.keywords:
             frame.names[name] = arguments.keywords[name]
         elif parameter.default is not None and arguments.complete:
-            frame.names[name] = default_of(parameter.default)
+            frame.names[name] = _default(run, frame.module, parameter.default)
         elif code.decorators and arguments.complete:
             options = commandline.option_defaults(code)
             frame.names[name] = options.get(name) or Opaque(name)
@@ -214,6 +220,18 @@ def bind_parameters(
         more = {k: v for k, v in arguments.keywords.items() if k not in frame.names and k != "*"}
         known = Container(tuple(more.values()), tuple(more), changed=not arguments.complete)
         frame.names[name] = known if more or arguments.complete else Opaque(name)
+
+
+def _default(run: Run, module: SourceModule, node: cst.BaseExpression) -> Value:
+    """Return what a parameter is by default, `Settings()` too."""
+    value = default_of(node)
+    match node:
+        case cst.Call(func=cst.Name(value=name)) if isinstance(value, Opaque):
+            if isinstance(run.module_level(name, module), Class):
+                outer, run.frame = run.frame, Frame(module, "")
+                value = expressions.evaluate(run, node)
+                run.frame = outer
+    return value
 
 
 def default_of(node: cst.BaseExpression) -> Value:

@@ -45,7 +45,7 @@ def _within(
 ) -> object:
     """Return the constant that an expression is in a constructor; None: it is no constant."""
     frame = Frame(cls.module, f"{cls.node.name.value}.__init__")
-    functions.bind_parameters(frame, init, Constant(None), arguments)
+    functions.bind_parameters(run, frame, init, Constant(None), arguments)
     outer, run.frame = run.frame, frame
     with run.block():
         value = expressions.evaluate(run, expression)
