@@ -118,7 +118,9 @@ class Layer:
     - `initialised_at`, of an instance of the project's own subclass: where that calls torch's
       constructor, and `constants_given`, whether its caller chose the momentum or eps (BN107);
     - `mentioned`: False when no code but the constructors reads the attribute that holds it,
-      neither a method nor, by that name, another class that was read (BN105).
+      neither a method nor, by that name, another class that was read (BN105);
+    - `kept_in_eval`: True when the network's own `train` method, or its forward, puts the layer in
+      eval mode, or may do so (BN101).
     """
 
     kind: Kind
@@ -194,10 +196,11 @@ class LayerGraph:
     """Whether the network's parameters are symbols, since no call that gives them was seen."""
     apart: dict[str, Layer] = field(default_factory=dict)
     """By name: layers of parts that this forward does not reach, read as networks of their own."""
-    otherwise: Callable[[], LayerGraph | None] | None = None
-    """Reads the forward anew with nothing known of what has a default, where anything has one.
+    otherwise: Callable[[], LayerGraph] | None = None
+    """Reads the network again, more closely, where that may tell more; for what has a finding.
 
-    It gives None where that can't be read."""
+    Nothing is known there of what callers of the forward may leave to a default, if that can be
+    read, and layers are `kept_in_eval`."""
     guessed: bool = False
     """Whether a number of layers, and with it what doubles from one to the next, was assumed."""
     _uses: dict[int, list[Node]] = field(default_factory=dict, repr=False)

@@ -56,10 +56,10 @@ class Tally:
     def _found(self, graph: LayerGraph) -> Iterator[tuple[Check, Match]]:
         """Yield what is wrong in a network, whatever its callers give for what has a default."""
         found = [(check, match) for check in self.checks for match in check.function(graph)]
-        other = graph.otherwise() if found and graph.otherwise is not None else None
-        if other is None:
+        if not found or graph.otherwise is None:
             yield from found
             return
+        other = graph.otherwise()
         there = Counter(
             (check, match.site)
             for check in {check for check, _ in found}

@@ -59,7 +59,8 @@ def subtracts_mean(norm: Node) -> bool:
     if norm.kind not in BATCH_STATISTICS:
         return False
     if norm.get("functional") is not True:
-        return True
+        uses_batch = norm.get("track_running_stats") is False
+        return uses_batch or norm.get("kept_in_eval") is not True
     # A functional call may be told to use the running statistics, whatever the mode.
     return norm.get("training") is not False and norm.get("use_input_stats") is not False
 

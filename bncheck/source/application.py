@@ -14,6 +14,7 @@ from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine, States
 from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.mentions import holder_of, mentioned, reads_by_name_only
+from bncheck.source.interpret.modes import note_kept_in_eval
 from bncheck.source.interpret.values import (
     Arguments,
     Class,
@@ -40,11 +41,14 @@ class Application:
     _mentions: dict[tuple[Class, str], bool] = field(default_factory=dict)
     """Whether any code reads an attribute of a class."""
 
-    def graphs(self, machine: Machine, root: Instance, name: str) -> Iterator[LayerGraph]:
+    def graphs(
+        self, machine: Machine, root: Instance, name: str, whole: Instance | None = None
+    ) -> Iterator[LayerGraph]:
         """Yield a network's graph, and one for each part that its forward does not reach.
 
         Another method may apply such a part, or code that is not understood. How the part
-        applies its own layers is known nevertheless.
+        applies its own layers is known nevertheless. `whole` is the network that has this one as
+        a part.
         """
         try:
             try:
@@ -57,14 +61,16 @@ class Application:
             self.understanding.partly += 1
             graph = LayerGraph(name, layers=list(named_layers(root)), complete=False)
         try:
-            yield from self._parts(machine, root, graph)
+            yield from self._parts(machine, root, graph, whole or root)
         except GiveUpError as reason:
             self.understanding.doubts[reason.reason] += 1
-        if graph.nodes and _takes_more(root):
-            graph.otherwise = partial(self._otherwise, machine, root, name)
+        if graph.nodes and (machine.names.sets_modes or _takes_more(root)):
+            graph.otherwise = partial(self._otherwise, machine, root, whole or root, graph)
         yield graph
 
-    def _parts(self, machine: Machine, root: Instance, graph: LayerGraph) -> Iterator[LayerGraph]:
+    def _parts(
+        self, machine: Machine, root: Instance, graph: LayerGraph, whole: Instance
+    ) -> Iterator[LayerGraph]:
         applied = {id(node.layer) for node in graph.nodes}
         own: dict[int, Layer] = {id(layer): layer for layer in graph.layers}
         names = {id(layer): layer.name for layer in graph.layers}
@@ -83,7 +89,7 @@ class Application:
                     if id(part.recipe) in patterns:
                         continue
                     patterns.add(id(part.recipe))
-                for found in self.graphs(machine, part, graph.name):
+                for found in self.graphs(machine, part, graph.name, whole):
                     for layer in found.layers:
                         if own.pop(id(layer), None) is not None:
                             graph.apart[names[id(layer)]] = layer
@@ -101,23 +107,28 @@ class Application:
             self.understanding.partly += 1
         return graph
 
-    def _otherwise(self, machine: Machine, root: Instance, name: str) -> LayerGraph | None:
+    def _otherwise(
+        self, machine: Machine, root: Instance, whole: Instance, graph: LayerGraph
+    ) -> LayerGraph:
         """Return the graph with nothing known of what callers may give or leave to its default.
 
-        None where that can't be read. The network stays as it was.
+        The same graph where that can't be read. In both, layers that the whole network keeps in
+        eval mode have that noted. The network stays as it was.
         """
         opened, doubts = len(machine.journal), machine.doubts.copy()
         machine.extend(machine.limit + machine.steps)
         machine.open_journal()
         try:
-            return self._applied(machine, root, name, is_open=True)
+            if machine.names.sets_modes:
+                note_kept_in_eval(machine, whole)
+            return self._applied(machine, root, graph.name, is_open=True)
         except (PathEndsError, GiveUpError, RecursionError):
-            return None
+            return graph
         except UnparsableBodyError:
             raise
         except Exception as problem:
             self.understanding.doubts[internal(problem)] += 1
-            return None
+            return graph
         finally:
             changed: States = {}
             while len(machine.journal) > opened:

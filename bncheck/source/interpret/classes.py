@@ -213,6 +213,8 @@ def make_class(frame: Frame, node: cst.ClassDef) -> object:
     cls.fields = tuple(annotated)
     block(node.body)(body)
     cls.namespace = body.names
+    if "train" in body.names:
+        frame.machine.names.sets_modes = True
     for name, value in cls.namespace.items():
         if isinstance(value, Function) and value.owner is None and value.outer is body:
             cls.namespace[name] = _method(value, cls, frame)

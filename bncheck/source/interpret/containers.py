@@ -7,6 +7,13 @@ from collections.abc import Callable
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.modes import (
+    apply_to_all,
+    evaluate,
+    modules,
+    named_modules,
+    train,
+)
 from bncheck.source.interpret.sequences import items_of
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -213,9 +220,7 @@ def _named_children(machine: Machine, value: Instance, arguments: Arguments) -> 
     return List([(name, child) for name, child in found] if known else None)
 
 
-_RETURN_THEMSELVES = (
-    "apply to cuda cpu eval train half float double bfloat16 requires_grad_ compile type"
-)
+_RETURN_THEMSELVES = "to cuda cpu half float double bfloat16 requires_grad_ compile type"
 _METHODS: dict[str, Method] = {
     "add_module": _add_module,
     "register_module": _add_module,
@@ -225,9 +230,12 @@ _METHODS: dict[str, Method] = {
     "register_forward_pre_hook": _hook,
     "children": _children,
     "named_children": _named_children,
-    # Loops over every module or parameter initialise weights: they don't change the network.
-    "modules": _nothing,
-    "named_modules": _nothing,
+    "modules": modules,
+    "named_modules": named_modules,
+    "apply": apply_to_all,
+    "train": train,
+    "eval": evaluate,
+    # Loops over every parameter initialise weights: they don't change the network.
     "parameters": _nothing,
     "named_parameters": _nothing,
     "buffers": _nothing,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bncheck.graph import Kind, LayerGraph, Node, Site
+from bncheck.graph import Kind, Layer, LayerGraph, Node, Site
 from bncheck.source.interpret.effort import Effort
 from bncheck.source.interpret.values import (
     MISSING,
@@ -96,6 +96,8 @@ class Machine(Effort):
     """How often each function is being run, for recursion."""
     sequentials: list[Instance] | None = None
     """Those of torch.nn that were made, in order; None where nobody asks for them."""
+    modes: dict[Layer, bool] | None = None
+    """Whether each layer is surely in train mode; None while nothing asks for it."""
     unfinished: Class | None = None
     """What was being constructed when the work was given up."""
     guessed: bool = False

@@ -84,6 +84,8 @@ class Names:
     """How often a function's body took its share of the work without coming to a layer."""
     taken: set[tuple[int, bool]] = field(default_factory=set)
     """Which branches were taken of conditions that were known, by the `if`'s identity."""
+    sets_modes: bool = False
+    """Whether any class that was made has a `train` method of its own."""
     _globals: dict[tuple[str, str], object] = field(default_factory=dict)
     _frames: dict[str, Frame] = field(default_factory=dict)
     _made: dict[int, object] = field(default_factory=dict)

@@ -122,6 +122,16 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
+_ABSTRACT: Final = {
+    "_NormBase": ("BatchNorm", "InstanceNorm"),
+    "_BatchNorm": ("BatchNorm",),
+    "_InstanceNorm": ("InstanceNorm",),
+    "_ConvNd": ("Conv",),
+    "_ConvTransposeNd": ("ConvTranspose",),
+}
+"""torch.nn's base classes of layers, by a part of the layers' names."""
+
+
 def _is_one(value: object, wanted: list[object]) -> bool | None:
     if isinstance(value, (Unknown, Symbol)):
         return None
@@ -145,6 +155,8 @@ def _is(value: object, kind: object) -> bool | None:
             short = name.rpartition(".")[2]
             if name == "torch.nn.Module":
                 return True if value.is_module else None
+            if short in _ABSTRACT and value.base is not None:
+                return any(part in value.base for part in _ABSTRACT[short])
             if value.cls is not None:
                 known = [a for a in value.cls.order if isinstance(a, External)]
                 if kind in known:
