@@ -270,7 +270,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
         if last in known.BATCH_NORMS:
             yield _Ingredient(True, last)
             continue
-        for meaning in _meanings(project, mentioned, name, module):
+        for meaning in meanings(project, mentioned, name, module):
             match meaning:
                 case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
                     yield _Ingredient(False, "", found, origin)
@@ -291,7 +291,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield _Ingredient(UNKNOWN)
 
 
-def _meanings(
+def meanings(
     project: Project, mentioned: Mentioned, name: str, module: SourceModule
 ) -> Sequence[Meaning]:
     """Return what a name means where it is used, imports inside of functions among them."""
@@ -318,17 +318,21 @@ def _imported_by_path(
 
 @lru_cache(maxsize=1024)
 def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
-    """Return the names of a module that may stand for a layer or lead to one; None: any may.
+    """Return the words in a module that may stand for a layer or lead to one; None: any may.
 
     A body without any of them tells nothing of what a network is made of.
     """
     if module.star_imports:
         return None
-    return known.BATCH_NORMS | {
-        name
-        for name in module.bindings
-        if any(_may_tell(meaning) for meaning in project.resolve(name, module))
-    }
+    return (
+        known.BATCH_NORMS
+        | {"import"}
+        | {
+            name
+            for name in module.bindings
+            if any(_may_tell(meaning) for meaning in project.resolve(name, module))
+        }
+    )
 
 
 def _may_tell(meaning: Meaning) -> bool:

@@ -9,6 +9,8 @@ from bncheck.source.project import External
 from bncheck.source.timeline import expressions, functions, known
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.classes import kept, members
+from bncheck.source.timeline.ingredients import meanings
+from bncheck.source.timeline.mentioned import mentioned_in
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Class, Constant, Frame
 
@@ -21,12 +23,13 @@ def picks_batch_norm(run: Run, cls: Class, arguments: Arguments) -> bool:
     init = members(cls.node).get("__init__")
     if not isinstance(init, cst.FunctionDef):
         return False
+    mentioned = mentioned_in(init)
     for _, value in kept(init):
         match value:
             case cst.Call(func=func, args=[first, *_]):
                 libraries = [
                     meaning.name
-                    for meaning in run.project.resolve(dotted(func) or "", cls.module)
+                    for meaning in meanings(run.project, mentioned, dotted(func) or "", cls.module)
                     if isinstance(meaning, External)
                     and known.zoo_model(meaning.name, None) is not None
                 ]

@@ -6,11 +6,13 @@ import libcst as cst
 
 from bncheck.events import Fact, Model, Origin
 from bncheck.graph import UNKNOWN
+from bncheck.source.literals import literal
 from bncheck.source.timeline import known
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Opaque, Value, truth
+from bncheck.source.walk import walk_kinds
 
 _ALWAYS_TRAINED = frozenset({"pytorch_fid.inception.InceptionV3"})
 
@@ -21,8 +23,10 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
         if argument.keyword is not None and argument.keyword.value == "norm_layer":
             holds = known.by_norm_layer(identifiers(argument.value), holds)
         if argument.keyword is not None and argument.keyword.value == "norm":
-            # MONAI's name of it.
-            holds = True if "BATCH" in identifiers(argument.value) else holds
+            # MONAI's name of it: Norm.BATCH, "batch", ("batch", {"eps": 1e-3}).
+            texts = walk_kinds(argument.value, (cst.SimpleString,))
+            named = {*identifiers(argument.value), *(str(literal(text)) for text in texts)}
+            holds = True if "batch" in {name.lower() for name in named} else holds
     trained: Fact = False
     for keyword in ("pretrained", "weights", "encoder_weights"):
         value = arguments.keywords.get(keyword)
