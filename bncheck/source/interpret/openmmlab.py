@@ -11,23 +11,19 @@ from collections.abc import Callable
 from typing import Final
 
 from bncheck.graph import Site
+from bncheck.source.configured import NORMS
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.registries import registry
 from bncheck.source.interpret.values import UNKNOWN, Arguments, Dictionary, External, Instance
 
-_NORMS: Final = {
-    "BN": "BatchNorm2d", "BN1d": "BatchNorm1d", "BN2d": "BatchNorm2d", "BN3d": "BatchNorm3d",
-    "SyncBN": "SyncBatchNorm", "GN": "GroupNorm", "LN": "LayerNorm", "IN": "InstanceNorm2d",
-    "IN1d": "InstanceNorm1d", "IN2d": "InstanceNorm2d", "IN3d": "InstanceNorm3d",
-}  # fmt: skip
 _CONVOLUTIONS: Final = {
     "Conv": "Conv2d", "Conv1d": "Conv1d", "Conv2d": "Conv2d", "Conv3d": "Conv3d",
 }  # fmt: skip
 _ACTIVATIONS: Final = (
     "ReLU", "LeakyReLU", "PReLU", "RReLU", "ReLU6", "ELU", "Sigmoid", "Tanh", "GELU", "SiLU",
 )  # fmt: skip
-_LAYERS: Final = {**_NORMS, **_CONVOLUTIONS, **{name: name for name in _ACTIVATIONS}}
+_LAYERS: Final = {**NORMS, **_CONVOLUTIONS, **{name: name for name in _ACTIVATIONS}}
 _ABBREVIATIONS: Final = {"BatchNorm": "bn", "InstanceNorm": "in", "GroupNorm": "gn"}
 
 Call = Callable[[Machine, Arguments, "Site | None"], object]
@@ -61,7 +57,7 @@ def _norm(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     configuration = arguments.at(0, arguments.keywords.get("cfg", UNKNOWN))
     features = arguments.at(1, arguments.keywords.get("num_features", UNKNOWN))
     postfix = arguments.at(2, arguments.keywords.get("postfix", ""))
-    found = _read(configuration, _NORMS)
+    found = _read(configuration, NORMS)
     if found is None:
         return UNKNOWN
     layer, given = found

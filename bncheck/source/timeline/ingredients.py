@@ -14,11 +14,12 @@ import libcst as cst
 
 from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
+from bncheck.source.configured import parameters_for_batch_norm
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.single import Given
 from bncheck.source.timeline import known
-from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.classes import ancestry, decorators, members
 from bncheck.source.timeline.constructors import assigned_in_init, put_into, ruled_out
 from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
 from bncheck.source.timeline.syntax import identifiers, mentions
@@ -35,6 +36,10 @@ _LAYERLESS = tuple(
     """.split()  # noqa: SIM905
 )
 """Packages outside whose names are no networks with BatchNorm."""
+
+
+_TELLING = known.BATCH_NORMS | {"norm_cfg"}
+"""Words of what may be BatchNorm; OpenMMLab's configurations name it in a text."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
             continue
         seen.add(node)
         names = mentions(node)
-        if names & known.BATCH_NORMS or len(seen) > _MAX_CLOSURE:
+        if names & _TELLING or len(seen) > _MAX_CLOSURE:
             return True
         for name in names:
             bound = name in module.bindings or module.star_imports
@@ -159,12 +164,14 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
     for ancestor in ancestry(project, cls).project:
         value = assigned_in_init(ancestor.node).get(name)
         if value is None:
+            if _built_by_default(ancestor, name):
+                return True
             continue
         facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
         made = _made_of(project, value, ancestor.module)
         if True in facts or made is True or _collected(project, ancestor, name, value):
             return True
-        if _picked(project, ancestor, value):
+        if _is_given_a_norm(ancestor, value) or _picked(project, ancestor, value):
             return True
         filled = isinstance(value, cst.Call) and not value.args and _is_container(value)
         return UNKNOWN if UNKNOWN in facts or made is UNKNOWN or filled else False
@@ -203,10 +210,45 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
         code += [
             more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
         ]
-    return any(
-        found.fact is True and found.kind
+    return any(_is_given_a_norm(cls, node) for node in code) or any(
+        (found.fact is True and found.kind) or _holds_itself(project, found)
         for node in code
         for found in _ingredients(project, node, cls.module)
+    )
+
+
+def _holds_itself(project: Project, found: _Ingredient) -> bool:
+    match found:
+        case _Ingredient(definition=cst.ClassDef() as definition, module=SourceModule() as module):
+            return holds(project, Class(definition, module))[0] is True
+    return False
+
+
+def _is_given_a_norm(cls: Class, code: cst.CSTNode) -> bool:
+    """Tell whether code names a parameter of the constructor whose default is BatchNorm's."""
+    init = members(cls.node).get("__init__")
+    return (
+        isinstance(init, cst.FunctionDef)
+        and not isinstance(code, cst.Name)
+        and not parameters_for_batch_norm(init).isdisjoint(identifiers(code))
+    )
+
+
+def _built_by_default(cls: Class, name: str) -> bool:
+    """Tell whether a property returns a norm that the constructor builds and keeps by a name.
+
+    `self.norm1_name, norm1 = build_norm_layer(norm_cfg, planes)`, and `norm1` returns
+    `getattr(self, self.norm1_name)`.
+    """
+    init, method = members(cls.node).get("__init__"), members(cls.node).get(name)
+    if not isinstance(init, cst.FunctionDef) or not isinstance(method, cst.FunctionDef):
+        return False
+    if "property" not in decorators(method) or "getattr" not in identifiers(method.body):
+        return False
+    return any(
+        _is_given_a_norm(cls, built)
+        for kept_as in identifiers(method.body) - {"getattr", "self"}
+        for built in put_into(init, kept_as)
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from bncheck.source.configured import configured_batch_norm
 from bncheck.source.literals import literal
 from bncheck.source.module import dotted, imports
 from bncheck.source.outline import LazyBlock
@@ -60,6 +61,10 @@ def mentioned_in(
                 parts = filter(None, (imported.module, imported.attribute))
                 found.imported[name] = ".".join(parts)
             continue
+        if kind is cst.Dict or kind is cst.Call:
+            norm = configured_batch_norm(part)
+            if norm is not None:
+                found.names.add(norm)
         if kind is cst.Call:
             name = dotted(part.func)
             if name in {"isinstance", "issubclass"} and len(part.args) == 2:
