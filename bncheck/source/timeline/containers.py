@@ -11,7 +11,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import known
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constructors import put_into
-from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
 
@@ -48,9 +48,19 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
     for part in parts:
         part.parent = part.parent or made
     if parts and len({part.type_name for part in parts}) == 1:
-        run.parts[made, "[]"] = parts[0]
+        run.parts[made, EACH] = parts[0]
         made.holds_batch_norm = parts[0].holds_batch_norm
     return value
+
+
+def sliced(run: Run, model: Model, bounds: tuple[int | None, int | None]) -> Models:
+    """Return what `layers[first:last]` takes: a part whose layers are those of the container."""
+    first, last = ("" if bound is None else bound for bound in bounds)
+    part, each = run.part(model, f"[{first}:{last}]"), run.part(model, EACH)
+    run.parts.setdefault((part, EACH), each)
+    if part.holds_batch_norm is UNKNOWN:
+        part.holds_batch_norm = each.holds_batch_norm
+    return Models((part,))
 
 
 def add(made: Model, values: list[Value]) -> None:

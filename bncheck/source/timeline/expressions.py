@@ -17,6 +17,7 @@ from bncheck.source.timeline import (
     choices,
     classes,
     constructors,
+    containers,
     defaults,
     functions,
     loops,
@@ -26,7 +27,7 @@ from bncheck.source.timeline import (
     statements,
     strings,
 )
-from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     NONE,
@@ -236,9 +237,11 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return Tensor(made_up=value.made_up, loader=value.loader)
         case Data(loader=loader), _:
             return Tensor(loader=loader)
+        case Models(models=[model]), _ if (bounds := shares.bounds(node)) is not None:
+            return containers.sliced(run, model, bounds)
         case Models(models=[model]), _:
-            key = chosen.value if isinstance(chosen, Constant) else UNKNOWN
-            return Models((run.part(model, f"[{key}]"),))
+            name = f"[{chosen.value}]" if isinstance(chosen, Constant) else EACH
+            return Models((run.part(model, name),))
         case Outside(name="sys.modules"), Constant(value="__name__"):
             return Package(run.frame.module)
         case Outside(name=name), _ if name.endswith(".__dict__"):

@@ -68,6 +68,14 @@ def sliced(value: Members, node: cst.Subscript) -> Members:
     return some(value)
 
 
+def bounds(node: cst.Subscript) -> tuple[int | None, int | None] | None:
+    """Return the bounds of `layers[first:last]`, as far as they are integers; None: no slice."""
+    match node.slice:
+        case [cst.SubscriptElement(slice=cst.Slice(lower=lower, upper=upper))]:
+            return _integer(lower), None if upper is None else _integer(upper)
+    return None
+
+
 def _integer(node: cst.BaseExpression | None) -> int | None:
     match node:
         case None:
