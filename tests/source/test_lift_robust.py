@@ -35,6 +35,9 @@ STRANGE = {
     ),
     "an endless loop": "def f():\n    while True:\n        pass\n    return nn.ReLU()\n",
     "a long count": "def f():\n    x = 0\n    while x < 10**9:\n        x += 1\n    return x\n",
+    "a list of itself": "def f():\n    a = [nn.ReLU()]\n    b, c, d = (1,), [1], nn.ModuleList(a)\n"
+    "    for n in range(60):\n        a = a + a\n        b = b + b\n        c += c\n"
+    "        c = [*c, *c]\n        d.extend(d)\n    return nn.Sequential(*a, *d)\n",
     "huge numbers": "A = 10 ** 10 ** 10\nB = 'a' * 10 ** 12\ndef f():\n    return A * B\n",
     "exec": "exec('import os')\ndef f():\n    exec('x = nn.ReLU()')\n    return x\n",
     "metaclass": "class M(type):\n    pass\nclass A(nn.Module, metaclass=M):\n    pass\n",

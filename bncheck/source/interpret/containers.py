@@ -93,7 +93,7 @@ def _fill_named(machine: Machine, parent: Instance, given: object) -> None:
 def _append_child(machine: Machine, parent: Instance, child: object) -> None:
     machine.change(parent)
     child = UNKNOWN if isinstance(child, Symbol) else child
-    number = len(children(parent))
+    number = len(parent.state) if parent.cls is None else len(children(parent))
     while str(number) in parent.state:
         number += 1
     parent.state[str(number)] = child

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bncheck.graph import Kind, Site, Symbol
 from bncheck.source.interpret.containers import is_sequence, joined
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.sequences import LONGEST, items_of
 from bncheck.source.interpret.symbols import binary, compare
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -69,11 +70,11 @@ def binary_operation(
         ]
         return machine.join_all(results)
     if isinstance(one, List) or isinstance(other, List):
-        return _list_operation(symbol, one, other)
+        return _list_operation(machine, symbol, one, other)
     if symbol == "+" and is_sequence(one) and is_sequence(other):
         return joined(machine, one, other, site)
     if isinstance(one, tuple) and isinstance(other, tuple) and symbol == "+":
-        return one + other
+        return one + other if len(one) + len(other) <= LONGEST else UNKNOWN
     if isinstance(one, Dictionary) and isinstance(other, Dictionary) and symbol == "|":
         known = one.state is not None and other.state is not None
         return Dictionary({**(one.state or {}), **(other.state or {})} if known else None)
@@ -81,21 +82,20 @@ def binary_operation(
         is_constant(other) or isinstance(other, Symbol)
     ):
         return binary(symbol, one, other)
-    if symbol == "*" and isinstance(one, tuple) and isinstance(other, int) and other < 1000:
-        return one * other
+    if symbol == "*" and isinstance(one, tuple) and isinstance(other, int):
+        return one * other if len(one) * other <= LONGEST else UNKNOWN
     return UNKNOWN
 
 
-def _list_operation(symbol: str, one: object, other: object) -> object:
+def _list_operation(machine: Machine, symbol: str, one: object, other: object) -> object:
     if symbol == "+" and isinstance(one, List) and isinstance(other, List):
-        if one.state is not None and other.state is not None:
-            return List(one.state + other.state)
-        return List(None)
+        first, second = items_of(machine, one), items_of(machine, other)
+        return List(None if first is None or second is None else first + second)
     if symbol == "*":
         items, times = (one, other) if isinstance(one, List) else (other, one)
         if not isinstance(items, List) or items.state is None or not isinstance(times, int):
             return List(None)
-        if len(items.state) * times <= 10_000:
+        if len(items.state) * times <= LONGEST:
             return List(items.state * times)
         return List(None)
     return UNKNOWN

@@ -25,6 +25,7 @@ from bncheck.source.interpret.values import (
     same,
 )
 
+LONGEST: Final = 10_000
 _MOST_ITEMS = 5_000
 ROUNDS = 2
 """How many items a parameter of which nothing is known is taken to have, where it is iterated."""
@@ -36,19 +37,22 @@ _NAMED_TUPLE: Final = External("typing.NamedTuple")
 def items_of(machine: Machine, value: object) -> list[object] | None:
     """Return what iterating over a value gives, in order; None where that is not known.
 
-    An item may be `Branches`, which stands for none, one or several items.
+    An item may be `Branches`, which stands for none, one or several items. More than `LONGEST` are
+    not known: a list that is added to itself again and again would grow without bound.
     """
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, List):
-        return None if value.state is None else list(value.state)
+        known = value.state is not None and len(value.state) <= LONGEST
+        return list(value.state or ()) if known else None
     if isinstance(value, Dictionary):
         if value.state is None or any(map(may_be_missing, value.state.values())):
             return None
         return list(value.state)
     if isinstance(value, Instance):
         if value.base in {"Sequential", "ModuleList", "ParameterList"}:
-            return [child for _, child in children(value)]
+            found = [child for _, child in children(value)]
+            return found if len(found) <= LONGEST else None
         if value.base == "ModuleDict":
             return [name for name, _ in children(value)]
         if value.cls is not None and _NAMED_TUPLE in value.cls.order:
