@@ -65,9 +65,7 @@ def scale_input(layer: Weights, scale: torch.Tensor, shift: torch.Tensor) -> Wei
     outputs, per_group = layer.weight.shape[:2]
     if layer.layout == "transposed":
         weight = layer.weight * _spread(scale, layer.weight)
-        taps = (layer.weight.flatten(2).sum(2) * shift.unsqueeze(1)).view(
-            layer.groups, -1, per_group
-        )
+        taps = (_over_taps(layer.weight) * shift.unsqueeze(1)).view(layer.groups, -1, per_group)
         return Weights(
             weight, _add(layer.bias, taps.sum(1).reshape(-1), shift), layer.layout, layer.groups
         )
@@ -78,8 +76,7 @@ def scale_input(layer: Weights, scale: torch.Tensor, shift: torch.Tensor) -> Wei
     shifts = shift.view(layer.groups, 1, per_group).expand(
         layer.groups, outputs // layer.groups, per_group
     )
-    taps = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
-    added = (taps * shifts.reshape(outputs, per_group)).sum(1)
+    added = (_over_taps(layer.weight) * shifts.reshape(outputs, per_group)).sum(1)
     return Weights(weight, _add(layer.bias, added, shift), layer.layout, layer.groups)
 
 
@@ -176,6 +173,10 @@ def _by_channel(layer: Weights, inputs: bool) -> torch.Tensor:
         return layer.weight.flatten(1)
     grouped = layer.weight.reshape(layer.groups, first // layer.groups, second, -1)
     return grouped.transpose(1, 2).reshape(layer.groups * second, -1)
+
+
+def _over_taps(weight: torch.Tensor) -> torch.Tensor:
+    return weight.flatten(2).sum(2) if weight.dim() > 2 else weight
 
 
 def _add(

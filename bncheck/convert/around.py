@@ -79,9 +79,9 @@ class _Around(Demands):
     def __init__(self, plan: Plan, shift_to: ShiftTo, batch_norm: BatchNorm) -> None:
         super().__init__(plan, shift_to, copies=False)
         self.batch_norm = batch_norm
-        self.inputs: dict[Node, tuple[Node, int]] = {}
+        self.inputs: dict[Node, tuple[Node, tuple[int, ...]]] = {}
         """Layers and BatchNorms that undo on their input what was done to it: the tensor and
-        the axis of its channels."""
+        the axes of its channels."""
 
     def carry_out(self, before: Map, behind: Map) -> None:
         """Want these maps of the BatchNorm's input and output, and all that follows from it."""
@@ -119,19 +119,19 @@ class _Around(Demands):
             return torch.full(scale.shape, IDENTITY)
         return self.plan.table.add(scale, shift)
 
-    def _channels(self, node: Node, axis: int) -> torch.Tensor:
+    def _channels(self, node: Node, axes: tuple[int, ...]) -> torch.Tensor:
         """Return what is wanted of each channel, when all is known; Blocked where a part differs.
 
         Of what nothing is wanted (the other part of a concat, say) stays as it is.
         """
-        return channels_of(self.wanted[node].clamp(min=IDENTITY), axis)
+        return channels_of(self.wanted[node].clamp(min=IDENTITY), *axes)
 
     def _require_whole_sums(self) -> None:
         for node in self.wanted:
             if self._is_sum(node):
                 for tensor in (*node.inputs, node):
                     if tensor in self.wanted:
-                        self._channels(tensor, 1)
+                        self._channels(tensor, (1,))
 
     def _inverse(self, channels: torch.Tensor) -> Map:
         scale, shift = self.plan.table.scales(channels), self.plan.table.shifts(channels)
@@ -164,7 +164,7 @@ class _Around(Demands):
             if below.problem or below.stays or below.fixed or len(below.nodes) > 1:
                 raise Blocked(f"reaches {below.name}, which cannot take it up")
             self.plan.producers.require_own_parameters(below.nodes)
-            self.inputs[reader] = node, 1
+            self.inputs[reader] = node, (1,)
         elif reader.kind in PRODUCERS:
             self._read_by_layer(node, reader)
         elif self._is_sum(reader):
@@ -181,11 +181,11 @@ class _Around(Demands):
         producers.require_plain(reader)
         if len(reader.inputs) != 1 or next(producers.other_users(reader), None) is not None:
             raise Blocked(f"reaches {display_name(reader)}, whose parameters have other users")
-        axis = producers.input_axis(reader)
-        channels = channels_of(self.wanted[node], axis)
+        axes = producers.input_axes(reader)
+        channels = channels_of(self.wanted[node], *axes)
         if bool((self.plan.table.shifts(channels) != 0).any()):
             producers.require_no_border(reader)
-        self.inputs[reader] = node, axis
+        self.inputs[reader] = node, axes
 
     def _sum_of(self, node: Node) -> Sum:
         return addition_of(self.plan, node)  # what is within a larger one has demands of its own

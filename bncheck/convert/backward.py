@@ -180,7 +180,7 @@ class Demands:
         producers = self.plan.producers
         producers.require_plain(node)
         try:
-            channels = self._fill(node, labels, producers.output_axis(node))
+            channels = self._fill(node, labels, *producers.output_axes(node))
         except Blocked:
             raise Blocked(
                 f"has channels that are not the output channels of {display_name(node)}"
@@ -197,12 +197,12 @@ class Demands:
             self.shared[other] = display_name(node)
             producers.require_same_layer(node, other)
             assert other.shape is not None
-            self._want(other, per_channel(channels, other.shape, producers.output_axis(other)))
+            self._want(other, per_channel(channels, other.shape, *producers.output_axes(other)))
 
-    def _fill(self, node: Node, labels: torch.Tensor, axis: int) -> torch.Tensor:
+    def _fill(self, node: Node, labels: torch.Tensor, *axes: int) -> torch.Tensor:
         """Want of a whole channel what is wanted of a part of it."""
-        channels = channels_of(labels, axis)
-        self._want(node, per_channel(channels, tuple(labels.shape), axis))
+        channels = channels_of(labels, *axes)
+        self._want(node, per_channel(channels, tuple(labels.shape), *axes))
         return channels
 
     def _read(self, node: Node, reader: Node) -> None:

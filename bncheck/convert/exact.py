@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from bncheck.convert.algebra import Weights
 from bncheck.convert.plan import BatchNorm, Plan
 from bncheck.convert.replacements import (
     affine_of,
@@ -79,13 +78,16 @@ class _Layers:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.known: tuple[Node, Weights] | None = None
+        self.known: tuple[Node, tuple[torch.Tensor, torch.Tensor | None]] | None = None
 
     def value(self, node: Node, role: str) -> torch.Tensor:
+        """Return the exact weight or bias of a layer that has one."""
         if self.known is None or self.known[0] is not node:
             self.known = None  # the memory of the last layer serves for this one
             self.known = node, self.plan.exact(node)
-        exact: torch.Tensor = getattr(self.known[1], role)
+        weight, bias = self.known[1]
+        exact = weight if role == "weight" else bias
+        assert exact is not None
         return exact
 
 

@@ -102,7 +102,7 @@ def _into_layer(plan: Plan, node: Node, owed: dict[Node, torch.Tensor]) -> Absor
     producers.require_plain(node)
     if len(node.inputs) != 1:
         raise Blocked(f"reaches {display_name(node)}, whose weight is not a parameter")
-    channels = channels_of(owed[node.inputs[0]], producers.input_axis(node))
+    channels = channels_of(owed[node.inputs[0]], *producers.input_axes(node))
     scale, shift = plan.table.scales(channels), plan.table.shifts(channels)
     if bool((shift != 0).any()):
         producers.require_no_border(node)

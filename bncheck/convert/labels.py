@@ -154,11 +154,15 @@ def distinct(labels: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def per_channel(channels: torch.Tensor, shape: tuple[int, ...], axis: int) -> torch.Tensor:
-    """Return the labelling of a tensor of `shape` that has one label per index of `axis`."""
-    view = [1] * len(shape)
-    view[axis] = -1
-    return channels.view(view).expand(shape)
+def per_channel(channels: torch.Tensor, shape: tuple[int, ...], *axes: int) -> torch.Tensor:
+    """Return the labelling of a tensor of `shape` that has one label per index of some axes.
+
+    The channels go through the indices of the last of `axes` fastest.
+    """
+    others = [axis for axis in range(len(shape)) if axis not in axes]
+    order = [*axes, *others]
+    full = channels.view([shape[axis] for axis in axes] + [1] * len(others))
+    return full.permute([order.index(axis) for axis in range(len(shape))]).expand(shape)
 
 
 def squeezed(labels: torch.Tensor) -> torch.Tensor:
@@ -190,12 +194,15 @@ def uniform(labels: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
     return top
 
 
-def channels_of(labels: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return the label of each index of `axis`, shape `(n,)`; Blocked where it is not one."""
-    others = tuple(i for i in range(labels.dim()) if i != axis % labels.dim())
+def channels_of(labels: torch.Tensor, *axes: int) -> torch.Tensor:
+    """Return the label of each index of some axes, shape `(n,)`; Blocked where it is not one.
+
+    The channels go through the indices of the last of `axes` fastest.
+    """
+    others = tuple(axis for axis in range(labels.dim()) if axis not in axes)
     reduced = uniform(labels, others) if others else labels
-    size = labels.shape[axis]
-    return reduced.reshape(-1).expand(size) if reduced.numel() != size else reduced.reshape(-1)
+    sizes = [labels.shape[axis] if axis in axes else 1 for axis in range(labels.dim())]
+    return reduced.expand(sizes).permute(*axes, *others).reshape(-1)
 
 
 def merge(known: torch.Tensor | None, new: torch.Tensor) -> tuple[torch.Tensor, bool]:

@@ -145,6 +145,8 @@ class Plan:
         for batch_norm in gone:
             for node in batch_norm.nodes:
                 require_no_overwriting(self, node)
+        for node in own_copy:
+            self.producers.require_copyable(node)
         folded = {node: self._fold(node, change) for node, change in changes.items()}
         for batch_norm in self.batch_norms:
             if batch_norm.name in maps:
@@ -171,9 +173,9 @@ class Plan:
         """Note what becomes of a BatchNorm."""
         self.steps.append(Step(batch_norm.name, into, how))
 
-    def exact(self, node: Node) -> algebra.Weights:
+    def exact(self, node: Node) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the new weight and bias of a layer before they are rounded, in float64."""
-        return self._with(node, self.absorptions.get(node, []))
+        return self.producers.tensors(node, self._with(node, self.absorptions.get(node, [])))
 
     def _with(self, node: Node, changes: Sequence[Absorption]) -> algebra.Weights:
         layer = self.producers.weights(node)
@@ -191,9 +193,9 @@ class Plan:
         layer = self._with(node, [*self.absorptions.get(node, []), change])
         original = self.producers.weight(node)
         _require_holds(layer, original.dtype, display_name(node), change.side == "input")
-        weight = torch.empty_like(original).copy_(layer.weight)
-        bias = None if layer.bias is None else layer.bias.to(original)
-        return weight, bias
+        exact, bias = self.producers.tensors(node, layer)
+        weight = torch.empty_like(original).copy_(exact)
+        return weight, None if bias is None else bias.to(original)
 
     def exact_affine(self, node: Node, to: Map) -> Map:
         """Return the weight and bias, float64, with which a BatchNorm computes a map."""

@@ -15,6 +15,7 @@ from bncheck.convert.plan import BatchNorm, FoldOptions, Move, Plan, unfinished
 from bncheck.convert.producers import Producers
 from bncheck.convert.search import WAYS, better_orders, copied, make_moves, try_move
 from bncheck.convert.sideways import ALONE
+from bncheck.convert.spelled_layers import read_as_layers
 from bncheck.model.trace import TracedModel
 
 
@@ -39,6 +40,7 @@ def make_plan(
     if traced.how == "record":  # the graph shows what is run, and cannot take the code's place
         options = FoldOptions(keep_class=True)
     read_as_batch_norms(traced)
+    read_as_layers(traced)
     start = empty_plan(traced, options or FoldOptions(), refused, barred)
     plan = copied(start)
     _make_every_move(plan)

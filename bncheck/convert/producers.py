@@ -9,6 +9,7 @@ import torch
 
 from bncheck.convert.algebra import Weights
 from bncheck.convert.labels import Blocked
+from bncheck.convert.products import Product
 from bncheck.graph import PRODUCERS, Kind, Node
 from bncheck.model.trace import TracedModel
 from bncheck.model.trace_fx import computes_weight, has_hooks
@@ -136,23 +137,39 @@ class Producers:
         """Raise Blocked unless `other` uses the parameters of `node` in the same way."""
         for role in ("weight", "bias"):
             mine, theirs = (self.find(n.parameters.get(role, "")) for n in (node, other))
-            if mine is not theirs or node.kind is not other.kind or other.kind not in PRODUCERS:
+            alike = node.kind is other.kind and self._product(node) == self._product(other)
+            if mine is not theirs or not alike or other.kind not in PRODUCERS:
                 raise Blocked(
                     f"needs to change {display_name(node)}, which shares its parameters with "
                     f"{describe_node(other)}"
                 )
 
-    def output_axis(self, node: Node) -> int:
-        """Return the channel axis of a producer's output."""
-        assert node.shape is not None
-        return len(node.shape) - 1 - self._spatial(node)
+    def require_copyable(self, node: Node) -> None:
+        """Raise Blocked where a use of a producer cannot be given parameters of its own."""
+        if self._product(node) is not None:
+            raise Blocked(f"would give {display_name(node)}, which is spelled out, its own copy")
 
-    def input_axis(self, node: Node) -> int:
-        """Return the channel axis of a producer's input."""
+    def output_axes(self, node: Node) -> tuple[int, ...]:
+        """Return the channel axes of a producer's output, mostly one."""
+        assert node.shape is not None
+        product = self._product(node)
+        if product is not None:
+            return product.output_axes
+        return (len(node.shape) - 1 - self._spatial(node),)
+
+    def input_axes(self, node: Node) -> tuple[int, ...]:
+        """Return the channel axes of a producer's input, mostly one."""
         shape = node.inputs[0].shape
         if shape is None:
             raise Blocked(f"the shape of the input of {display_name(node)} is not known")
-        return len(shape) - 1 - self._spatial(node)
+        product = self._product(node)
+        if product is not None:
+            return product.input_axes
+        return (len(shape) - 1 - self._spatial(node),)
+
+    def _product(self, node: Node) -> Product | None:
+        found: Product | None = self.traced.calls[node].product
+        return found
 
     def _spatial(self, node: Node) -> int:
         return spatial_dimensions(node, self.weight(node))
@@ -177,6 +194,10 @@ class Producers:
         """Return the weight and bias of a producer in float64."""
         weight = self._exactly(node, "weight")
         bias = self._exactly(node, "bias") if "bias" in node.parameters else None
+        product = self._product(node)
+        if product is not None:
+            bias = None if bias is None else product.channels(bias)
+            return Weights(product.matrix(weight), bias, "transposed", product.groups)
         groups: Any = (
             self.traced.calls[node].setting("groups") if node.kind is not Kind.LINEAR else 1
         )
@@ -186,6 +207,22 @@ class Producers:
             "transposed" if node.kind is Kind.TRANSPOSED_CONVOLUTION else "convolution",
             groups if isinstance(groups, int) else 1,
         )
+
+    def tensors(self, node: Node, layer: Weights) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weight and bias of a producer as its parameters are to hold them, in float64."""
+        product = self._product(node)
+        if product is None:
+            return layer.weight, layer.bias
+        weight, bias = product.parameter(layer.weight), layer.bias
+        if bias is None or product.bias_view is not None:
+            return weight, None if bias is None else product.bias(bias)
+        if product.is_linear:
+            return weight, bias
+        if bool((bias != 0).any()):
+            raise Blocked(
+                f"needs to change {display_name(node)}, which has no bias to take up a shift"
+            )
+        return weight, None
 
     def require_no_border(self, node: Node) -> None:
         """Raise Blocked where some outputs of a producer do not see its whole kernel."""

@@ -20,8 +20,15 @@ from torch.export.graph_signature import (
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import added_tensors, changed_tensors, parameter_like
-from bncheck.convert.rewrite_graph import bypass, erase_unused, last_first, merged_calls
+from bncheck.convert.rewrite_graph import (
+    bypass,
+    erase_unused,
+    last_first,
+    merged_calls,
+    product_arguments,
+)
 from bncheck.graph import Node
+from bncheck.model.traced_call import TracedCall
 
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER)
 
@@ -42,6 +49,8 @@ def rewrite_exported(plan: Plan, program: ExportedProgram) -> ExportedProgram:
         state[name] = tensor
     for nodes, role, parameter in added_tensors(plan):
         owner = next(iter(nodes[0].parameters.values())).rpartition(".")[0]
+        for node in nodes:
+            _make_linear(plan.traced.calls[node], copies)
         calls = [copies[plan.traced.calls[node].source] for node in nodes]
         editor.give(calls, role, f"{owner}.{role}", parameter)
     for node in [*plan.own_copy, *plan.baked]:
@@ -78,6 +87,21 @@ def _output_specs(root: fx.GraphModule, specs: list[OutputSpec]) -> list[OutputS
         else spec
         for spec, value in zip(specs, output.args[0], strict=True)
     ]
+
+
+def _make_linear(traced: TracedCall, copies: dict[fx.Node, fx.Node]) -> None:
+    """Make a product a call that can take a bias."""
+    if traced.product is None:
+        return
+    call, source, weight = product_arguments(traced, copies)
+    if traced.product.inputs_first:
+        with call.graph.inserting_before(call):
+            turned = call.graph.call_function(torch.ops.aten.t.default, (weight,))
+        if isinstance(weight.meta.get("val"), torch.Tensor):
+            turned.meta["val"] = weight.meta["val"].t()
+        weight = turned
+    call.target = torch.ops.aten.linear.default
+    call.args, call.kwargs = (source, weight), {}
 
 
 def _give_own_copy(plan: Plan, editor: _Editor, call: fx.Node, node: Node) -> None:

@@ -14,6 +14,7 @@ from bncheck.convert.replacements import added_tensors, changed_tensors, kept_ma
 from bncheck.graph import Node
 from bncheck.model.arguments import argument_names
 from bncheck.model.operations import TUPLES, describe
+from bncheck.model.traced_call import TracedCall
 
 
 def rewrite_graph(plan: Plan) -> fx.GraphModule:
@@ -26,6 +27,8 @@ def rewrite_graph(plan: Plan) -> fx.GraphModule:
     result = copy.deepcopy(traced.fx, memo)
     copies = dict(zip(traced.fx.graph.nodes, result.graph.nodes, strict=True))
     for nodes, role, parameter in added_tensors(plan):
+        for node in nodes:
+            _make_linear(traced.calls[node], copies)
         _add_parameter(result, [copies[traced.calls[n].source] for n in nodes], role, parameter)
     for node in [*plan.own_copy, *plan.baked]:
         _give_own_copy(plan, result, copies[traced.calls[node].source], node)
@@ -123,6 +126,29 @@ def _add_parameter(
     functional = [call for call in calls if call.op != "call_module"]
     if functional:
         _set_argument(root, functional, role, parameter, f"{functional[0].name}_{role}")
+
+
+def _make_linear(traced: TracedCall, copies: dict[fx.Node, fx.Node]) -> None:
+    """Make a product a call that can take a bias."""
+    if traced.product is None:
+        return
+    call, source, weight = product_arguments(traced, copies)
+    if traced.product.inputs_first:
+        with call.graph.inserting_before(call):
+            weight = call.graph.call_method("t", (weight,))
+    call.op, call.target = "call_function", nn.functional.linear
+    call.args, call.kwargs = (source, weight), {}
+
+
+def product_arguments(
+    traced: TracedCall, copies: dict[fx.Node, fx.Node]
+) -> tuple[fx.Node, fx.Node, fx.Node]:
+    """Return the copies of the call of a product, of its source and of its weight."""
+    call = copies[traced.source]
+    assert traced.entry is not None
+    source = copies[traced.entry]
+    (weight,) = (one for one in call.all_input_nodes if one is not source)
+    return call, source, weight
 
 
 def _give_own_copy(plan: Plan, root: fx.GraphModule, call: fx.Node, node: Node) -> None:

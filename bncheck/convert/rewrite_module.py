@@ -35,6 +35,8 @@ def rewrite_module(plan: Plan) -> nn.Module:
     memo.update({id(model.get_submodule(p)): m for p, m in _replacements(plan).items()})
     result = copy_of(model, memo)
     for nodes, role, parameter in added_tensors(plan):
+        if plan.traced.calls[nodes[0]].product is not None:
+            raise SurgeryFails(f"{nodes[0].name} is a product, which has no place for a {role}")
         for owner in dict.fromkeys(map(_owner, nodes)):
             _set(result, f"{owner}.{role}", parameter, new=True)
     for node in plan.own_copy:

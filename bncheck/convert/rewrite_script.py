@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from bncheck.convert.plan import Plan
 from bncheck.convert.replacements import (
@@ -16,10 +16,11 @@ from bncheck.convert.replacements import (
     kept_map,
     parameter_like,
 )
-from bncheck.convert.rewrite_graph import last_first
+from bncheck.convert.rewrite_graph import last_first, product_arguments
 from bncheck.graph import Node
 from bncheck.model.script_graph import attribute_path, inlined, is_none, reloaded, simplified
 from bncheck.model.script_reader import ScriptGraph, read_script
+from bncheck.model.traced_call import TracedCall
 
 _POSITIONS = {"weight": 1, "bias": 2}
 """Of a convolution, a linear layer and a BatchNorm alike."""
@@ -49,6 +50,8 @@ def rewrite_script(plan: Plan, module: Any) -> Rewritten:
     for name, tensor in changed.items():
         named.update(_change(copied, script, name, tensor))
     for nodes, role, tensor in added_tensors(plan):
+        for node in nodes:
+            _make_linear(copied, script, twins, plan.traced.calls[node])
         named.update(_give(copied, sources(nodes), role, tensor, _owner(nodes[0])))
     for node in [*plan.own_copy, *plan.baked]:
         weight, bias = plan.folded[node]
@@ -71,6 +74,28 @@ def rewrite_script(plan: Plan, module: Any) -> Rewritten:
     return Rewritten(
         reloaded(simplified(copied)), named, any(name not in named for name in changed)
     )
+
+
+def _make_linear(
+    module: Any, script: ScriptGraph, twins: dict[fx.Node, fx.Node], traced: TracedCall
+) -> None:
+    """Put a linear layer, which can take a bias, in the place of a product."""
+    if traced.product is None:
+        return
+    twin, source, weight = product_arguments(traced, twins)
+    call, graph = script.sources[twin], module._c._get_method("forward").graph
+    given = script.values[weight]
+    if traced.product.inputs_first:
+        turned = graph.create("aten::t", [given], 1)
+        turned.insertBefore(call)
+        given = turned.output()
+    nothing = graph.create("prim::Constant", 1)
+    nothing.insertBefore(call)
+    nothing.output().setType(torch._C.NoneType.get())
+    layer = graph.create("aten::linear", [script.values[source], given, nothing.output()], 1)
+    layer.insertBefore(call)
+    call.output().replaceAllUsesWith(layer.output())
+    script.sources[twin], script.values[twin] = layer, layer.output()
 
 
 def _owner(node: Node) -> str:

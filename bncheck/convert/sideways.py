@@ -109,7 +109,7 @@ def _centre(plan: Plan, layer: Node) -> tuple[int, ...]:
     weight = producers.weights(layer).weight
     if layer.shape is None or layer.shape != layer.inputs[0].shape:
         raise Blocked(f"stands beside {display_name(layer)}, which changes the shape")
-    if producers.output_axis(layer) != 1:
+    if producers.output_axes(layer) != (1,) or plan.traced.calls[layer].product is not None:
         raise Blocked(f"stands beside {display_name(layer)}, whose channels lie along another axis")
     rank, call = weight.dim() - 2, plan.traced.calls[layer]
     if rank == 0:

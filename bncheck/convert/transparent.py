@@ -26,7 +26,7 @@ from bncheck.convert.labels import (
 from bncheck.convert.movement import move, pull_movement, shape_of
 from bncheck.convert.padding import constant_padding, pull_padding, push_padding
 from bncheck.convert.pooling import Calls, is_averaged, pull_pooling, push_pooling, spatial_axes
-from bncheck.graph import Kind, Node
+from bncheck.graph import PRODUCERS, Kind, Node
 from bncheck.model.operations import STACKS, kwarg_or_position
 from bncheck.model.traced_call import TracedCall
 
@@ -37,6 +37,8 @@ _NEAREST = ("nearest", "nearest-exact")
 
 def is_transparent(node: Node, call: TracedCall) -> bool:
     """Tell whether maps may pass through this node at all."""
+    if node.kind in PRODUCERS:
+        return False
     if node.shape is None or any(i.shape is None for i in node.inputs) or not node.inputs:
         return False
     if len(node.inputs) > 1 and not (

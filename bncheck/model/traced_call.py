@@ -51,6 +51,8 @@ class TracedCall:
     """For a BatchNorm that is spelled out: its operations and their constants."""
     inside: tuple[fx.Node, ...] = ()
     """The calls before `source` that became one with it, the last first."""
+    product: Any = None
+    """For a layer that is spelled out: its product, as `bncheck.convert.products` tells it."""
     entry: fx.Node | None = None
     """What the call, or the first of several that became one, reads first."""
     factor_and_offset: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -22,6 +22,7 @@ from fixtures.models import (
     like_another,
     mixed_operands,
     pieces,
+    products,
     recorded,
     sentences,
     several_uses,
@@ -31,7 +32,7 @@ from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
         whole_slices, constants,
-        averaged, pieces, sentences, largest)  # fmt: skip
+        averaged, pieces, sentences, largest, products)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}

@@ -47,7 +47,7 @@ def test_exact_values_are_computed_twice_a_layer_and_held_for_one(monkeypatch):
     def watched(plan, node):
         assert not any(ref() is not None for ref in alive)
         found = exact(plan, node)
-        alive.append(weakref.ref(found.weight))
+        alive.append(weakref.ref(found[0]))
         return found
 
     monkeypatch.setattr(Plan, "exact", watched)

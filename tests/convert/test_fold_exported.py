@@ -79,6 +79,32 @@ def test_a_program_is_folded_and_stays_one(dynamic, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_linear_layers_of_a_program_in_core_operators(dynamic, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(),
+        nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, 3),
+    ).eval().double()  # fmt: skip
+    randomise(model)
+    x = torch.randn(3, 6).double()
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64)},) if dynamic else None
+    program = torch.export.export(model, (x,), dynamic_shapes=shapes).run_decompositions()
+    targets = {node.target for node in program.graph.nodes}
+    assert {torch.ops.aten.mm.default, torch.ops.aten.addmm.default} <= targets
+
+    result = fold_exported(program)
+
+    assert [step.how for step in result.steps] == ["backward", "backward", "forward"]
+    assert result.verification.passed, result.verification
+    torch.export.save(result.model, tmp_path / "folded.pt2")
+    loaded = torch.export.load(tmp_path / "folded.pt2").module()
+    assert not [node for node in loaded.graph.nodes if "batch_norm" in str(node.target)]
+    for inputs in (x, torch.randn(5, 6).double())[: 1 + dynamic]:
+        torch.testing.assert_close(loaded(inputs), model(inputs), rtol=1e-9, atol=1e-9)
+
+
 def test_program_with_one_norm_in_train_mode_is_left_as_it_was():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4))
