@@ -58,6 +58,9 @@ _TENSOR_METHODS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+_MOVES = frozenset({"to", "cuda", "cpu"})
+"""Methods that move what an object keeps to a device, where its class does not say otherwise."""
+
 
 def call(run: Run, node: cst.Call) -> Value:
     """Evaluate a call and follow what it does."""
@@ -276,4 +279,6 @@ def _instance_method(
     known = run.heap.get(receiver, name) or found
     if known is not None:
         return call_value(run, node, known, arguments)
+    if name in _MOVES:
+        return receiver
     return unknown_call(run, node, name, [receiver, *arguments.all()])

@@ -176,6 +176,11 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
             ) if isinstance(maker := makers.get(name), Instance):
                 part = _made_by(run, run.classes[made], expression, maker, method)
                 statements.take_in(run, made, attribute, part)
+            case cst.Call(
+                func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method))
+            ) if isinstance(maker := makers.get(name), Instance):
+                if _makes_batch_norm(run, maker, method):
+                    made.holds_batch_norm = True
             case cst.Call(func=cst.Name(value=name)) if name in makers:
                 if choices.holds(run, makers[name]) is True:
                     made.holds_batch_norm = True
@@ -189,6 +194,14 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
                 called = identifiers(expression)
                 for name in given.keys() & called if "children" in called else ():
                     _inherit(made, given[name].models)
+
+
+def _makes_batch_norm(run: Run, maker: Instance, method: str) -> bool:
+    """Tell whether a method of an object that a constructor is given makes BatchNorm."""
+    found = classes.find(run, maker.cls, method)
+    if not isinstance(found, Function) or not isinstance(found.node, cst.FunctionDef):
+        return False
+    return ingredients.made_by(run.project, found.node, found.module) is True
 
 
 def _made_by(run: Run, cls: Class, node: cst.Call, maker: Instance, method: str) -> Value:

@@ -166,8 +166,11 @@ def _run_function(
         contexts.within(run, node, entered, lambda: statements.run_body(run, code.body.body))
     run.dead = False
     run.stack.pop()
-    if frame.settled is not None:
-        defaults.instead(frame.settled, frame.returned)
+    settled = frame.settled
+    if settled is None and frame.unusual:
+        settled = tuple(v for at, v in enumerate(frame.returned) if at not in frame.unusual)
+    if settled is not None:
+        defaults.instead(settled, frame.returned)
     run.frame = outer
     run.discarded, run.statement = discarded, statement
     if any(matters(step) for step in steps):
@@ -178,7 +181,7 @@ def _run_function(
         return Opaque(function.name, site, function.name, holds=tuple(reached))
     if not frame.returned:
         return _generated(run, code, arguments)
-    return join(frame.returned, frame.settled[-1] if frame.settled else None)
+    return join(frame.returned, settled[-1] if settled else None)
 
 
 def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:

@@ -147,6 +147,8 @@ class Run:
             if position == taken and settled is None:
                 returned = tuple(frame.returned[before:])
                 ended = frame.settled or (returned if returned and self.dead else None)
+            elif taken is not None and position != taken:
+                frame.unusual.update(range(before, len(frame.returned)))
             frame.settled = settled
             sides.append(defaults.Way(self.heap, {} if self.dead else frame.names))
             if not self.dead:

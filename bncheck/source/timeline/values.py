@@ -109,6 +109,8 @@ class Frame:
     returned: list[Value] = field(default_factory=list)
     settled: tuple[Value, ...] | None = None
     """Those of them that are returned with the settings as they are, once that is known."""
+    unusual: set[int] = field(default_factory=set)
+    """The places of those that are returned with other settings only."""
     owner: Class | None = None
     """The class whose method this is, for `super()`."""
     receiver: Value | None = None
@@ -306,7 +308,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     """Return what a name stands for that is bound to one of these on different paths.
 
     `usual` is the one on the path that the settings as they are lead to: a number or a text stays
-    what it is there, unless a user sets something else, and one object or class stands for all.
+    what it is there, unless a user sets something else, and an object, class or function stands
+    for all.
     """
     first = values[0]
     if all(value == first for value in values[1:]):
@@ -316,7 +319,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
             pass
         case Constant(value=int() | float() | str() as constant):
             return Constant(constant, fixed=False)
-        case Instance() | Class():
+        case Instance() | Class() | Function() | Partial():
             return usual
     models = [value for value in values if isinstance(value, Models)]
     if models:
