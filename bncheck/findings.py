@@ -113,6 +113,8 @@ class Match:
     fix: Fix | None = None
     severity: Severity | None = None
     """None: as the rule's page says."""
+    hint_in_some: str = ""
+    """What to do instead if the place is wrong in some of its instances only; there is no fix."""
 
 
 @dataclass(frozen=True)

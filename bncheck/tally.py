@@ -76,7 +76,10 @@ class Tally:
         found.setdefault((check, symbolic), []).append(match)
 
     def matches(self) -> list[tuple[str, Match]]:
-        """Return what is wrong; where only with some layers of a site, it is only possible."""
+        """Return what is wrong; where only with some layers of a site, it is only possible.
+
+        Then a fix would change the layers that are right as well.
+        """
         return [judged for site in self._wrong for judged in self._judged(site)]
 
     def _judged(self, site: Site) -> Iterator[tuple[str, Match]]:
@@ -87,5 +90,6 @@ class Tally:
                 continue
             match = found[0]
             if len(found) < instances[symbolic, site]:
-                match = replace(match, confidence=Confidence.POSSIBLE)
+                hint = match.hint_in_some or match.hint
+                match = replace(match, confidence=Confidence.POSSIBLE, hint=hint, fix=None)
             yield check.code, match

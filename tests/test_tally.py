@@ -1,6 +1,7 @@
 """What networks with known parameters and with symbols say of one place is one finding."""
 
 from bncheck.config import Settings
+from bncheck.findings import Confidence
 from bncheck.worker import lint_source
 
 NETWORKS = """
@@ -34,3 +35,31 @@ class Wide(nn.Sequential):
 def test_a_call_is_found_once() -> None:
     found = lint_source(NETWORKS, settings=Settings(select=("BN108",)))
     assert [finding.line for finding in found] == [7]
+
+
+LAYERS = """
+from torch import nn
+
+def make_layers(widths, norm=False):
+    layers, channels = [], 3
+    for width in widths:
+        layers += [nn.Conv2d(channels, width, 3)]
+        if norm:
+            layers += [nn.BatchNorm2d(width)]
+        layers += [nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+normal = make_layers([8, 16], norm=True)
+"""
+
+
+def test_what_is_right_in_other_instances_is_possible_has_another_advice_and_no_fix() -> None:
+    pedantic = Settings(select=("BN101",), pedantic=True)
+    (found,) = lint_source(LAYERS, settings=pedantic)
+    assert found.fix is not None
+    assert found.confidence is not Confidence.POSSIBLE
+    (found,) = lint_source(LAYERS + "plain = make_layers([8, 16])\n", settings=pedantic)
+    assert found.fix is None
+    assert found.confidence is Confidence.POSSIBLE
+    assert "bias=not use_norm" in found.hint

@@ -49,6 +49,8 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             "which subtracts it again",
             "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=_without_bias(node.layer, site) if node.layer is not None else None,
+            hint_in_some="some layers of this place need theirs: let the bias depend on the norm, "
+            "as in bias=not use_norm or bias=norm_layer is None",
         )
 
 

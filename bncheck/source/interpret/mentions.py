@@ -22,6 +22,11 @@ _DYNAMIC = re.compile(
 _OF_NO_LIBRARY = r"(?<!\btorch)(?<!\bnp)(?<!\bF)(?<!\bnn)"
 """`torch.norm` is no attribute of a network."""
 _FILLS = r"\.(?:append|extend|insert|add_module|update)\(|\s*\+=|\[[^\]\n]*\]\s*=[^=]"
+_INITIALISES = re.compile(
+    r"\binit\.\w+_\([^()\n]*\)"
+    r"|[\w.]+\.(?:weight|bias)(?:\.data)?\.\w+_\([^()\n]*\)"
+    r"|[\w.]+\.reset_parameters\(\)"
+)
 _CLASS = re.compile(r"^([ \t]*)class\s+(\w+)\s*(?:\(([^)]*)\))?\s*:", re.MULTILINE)
 
 
@@ -46,7 +51,7 @@ def holder_of(root: Instance, name: str) -> tuple[Class, str] | None:
 
 def mentioned(owner: Class, attribute: str, project: Project) -> bool:
     """Tell whether any code of the run reads an attribute of a class."""
-    own = {_without_comments(cls.module.text) for cls in _ancestors(owner)}
+    own = {_that_acts(cls.module.text) for cls in _ancestors(owner)}
     names = {cls.name for cls in _ancestors(owner)}
     if any(_reads(text, attribute, frozenset(names)) for text in own):
         return True
@@ -93,13 +98,14 @@ def _texts(project: Project, names: set[str]) -> Iterable[str]:
         source = project.source(Path(path))
         text = source if isinstance(source, str) else source.decode("utf-8", "replace")
         if any(name in text for name in names):
-            yield _without_comments(text)
+            yield _that_acts(text)
 
 
 @lru_cache(maxsize=64)
-def _without_comments(text: str) -> str:
-    """Return a text without what stands behind a `#`; what a string holds is kept."""
-    return PROSE.sub(lambda found: "" if found[0][0] == "#" else found[0], text)
+def _that_acts(text: str) -> str:
+    """Return a text without comments and what gives layers their first values; strings are kept."""
+    code = PROSE.sub(lambda found: "" if found[0][0] == "#" else found[0], text)
+    return _INITIALISES.sub("", code)
 
 
 def _relatives(names: set[str], texts: set[str]) -> frozenset[str]:
