@@ -68,8 +68,11 @@ class Project:
     )
     """Answers of `bncheck.source.single.holds_batch_norm`, by the definition's identity, what it is
     given and the part that is looked into."""
-    one_value_norms: dict[int, bool] = field(default_factory=dict)
-    """Answers of `bncheck.source.timeline.one_value`, by the definition's identity."""
+    one_value_norms: dict[tuple[int, frozenset[tuple[str, object]]], bool] = field(
+        default_factory=dict
+    )
+    """Answers of `bncheck.source.timeline.one_value`, by the definition's identity and what is
+    given."""
     whole: frozenset[Path] = frozenset()
     """Files that are parsed at once, since a body in them turned out not to parse by itself."""
     variants: dict[tuple[frozenset[int], bool], int] = field(default_factory=dict)

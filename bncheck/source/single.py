@@ -35,12 +35,14 @@ Given = frozenset[tuple[str, object]]
 """Parameters of a class or factory, and the constants or UNKNOWN that they are given."""
 
 
-def graph_of(definition: Defined, project: Project) -> LayerGraph | None:
+def graph_of(
+    definition: Defined, project: Project, given: Given = frozenset()
+) -> LayerGraph | None:
     """Return the graph of what one class or factory constructs; None where it is not understood."""
     machine = _machine(project)
     with deep():
         try:
-            made = _constructed(machine, definition)
+            made = _constructed(machine, definition, given)
             if isinstance(made, Instance) and made.is_module:
                 application = Application(project, Understanding())
                 return application.graph(machine, made, definition.name)

@@ -11,8 +11,9 @@ from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.single import graph_of
+from bncheck.source.single import Given, graph_of
 from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class, Models
@@ -58,17 +59,25 @@ def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
     if model.origin is Origin.ZOO:
         return True if _ZOO.search(model.type_name) else UNKNOWN
     if model in classes:
-        return _of_class(classes[model], project)
+        return _of_class(classes[model], project, _constants(model))
     if isinstance(model.site.mark, cst.Call):
         return _of_sequential(model.site.mark)
     return UNKNOWN
 
 
-def _of_class(cls: Class, project: Project) -> Fact:
-    key = id(cls.node)
+def _constants(model: Model) -> Given:
+    """Return what a script gives the constructor, as far as it is constant."""
+    look = model.confirm
+    if not isinstance(look, CloserLook) or look.part:
+        return frozenset()
+    return frozenset((name, value) for name, value in look.given if value is not UNKNOWN)
+
+
+def _of_class(cls: Class, project: Project, given: Given) -> Fact:
+    key = id(cls.node), given
     if key not in project.one_value_norms:
         definition = Defined(cls.module, cls.node.name.value, cls.node)
-        graph = graph_of(definition, project)
+        graph = graph_of(definition, project, given)
         project.one_value_norms[key] = graph is not None and fails_on_one_sample(graph)
     return project.one_value_norms[key] or UNKNOWN
 
