@@ -9,7 +9,7 @@ import libcst as cst
 
 from bncheck.graph import Kind
 from bncheck.source.interpret.containers import add_child
-from bncheck.source.interpret.dispatch import expression
+from bncheck.source.interpret.dispatch import Evaluate, expression
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import layers_of
@@ -105,6 +105,8 @@ def _attribute(node: cst.Attribute) -> Bind:
             if owner.layer is not None and name in owner.layer.attributes:
                 # Whether this runs, and when, is not asked: what the constructor was given is past.
                 note(owner.layer, name, UNKNOWN)
+            if owner.layer is not None and name == "forward":
+                note(owner.layer, "hooked", True)
             if isinstance(value, Parameter) and value.layer is not None and value.role == "bias":
                 note(value.layer, "shared", True)
             machine.change(owner)
@@ -146,6 +148,8 @@ def _runs_at_each_call(machine: Machine, call: object) -> bool:
 
 
 def _subscript(node: cst.Subscript) -> Bind:
+    if isinstance(node.value, cst.Attribute) and node.value.attr.value == "_modules":
+        return _submodule(node.value.value, index(node))
     owner_of, place_of = expression(node.value), index(node)
 
     def bind(frame: Frame, value: object) -> None:
@@ -168,6 +172,18 @@ def _subscript(node: cst.Subscript) -> Bind:
             result = machine.opaque("assignment into a tensor", frame.site(node), [owner, value])
             if isinstance(result, Tensor):
                 owner.node = result.node
+
+    return bind
+
+
+def _submodule(module: cst.BaseExpression, place_of: Evaluate) -> Bind:
+    """Turn `module._modules[place]` into a function that makes a value its submodule."""
+    owner_of = expression(module)
+
+    def bind(frame: Frame, value: object) -> None:
+        owner, place = owner_of(frame), place_of(frame)
+        if isinstance(owner, Instance):
+            add_child(frame.machine, owner, place, value)
 
     return bind
 
