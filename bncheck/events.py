@@ -176,9 +176,12 @@ class ForwardCall(ModelEvent):
     """The names in the arguments, such as `images` or `val_x`."""
     made_of: tuple[str, ...] = ()
     """Without gradients: the names in what those names were assigned."""
-    statement: Site | None = None
+    place: Site | None = None
+    """Where to put a line that is to run before it, and not at each turn of a loop."""
     loader: Loader | None = None
     """Where its input comes from, where known."""
+    called: str = ""
+    """What the model is called where it runs, such as `self.net`; empty: it has no name there."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Origin, Target
+from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.mode_flow import Facts, mode_flow, never_in_eval, usual_mode_flow
-from bncheck.timeline import Branch, Occurrence, Timeline
+from bncheck.timeline import Branch, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
     has_weights,
@@ -73,7 +73,7 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
                 "by this batch, and moves its running statistics",
                 f"call `{event.model.name}.eval()` first",
                 confidence=known,
-                fix=_fix(event),
+                fix=_fix(timeline, occurrence, event),
             )
 
 
@@ -156,10 +156,21 @@ def _while_made(timeline: Timeline, occurrence: Occurrence) -> bool:
     return any(f"{name}.__init__" in occurrence.functions for name in networks)
 
 
-def _fix(event: ForwardCall) -> Fix | None:
-    name = event.model.name
-    if event.statement is None or not re.fullmatch(r"[\w.]+", name):
+def _fix(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> Fix | None:
+    name = event.called
+    if event.place is None or not name:
         return None
-    return Fix(
-        f"Call {name}.eval() before", (InsertLine(event.statement, f"{name}.eval()"),), safe=False
+    title, changes = f"Call {name}.eval() before", [InsertLine(event.place, f"{name}.eval()")]
+    if _trains_on(timeline, occurrence, event.model):
+        title += f", and {name}.train() after"
+        changes.append(InsertLine(event.place, f"{name}.train()", after=True))
+    return Fix(title, tuple(changes), safe=False)
+
+
+def _trains_on(timeline: Timeline, occurrence: Occurrence, model: Model) -> bool:
+    """Tell whether a loop around trains the model as well, and never puts it in train mode."""
+    around = [loop for loop in occurrence.loops if trains(loop.steps)]
+    return bool(around) and not any(
+        change.mode is Mode.TRAIN and model.within(change.model) and around[0] in found.inside
+        for found, change in timeline.of(ModeChange)
     )

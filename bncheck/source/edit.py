@@ -107,9 +107,18 @@ def _target(change: Change, module: Exact) -> Target | None:
             return _keyword_target(change, node, module) if isinstance(node, cst.Call) else None
         case Replace():
             return Target(node, Place.OVER, change.text)
+        case InsertLine(after=True) if _leaves(node):
+            return None  # nothing runs a line after it
         case InsertLine():
             place = Place.LINE_AFTER if change.after else Place.LINE_BEFORE
             return Target(node, place, change.text)
+
+
+def _leaves(node: cst.CSTNode) -> bool:
+    match node:
+        case cst.SimpleStatementLine(body=[*_, cst.Return() | cst.Raise()]):
+            return True
+    return False
 
 
 def _keyword_target(change: SetKeyword, call: cst.Call, module: Exact) -> Target | None:

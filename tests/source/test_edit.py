@@ -21,8 +21,10 @@ def changed(text: str, change: type[Change], *arguments: object, at: str) -> str
     """Return the text with the change made at the node whose code is, or begins with, `at`."""
     module = parse("m.py", "m", text)
     written = exact(module, walk(module.tree))
-    calls = [node for node in walk(module.tree) if isinstance(node, cst.Call)]
-    node = next(c for c in calls if code(written, c).lstrip("(").startswith(at))
+    nodes = list(walk(module.tree))
+    statements = [n for n in nodes if isinstance(n, cst.For | cst.SimpleStatementLine)]
+    found = [*(node for node in nodes if isinstance(node, cst.Call)), *statements]
+    node = next(n for n in found if code(written, n).lstrip("( ").startswith(at))
     fix = Fix("", (change(Site("m.py", node), *arguments),), safe=True)
     planned = targets(fix, written)
     if planned is None:
@@ -92,6 +94,9 @@ def test_a_value_that_names_something_stands_where_that_is_known(
         ("\tf()\r\n".strip("\t"), "f()", False, "g()\r\nf()\r\n"),
         ("f()", "f()", True, "f()\ng()"),
         ("f(\n  1,\n)\nh()\n", "f(", True, "f(\n  1,\n)\ng()\nh()\n"),
+        ("for x in y:\n    f()\nh()\n", "for", True, "for x in y:\n    f()\ng()\nh()\n"),
+        ("def e():\n    return f()\n", "return", False, "def e():\n    g()\n    return f()\n"),
+        ("def e():\n    return f()\n", "return", True, None),
         ("if x: f()\n", "f()", False, None),
         ("f(); h()\n", "f()", True, None),
         ("h(); f()\n", "f()", False, None),

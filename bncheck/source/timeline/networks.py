@@ -18,6 +18,7 @@ from bncheck.events import (
     Target,
 )
 from bncheck.graph import UNKNOWN
+from bncheck.source.module import dotted
 from bncheck.source.timeline import (
     checkpoints,
     classes,
@@ -27,6 +28,7 @@ from bncheck.source.timeline import (
     ingredients,
 )
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.placing import place_before
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions, names_in_order
 from bncheck.source.timeline.values import (
@@ -105,7 +107,9 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
         dict.fromkeys(name for argument in node.args for name in names_in_order(argument.value))
     )
     made_of = _made_of(run, names) if not run.records_gradients else ()
-    statement = run.site(run.statement) if run.statement is not None else None
+    called = (dotted(node.func) or "").removesuffix(".forward")
+    if isinstance(run.look_up(called.partition(".")[0]), Outside | None):
+        called = ""  # nn.parallel.data_parallel(network, images)
     for model in value.models:
         run.emit(
             ForwardCall(
@@ -116,8 +120,9 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
                 run.discarded is node,
                 names,
                 made_of,
-                statement,
+                place_before(run, model, called),
                 given.loader,
+                called,
             )
         )
         cls = run.classes.get(model)

@@ -10,7 +10,16 @@ import libcst as cst
 from bncheck.events import Exit, Mode, Model, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
-from bncheck.source.timeline import contexts, counts, defaults, expressions, loops, members, options
+from bncheck.source.timeline import (
+    contexts,
+    counts,
+    defaults,
+    expressions,
+    loops,
+    members,
+    options,
+    placing,
+)
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import names_in_order
@@ -63,11 +72,14 @@ def _statement(run: Run, node: cst.CSTNode) -> None:
         case cst.If():
             _if(run, node)
         case cst.For():
-            loops.for_loop(run, node)
+            with placing.around(run, node):
+                loops.for_loop(run, node)
         case cst.While():
-            loops.while_loop(run, node)
+            with placing.around(run, node):
+                loops.while_loop(run, node)
         case cst.With():
-            contexts.with_statement(run, node, lambda: run_body(run, node.body.body))
+            with placing.around(run, node):
+                contexts.with_statement(run, node, lambda: run_body(run, node.body.body))
         case cst.Try() | cst.TryStar():
             _try(run, node)
         case cst.FunctionDef(name=cst.Name(value=name)):

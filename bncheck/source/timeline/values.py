@@ -118,6 +118,8 @@ class Frame:
     """The call that runs it, for a function by itself."""
     assigned: dict[str, cst.BaseExpression] = field(default_factory=dict)
     """What a name was last assigned."""
+    around: list[tuple[cst.CSTNode, int]] = field(default_factory=list)
+    """The loops and `with` statements around what runs, and how many models there were before."""
     outside: dict[str, Frame] = field(default_factory=dict)
     """Names that `global` or `nonlocal` says belong to another frame."""
 
