@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from bncheck.checks import Check
 from bncheck.findings import Confidence, Match
-from bncheck.graph import LayerGraph, Site
+from bncheck.graph import PRODUCERS, LayerGraph, Site
 
 _Counts = dict[tuple[bool, Site], int]
 
@@ -43,6 +43,11 @@ class Tally:
                 self._applied[symbolic, layer.site] += bool(graph.uses(layer))
                 if layer.site in self._wrong:
                     sites.add(layer.site)
+        for node in graph.of_kind(*PRODUCERS):
+            if node.layer is None and node.site is not None and node.get("functional") is True:
+                self._applied[symbolic, node.site] += 1
+                if node.site in self._wrong:
+                    sites.add(node.site)
         for check, match in self._found(graph):
             self.note(check, symbolic, match)
             sites.add(match.site)

@@ -40,18 +40,29 @@ def bias_before_norm(graph: LayerGraph) -> Iterator[Match]:
             subtracts_mean(norm) and _per_channel(node, norm) for found in norms for norm in found
         ):
             continue
-        norm = norms[0][0]
-        type_name = node.layer.type_name.rpartition(".")[2] if node.layer else node.kind.value
         yield Match(
             site,
-            f"{type_name} has a bias, but its output goes straight into "
-            f"{_NAMES[norm.kind]}, "
+            f"{_with_bias(node)}, but its output goes straight into {_NAMES[norms[0][0].kind]}, "
             "which subtracts it again",
-            "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
+            "leave the bias out of the call"
+            if _is_functional(node)
+            else "pass bias=False; an existing checkpoint is mended by `bncheck debias`",
             fix=_without_bias(node.layer, site) if node.layer is not None else None,
             hint_in_some="some layers of this place need theirs: let the bias depend on the norm, "
             "as in bias=not use_norm or bias=norm_layer is None",
         )
+
+
+def _is_functional(node: Node) -> bool:
+    """Tell whether a node is a call such as `F.conv2d`, with no layer's own weight."""
+    return node.layer is None and node.get("functional") is True
+
+
+def _with_bias(node: Node) -> str:
+    if _is_functional(node):
+        return f"{node.name} is given a bias"
+    name = node.layer.type_name.rpartition(".")[2] if node.layer else node.kind.value
+    return f"{name} has a bias"
 
 
 def subtracts_mean(norm: Node) -> bool:
@@ -117,9 +128,14 @@ def _without_bias(layer: Layer, site: Site) -> Fix | None:
 
 
 def _uses(graph: LayerGraph, node: Node) -> list[Node]:
-    """Return where the layer is applied; an exported program has calls with parameters only."""
+    """Return where the layer is applied; an exported program has calls with parameters only.
+
+    A functional call is a use of its own: without its bias, others keep theirs.
+    """
     if node.layer is not None:
         return graph.uses(node.layer)
+    if _is_functional(node):
+        return [node]
     bias = node.parameters.get("bias")
     return [use for use in graph.nodes if bias is not None and use.parameters.get("bias") == bias]
 

@@ -117,6 +117,8 @@ def _produce(machine: Machine, name: str, arguments: Arguments, site: Site | Non
     assert tensor is not None
     weight, bias = bound["weight"], bound["bias"]
     layer = weight.layer if isinstance(weight, Parameter) else None
+    if layer is None and isinstance(bias, Parameter) and bias.role == "bias":
+        layer = bias.layer  # whose weight was computed in a way that is not followed
     attributes: dict[str, object] = {"bias": given_tensor(bias), "functional": True}
     if dimensions is not None:
         attributes["dimensions"] = dimensions
