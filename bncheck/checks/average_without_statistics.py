@@ -89,10 +89,21 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
 def _mended(events: list[Event], position: int, averaged: Model) -> bool:
     """Tell whether anything may mend the statistics; what is loaded or copied before does not."""
     return any(
-        _mends(event, averaged)
-        and (after > position or not isinstance(event, LoadWeights | Copied))
+        (_mends(event, averaged)
+        and (after > position or not isinstance(event, LoadWeights)))
+        or (after > position and _copied_and_mended(events, after, averaged))
         for after, event in enumerate(events)
     )
+
+
+def _copied_and_mended(events: list[Event], position: int, averaged: Model) -> bool:
+    """Tell whether a copy is taken that is mended itself, or trained on."""
+    match events[position]:
+        case Copied(model=copy, source=source) if source is averaged:
+            return any(
+                isinstance(event, ForwardCall) and copy.within(event.model) for event in events
+            ) or _mended(events, position, copy)
+    return False
 
 
 def _mends(event: Event, averaged: Model) -> bool:
@@ -102,8 +113,6 @@ def _mends(event: Event, averaged: Model) -> bool:
             return averaged.within(model) or model.within(averaged)
         case AverageUpdate(model=model, buffers=buffers):
             return model is averaged and buffers is not False
-        case Copied(source=model):
-            return model is averaged
     return False
 
 
