@@ -89,8 +89,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
 def _mended(events: list[Event], position: int, averaged: Model) -> bool:
     """Tell whether anything may mend the statistics; what is loaded or copied before does not."""
     return any(
-        (_mends(event, averaged)
-        and (after > position or not isinstance(event, LoadWeights)))
+        (_mends(event, averaged) and (after > position or not isinstance(event, LoadWeights)))
         or (after > position and _copied_and_mended(events, after, averaged))
         for after, event in enumerate(events)
     )

@@ -178,23 +178,32 @@ def own_train(project: Project, cls: Class) -> bool:
     """
     for ancestor in ancestry(project, cls).project:
         method = members(ancestor.node).get("train")
-        if method is not None and not _only_hands_on(ancestor, method):
+        if method is None:
+            continue
+        if not isinstance(method, cst.FunctionDef) or not _only_hands_on(ancestor, method):
             return True
     return False
 
 
-def _only_hands_on(cls: Class, method: cst.CSTNode) -> bool:
+def _only_hands_on(cls: Class, method: cst.FunctionDef) -> bool:
     own = {name for name, kept in members(cls.node).items() if isinstance(kept, cst.FunctionDef)}
     if mentions(method) & ({"eval", "training"} | (own - {"train"})):
         return False
+    mode = method.params.params[1].name.value if len(method.params.params) > 1 else ""
     switched = [
-        call.func.value
+        (call.func.value, call.args)
         for call in walk_kinds(method, (cst.Call,))
         if isinstance(call.func, cst.Attribute) and call.func.attr.value == "train"
     ]
     return bool(switched) and all(
-        isinstance(owner, cst.Call) and dotted(owner.func) == "super" for owner in switched
+        (isinstance(owner, cst.Call) and dotted(owner.func) == "super")
+        or (_is_own_attribute(owner) and [dotted(argument.value) for argument in args] == [mode])
+        for owner, args in switched
     )
+
+
+def _is_own_attribute(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Attribute) and dotted(node.value) == "self"
 
 
 @lru_cache(maxsize=4096)

@@ -131,7 +131,7 @@ def _remember(run: Run, owner: object, name: str, value: Value) -> Value:
 
 def _model_attribute(run: Run, model: Model, name: str) -> Value:
     if name == "module":
-        return Models((model,))
+        return run.heap.get(model, name) or Models((model,))
     if name == "training":
         return ModeOf(model)
     if name == "__class__":
