@@ -61,6 +61,57 @@ def test_exported_program(tmp_path: Path) -> None:
     assert ("BN101", "0: ") in found(lint(path, "--format", "json"))
 
 
+class Everything(nn.Module):
+    """A mistake of each kind that a model which runs can have, and a dropout between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.first = nn.BatchNorm2d(8, momentum=0.99)
+        self.single = nn.Conv2d(8, 8, 1)
+        self.each = nn.GroupNorm(8, 8)
+        self.other = nn.Conv2d(8, 8, 1, bias=False)
+        self.drop = nn.Dropout(0.5)
+        self.second = nn.BatchNorm2d(8, eps=0.5)
+        self.third = nn.BatchNorm2d(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.BatchNorm1d(8)
+        self.kept = nn.Conv2d(8, 8, 1)
+        self.fourth = nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.conv(x)).relu()
+        x = self.each(self.single(x)).relu()
+        x = self.first(self.other(x)).relu()
+        x = self.third(self.second(x)).relu()
+        x = self.fourth(self.drop(self.kept(x))).relu()
+        x = nn.functional.max_pool2d(x, 2).flatten(2).transpose(1, 2)
+        attended, _ = self.attention(x, x, x)
+        return self.last((x + attended).transpose(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["module", "exported"])
+def test_rules_find_the_same_in_every_form(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    if kind == "module":
+        torch.save(Everything(), path)
+    else:
+        example = (torch.randn(2, 3, 9, 9),)
+        torch.export.save(torch.export.export(Everything().eval(), example), path)
+    input_ = () if kind == "exported" else ("--input", "2,3,9,9")
+    rules = ("--extend-select", "BN109,BN111", "--trust", __name__)
+    assert found(lint(path, *input_, *rules, "--format", "json")) == [
+        ("BN101", "conv: "),
+        ("BN101", "single: "),
+        ("BN104", "first: "),
+        ("BN107", "first: "),
+        ("BN107", "second: "),
+        ("BN109", "drop: "),
+        ("BN110", "third: "),
+        ("BN111", "last: "),
+    ]
+
+
 def test_a_model_without_findings(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)), path)

@@ -122,6 +122,6 @@ def _reached(
         if id(node) in found:
             continue
         found[id(node)] = node
-        if node.kind in passes:
+        if node.kind in passes or node.get("operation") == "member":
             pending += node.consumers if forward else node.inputs
     return list(found.values())

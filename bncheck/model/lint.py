@@ -11,7 +11,8 @@ from bncheck.checks import all_checks
 from bncheck.config import Settings
 from bncheck.errors import BNCheckError
 from bncheck.findings import Confidence, Finding, Match
-from bncheck.graph import LayerGraph
+from bncheck.graph import NORMS, PRODUCERS, Layer, LayerGraph, Site
+from bncheck.graph import Kind as NodeKind
 from bncheck.model.inputs import example_inputs
 from bncheck.model.kinds import Kind
 from bncheck.model.load import load
@@ -52,7 +53,7 @@ def _graph(
 ) -> LayerGraph:
     loaded = load(path, architecture=architecture, trust=trust)
     if loaded.kind is Kind.EXPORTED:
-        return trace_program(loaded.model).graph
+        return _as_in_source(trace_program(loaded.model).graph)
     if loaded.kind is Kind.TORCHSCRIPT:
         raise BNCheckError(
             f"{path} is a TorchScript archive, whose layers can't be told apart from operations; "
@@ -61,7 +62,29 @@ def _graph(
     loaded.model.eval()
     args, kwargs, _ = example_inputs(loaded.model, inputs)
     args, kwargs = draw((args, kwargs), torch.Generator().manual_seed(0))
-    return trace(loaded.model, args, kwargs).graph
+    return _as_in_source(trace(loaded.model, args, kwargs).graph)
+
+
+def _as_in_source(graph: LayerGraph) -> LayerGraph:
+    """Make a graph that was traced in eval mode what the source reader would have made of it.
+
+    Dropout stands between layers, and the operations of an exported program are applications of
+    the layers whose parameters they use.
+    """
+    layers: dict[str, Layer] = {}
+    for node in graph.nodes:
+        if node.get("operation") == "dropout":
+            node.kind = NodeKind.DROPOUT
+        owned = node.parameters.get("running_mean", node.parameters.get("weight"))
+        if node.layer is not None or owned is None or node.kind not in PRODUCERS | NORMS:
+            continue
+        name = owned.rpartition(".")[0]
+        if name not in layers:
+            site = Site(node.site.path if node.site is not None else graph.name, name)
+            layers[name] = Layer(node.kind, node.kind.value, name, site, node.attributes)
+        node.layer = layers[name]
+    graph.layers += layers.values()
+    return graph
 
 
 def _finding(match: Match, page: Page, path: str) -> Finding:

@@ -114,9 +114,10 @@ def dictionary_of(machine: Machine, arguments: Arguments, site: Site | None) -> 
             if pairs is None:
                 return Dictionary(None)
             for pair in pairs:
-                if not (isinstance(pair, tuple) and len(pair) == 2 and is_constant(pair[0])):
+                parts = known_items(machine, pair)
+                if parts is None or len(parts) != 2 or not is_constant(parts[0]):
                     return Dictionary(None)
-                found[pair[0]] = pair[1]
+                found[parts[0]] = parts[1]
     found.update(arguments.keywords)
     return Dictionary(found)
 
@@ -154,6 +155,21 @@ def mapped(machine: Machine, arguments: Arguments, site: Site | None) -> object:
     if items is None or len(arguments.positional) != 2:
         return List(None)
     return List([call(machine, arguments.positional[0], Arguments([i]), site) for i in items])
+
+
+def filtered(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return what `filter(...)` gives."""
+    from bncheck.source.interpret.calls import call
+
+    test, items = arguments.at(0), known_items(machine, arguments.at(1))
+    found: list[object] = []
+    for item in items or ():
+        kept = truth(item if test is None else call(machine, test, Arguments([item]), site))
+        if kept is None:
+            return List(None)
+        if kept:
+            found.append(item)
+    return List(None if items is None else found)
 
 
 def every(machine: Machine, arguments: Arguments, site: Site | None) -> object:
