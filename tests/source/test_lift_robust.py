@@ -16,7 +16,7 @@ from bncheck.source.lift import graphs, networks
 from bncheck.source.project import Defined, Project
 from bncheck.source.single import holds_batch_norm
 from bncheck.source.understanding import Understanding
-from bncheck.worker import lint_files
+from bncheck.worker import lint_files, lint_source
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -369,6 +369,22 @@ def test_a_repeated_block_is_read_as_if_each_were_run() -> None:
         assert norm.kind is Kind.BATCH_NORM
         assert {n.kind for n in norm.consumers} == {Kind.ADD}
     assert [len(node.inputs) for node in graph.of_kind(Kind.ADD)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "found"), [("NotImplementedError()", 0), ("ValueError(edge)", 1)]
+)
+def test_a_loop_that_raises_runs_in_no_round_unless_it_is_a_placeholder(
+    raised: str, found: int
+) -> None:
+    source = HEAD + (
+        "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.b = nn.BatchNorm1d(8), nn.BatchNorm1d(8)\n"
+        "    def forward(self, x, edges):\n        x = self.a(x)\n"
+        f"        for edge in edges:\n            raise {raised}\n"
+        "        return self.b(x)\n"
+    )
+    assert len(lint_source(source, settings=Settings(select=("BN110",)))) == found
 
 
 def graphs_of(source: str) -> list[LayerGraph]:

@@ -13,7 +13,15 @@ from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.paths import fork, keep, rejoin, resume
 from bncheck.source.interpret.sequences import items_of, rounds_of
-from bncheck.source.interpret.values import Branches, Either, PathEndsError, Tensor, births, truth
+from bncheck.source.interpret.values import (
+    Branches,
+    Either,
+    PathEndsError,
+    PlaceholderError,
+    Tensor,
+    births,
+    truth,
+)
 from bncheck.source.module import statements
 
 Run = Callable[[Frame], "str | None"]
@@ -149,7 +157,12 @@ def _some_item(frame: Frame, source: object, node: cst.For) -> object:
 
 
 def _unknown_rounds(frame: Frame, body: Run) -> str | None:
-    """Run a loop's body for none, one and two rounds, and join what they leave behind."""
+    """Run a loop's body for none, one and two rounds, and join what they leave behind.
+
+    A forward whose loop comes to a placeholder in its first round is no forward of a network:
+    what the loop does there is left to other classes.
+    """
+    placeholders: list[PlaceholderError] = []
 
     def rounds(left: int) -> Run:
         def run(frame: Frame) -> str | None:
@@ -162,7 +175,17 @@ def _unknown_rounds(frame: Frame, body: Run) -> str | None:
 
         return run
 
-    return fork(frame, [lambda inner: None, rounds(_MOST_ROUNDS)])
+    def several(frame: Frame) -> str | None:
+        try:
+            return rounds(_MOST_ROUNDS)(frame)
+        except PlaceholderError as problem:
+            placeholders.append(problem)
+            raise
+
+    status = fork(frame, [lambda inner: None, several])
+    if placeholders and frame.machine.graph is not None:
+        raise placeholders[0]
+    return status
 
 
 def while_loop(node: cst.While, block: Callable[[cst.BaseSuite], Run]) -> Run:

@@ -40,6 +40,7 @@ from bncheck.source.interpret.values import (
     ModuleReference,
     Native,
     PathEndsError,
+    PlaceholderError,
     truth,
 )
 from bncheck.source.module import imports
@@ -146,8 +147,12 @@ def _return(node: cst.Return) -> Run:
 
 
 def _raise(node: cst.Raise) -> Run:
+    raised = node.exc.func if isinstance(node.exc, cst.Call) else node.exc
+    is_placeholder = isinstance(raised, cst.Name) and raised.value == "NotImplementedError"
+    problem = PlaceholderError if is_placeholder else PathEndsError
+
     def run(frame: Frame) -> str:
-        raise PathEndsError
+        raise problem
 
     return run
 

@@ -42,6 +42,10 @@ class PathEndsError(Exception):
     """The interpreted code raises here."""
 
 
+class PlaceholderError(PathEndsError):
+    """The path raises since what it comes to is not implemented: another class is to do it."""
+
+
 class FruitlessError(Exception):
     """A call took its share of the work, and no layer came of it."""
 
