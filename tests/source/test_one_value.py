@@ -51,6 +51,8 @@ def train(dataset):
         ("return self.norm(self.project(F.avg_pool2d(x, x.size()[2:])))", True),
         ("return self.norm(self.project(F.max_pool2d(x, kernel_size=x.shape[2:])))", True),
         ("return self.norm(self.project(F.avg_pool2d(x, x.size(2) // 2)))", False),
+        ("return self.norm(self.project(F.max_pool2d(x, [1, x.size(3)])))", False),
+        ("return self.norm(self.project(F.max_pool2d(x, [x.size(2), x.size(3)])))", True),
         ("return self.norm(self.project(F.avg_pool2d(x, 7)))", False),
         ("return self.norm(self.project(x.mean((2, 3), keepdim=True)))", True),
         ("return self.norm(self.project(torch.mean(x, [-1, -2], keepdim=True)))", True),

@@ -88,10 +88,23 @@ def _pools_everything(site: Site | None) -> bool:
     match site.mark if site is not None else None:
         case cst.Call(args=[first, kernel, *_]):
             pooled, asked = dotted(first.value), kernel.value
-            for part in walk_kinds(asked, (cst.Attribute,)):
-                if part.attr.value in {"size", "shape"} and dotted(part.value) == pooled:
-                    return pooled is not None and not any(walk_kinds(asked, (cst.BinaryOperation,)))
+            sides = [asked]
+            if isinstance(asked, cst.List | cst.Tuple):
+                sides = [element.value for element in asked.elements]
+            return (
+                pooled is not None
+                and all(_is_extent(side, pooled) for side in sides)
+                and not any(walk_kinds(asked, (cst.BinaryOperation,)))
+            )
     return False
+
+
+def _is_extent(side: cst.BaseExpression, pooled: str) -> bool:
+    """Tell whether an expression asks for the size of what is pooled."""
+    return any(
+        part.attr.value in {"size", "shape"} and dotted(part.value) == pooled
+        for part in walk_kinds(side, (cst.Attribute,))
+    )
 
 
 def _method_like(arguments: Arguments) -> Arguments:
