@@ -24,7 +24,7 @@ from bncheck.source.timeline.values import (
     Value,
     join,
 )
-from bncheck.source.walk import walk
+from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import Loop
 
 UNROLLED = 8
@@ -126,3 +126,18 @@ def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
         case Opaque():
             return Opaque(dotted(target) or "", holds=over.holds)
     return Opaque()
+
+
+def begin_iterators(run: Run, node: cst.Try | cst.TryStar) -> None:
+    """Follow `except: batches = iter(loader)` where the `try` asks for the first batch by failing.
+
+    In the next round of the loop around the name is bound.
+    """
+    for handler in node.handlers:
+        for part in walk_kinds(handler.body, (cst.Assign,)):
+            match part:
+                case cst.Assign(
+                    targets=[cst.AssignTarget(target=cst.Name(value=name))],
+                    value=cst.Call(func=cst.Name(value="iter")) as begun,
+                ) if name not in run.frame.names:
+                    run.frame.names[name] = expressions.evaluate(run, begun)

@@ -377,6 +377,7 @@ def _try(run: Run, node: cst.Try | cst.TryStar) -> None:
         for handler in node.handlers
     ]
     with run.block() as steps:
+        loops.begin_iterators(run, node)
         run_body(run, node.body.body)
         if node.orelse is not None:
             run_body(run, node.orelse.body.body)
