@@ -83,7 +83,7 @@ def _alike(tree: Tree, other: Tree) -> bool:
 
 
 def same(key: object, values: Sequence[object]) -> object:
-    """Return what the values of a key have in common: one of them, or UNKNOWN."""
+    """Return what the values of a key agree on; of different texts all, as a tuple; or UNKNOWN."""
     first, *others = values
     if not others:
         return first
@@ -95,4 +95,5 @@ def same(key: object, values: Sequence[object]) -> object:
     sizes = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     if len(sizes) == len(values) and _BATCH.search(str(key)):
         return max(sizes)
-    return UNKNOWN
+    texts = [value for value in values if isinstance(value, str)]
+    return tuple(dict.fromkeys(texts)) if len(texts) == len(values) else UNKNOWN

@@ -14,7 +14,7 @@ from bncheck.source.settings_files import Tree, agreed, of_project
 ROWS: list[tuple[list[Tree], Tree]] = [
     ([], {}),
     ([{"size": 2, "name": "a"}], {"size": 2, "name": "a"}),
-    ([{"size": 2, "name": "a"}, {"size": 2, "name": "b"}], {"size": 2, "name": UNKNOWN}),
+    ([{"size": 2, "name": "a"}, {"size": 2, "name": "b"}], {"size": 2, "name": ("a", "b")}),
     ([{"batch_size": 2}, {"batch_size": 4}], {"batch_size": 4}),
     ([{"batch_size": 2}, {"batch_size": True}], {"batch_size": UNKNOWN}),
     ([{"train": {"batch": 2, "lr": 1}}, {"train": {"batch": 2}}], {"train": {"batch": 2}}),

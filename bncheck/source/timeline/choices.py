@@ -33,6 +33,9 @@ _MAX_CANDIDATES = 80
 
 def of_container(run: Run, container: Container, key: Value) -> Value:
     """Return what a key that is no constant, or one that a user may set, chooses of a dict."""
+    told = [found for text in _texts(key) if (found := _at(container, Constant(text))) is not None]
+    if told and (chosen := _one(run, told)) is not None:
+        return chosen
     picked = _at(container, key)
     if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
         return picked
@@ -44,6 +47,9 @@ def of_container(run: Run, container: Container, key: Value) -> Value:
 
 def of_package(run: Run, package: Package, key: Value) -> Value:
     """Return what a name chooses of a module of the project."""
+    told = [run.module_level(text, package.module) for text in _texts(key)]
+    if (chosen := _one(run, [found for found in told if found is not None])) is not None:
+        return chosen
     name = key.value if isinstance(key, Constant) else None
     picked = run.module_level(name, package.module) if isinstance(name, str) else None
     if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
@@ -59,12 +65,20 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
     return _instead(run, picked, _one(run, recipes or candidates)) or picked or Opaque()
 
 
-def of_any_package(run: Run, name: str) -> Value:
-    """Return what a name stands for in a module of the project that is chosen at run time."""
-    candidates = (run.module_level(name, m) for m in run.project.defining(name))
+def of_any_package(run: Run, *names: str) -> Value:
+    """Return what a name stands for in a module of the project that is chosen at run time.
+
+    There may be several names, of which a setting gives one.
+    """
+    candidates = (run.module_level(name, m) for name in names for m in run.project.defining(name))
     return _one(run, [c for c in candidates if c is not None and holds(run, c) is not None]) or (
-        Opaque(name)
+        Opaque(names[0] if names else "")
     )
+
+
+def _texts(key: Value) -> tuple[str, ...]:
+    """Return what the settings files of the project say that a key may be."""
+    return key.texts if isinstance(key, Opaque) else ()
 
 
 def _instead(run: Run, picked: Value | None, chosen: Value | None) -> Value | None:

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import libcst as cst
 
-from bncheck.graph import UNKNOWN
 from bncheck.source import settings_files
 from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Project
@@ -64,10 +63,17 @@ def files_for(project: Project, module: SourceModule, keys: Set[str]) -> list[se
 
 def replaced(name: str, value: Constant, trees: Sequence[settings_files.Tree]) -> Value:
     """Return what files may have made of a setting: one value, or unknown."""
-    left = settings_files.same(name, [tree.get(name, value.value) for tree in trees])
-    return (
-        Opaque(name) if left is UNKNOWN or isinstance(left, dict) else Constant(left, fixed=False)
-    )
+    return plain(name, settings_files.same(name, [tree.get(name, value.value) for tree in trees]))
+
+
+def plain(name: str, found: object) -> Value:
+    """Return a setting that is no mapping as a value, which someone may edit."""
+    match found:
+        case tuple():
+            return Opaque(name, texts=found)
+        case None | str() | int() | float():
+            return Constant(found, fixed=False)
+    return Opaque(name)
 
 
 def below(name: str, trees: Sequence[settings_files.Tree]) -> list[settings_files.Tree]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bncheck.graph import UNKNOWN
 from bncheck.source import plain_files, settings_files
 from bncheck.source.timeline import options
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.configurations import plain
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Constant, Container, File, Opaque, Value
 
@@ -53,4 +53,4 @@ def _value(name: str, found: object) -> Value:
     if isinstance(found, dict):
         values = tuple(_value(str(key), value) for key, value in found.items())
         return Container(values, tuple(found))
-    return Opaque(name) if found is UNKNOWN else Constant(found, fixed=False)
+    return plain(name, found)

@@ -73,7 +73,8 @@ def _attribute(run: Run, node: cst.Call, owner: Value | None, name: Value | None
         case Package():
             return owner if name is None else choices.of_package(run, owner, name)
         case AnyPackage():
-            return Opaque() if text is None else choices.of_any_package(run, text)
+            texts = name.texts if isinstance(name, Opaque) else ()
+            return choices.of_any_package(run, *((text,) if text is not None else texts))
         case Outside(name=outside):
             return Outside(f"{outside}.{text or 'unknown'}")
         case Models() | Opaque() if text is not None:

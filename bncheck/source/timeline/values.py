@@ -261,6 +261,8 @@ class Opaque:
     """The network that it is an attribute of."""
     length: Number = UNKNOWN
     """How many samples it holds, for a dataset."""
+    texts: tuple[str, ...] = ()
+    """For a setting: what the settings files of the project say that it may be."""
 
 
 @dataclass(frozen=True)
