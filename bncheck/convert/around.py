@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from bncheck.convert.additions import factors_of
 from bncheck.convert.algebra import compose
 from bncheck.convert.backward import Demands, one_per_layer
 from bncheck.convert.labels import (
@@ -199,7 +200,7 @@ class _Around(Demands):
             return False
         call = self.plan.traced.calls[node]
         same = all(source.shape == node.shape for source in node.inputs)
-        return same and is_transparent(node, call) and call.arguments.get("alpha", 1) == 1
+        return same and is_transparent(node, call) and factors_of(call) in {(1.0, 1.0), (1.0, -1.0)}
 
     def _balance(self, node: Node) -> None:
         """Make what is wanted of a sum and of its summands agree."""

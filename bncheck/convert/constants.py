@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
+from bncheck.convert.additions import factors_of, number
 from bncheck.convert.labels import UNDETERMINED, Blocked, LabelTable
 from bncheck.graph import Kind, Node
 from bncheck.model.traced_call import Constant, TracedCall
 from bncheck.verification.precision import in_float64
 
 _MULTIPLICATIONS = frozenset({"mul", "div", "neg"})
-_OPERATIONS = _MULTIPLICATIONS | {"add", "sub", "rsub"}
+_FUSED = {"addcmul": "mul", "addcdiv": "div"}
+_OPERATIONS = _MULTIPLICATIONS | _FUSED.keys() | {"add", "sub", "rsub", "lerp"}
 _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
 
 
@@ -92,7 +94,9 @@ def _factor_and_offset(node: Node, call: TracedCall) -> tuple[torch.Tensor, torc
 
 def _computed(node: Node, call: TracedCall) -> tuple[torch.Tensor, torch.Tensor]:
     name, arguments = call.call.name, call.arguments
-    first, other = arguments.get("input"), arguments.get("other")
+    if name in _FUSED:
+        return _fused(node, call)
+    first, other = arguments.get("input"), arguments.get("end" if name == "lerp" else "other")
     one, nothing = torch.ones(1).double(), torch.zeros(1).double()
     if arguments.get("rounding_mode"):
         raise Blocked("passes a rounded division")
@@ -108,15 +112,32 @@ def _computed(node: Node, call: TracedCall) -> tuple[torch.Tensor, torch.Tensor]
             raise Blocked("passes a division by it")
         case "div":
             return _usable_factor(1 / constant), nothing
-    alpha = arguments.get("alpha", 1)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise Blocked("passes an addition that was not understood")
+    own, others = factors_of(call)
     if name == "rsub":  # the other one less a multiple of the first
-        swapped = not swapped
-    sign = 1.0 if name == "add" else -1.0
+        own, others = -others, own
     if swapped:
-        return _usable_factor(one * sign * alpha), constant
-    return one, constant * sign * alpha
+        own, others = others, own
+    return _usable_factor(one * own), constant * others
+
+
+def _fused(node: Node, call: TracedCall) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `addcmul` or `addcdiv` multiplies its one tensor by, and what it adds."""
+    one, other = call.arguments.get("tensor1"), call.arguments.get("tensor2")
+    value, source = number(call.arguments.get("value", 1)), tensor_of(node)
+    divides = _FUSED[call.call.name] == "div"
+    if value is None or (divides and other is source):
+        raise Blocked(f"passes {call.call.name}, which was not understood")
+
+    def operand(given: Any) -> torch.Tensor:
+        return _constant(call, given, f"{call.call.name} of")
+
+    if source in (one, other):
+        factor = operand(other if one is source else one)
+        return _usable_factor(value / factor if divides else value * factor), operand(
+            call.arguments.get("input")
+        )
+    added = operand(one) / operand(other) if divides else operand(one) * operand(other)
+    return torch.ones(1).double(), value * added
 
 
 def _constant(call: TracedCall, value: Any, what: str) -> torch.Tensor:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import torch
 
+from bncheck.convert.additions import read_as_additions
 from bncheck.convert.batch_norms import find_batch_norms
 from bncheck.convert.instance_norms import read_as_batch_norms
 from bncheck.convert.outcome import Refusal
@@ -41,6 +42,7 @@ def make_plan(
         options = FoldOptions(keep_class=True)
     read_as_batch_norms(traced)
     read_as_layers(traced)
+    read_as_additions(traced)
     start = empty_plan(traced, options or FoldOptions(), refused, barred)
     plan = copied(start)
     _make_every_move(plan)

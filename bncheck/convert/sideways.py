@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bncheck.convert.additions import factors_of_inputs
 from bncheck.convert.labels import Blocked
 from bncheck.convert.plan import Absorption, BatchNorm, Plan
 from bncheck.convert.producers import describe_node, display_name, each
@@ -48,14 +49,10 @@ def merge_sideways(plan: Plan, batch_norm: BatchNorm) -> None:
 
 def _weights(plan: Plan, total: Node) -> list[float]:
     """Return the factor with which a sum or difference takes each of its inputs."""
-    call = plan.traced.calls[total]
-    alpha: Any = call.arguments.get("alpha", 1)
-    if not isinstance(alpha, int | float) or not alpha:
-        raise Blocked("is added with a factor that was not understood")
-    second = float(alpha) * (-1.0 if call.call.name == "sub" else 1.0)
-    if len(total.inputs) == 1:  # the other one is a constant
-        return [1.0 if isinstance(call.arguments.get("input"), Node) else second]
-    return [1.0, second]
+    factors = factors_of_inputs(total, plan.traced.calls[total])
+    if not all(factors):
+        raise Blocked("is added with a factor of zero")
+    return factors
 
 
 def _origin(plan: Plan, node: Node) -> Node:

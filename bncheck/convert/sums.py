@@ -13,6 +13,7 @@ from enum import Enum
 
 import torch
 
+from bncheck.convert.additions import factors_of_inputs
 from bncheck.convert.constants import is_by_constants, number_factor, tensor_of
 from bncheck.convert.labels import Blocked, LabelTable, scatter
 from bncheck.convert.plan import Plan
@@ -179,10 +180,7 @@ def _factors(plan: Plan, node: Node) -> list[float]:
     if factor is not None:
         source = tensor_of(node)
         return [factor if one is source else 0.0 for one in node.inputs]
-    alpha = call.arguments.get("alpha", 1)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise Blocked("passes an addition that was not understood")
-    return [1.0, -float(alpha) if call.call.name == "sub" else float(alpha)]
+    return factors_of_inputs(node, call)
 
 
 def _is_part(plan: Plan, node: Node) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bncheck.convert.additions import factors_of
+from bncheck.convert.choices import is_choice, pull_choice, push_choice
 from bncheck.convert.constants import is_by_constants, pull_constants, push_constants
 from bncheck.convert.extremes import is_extreme, pull_extreme, push_extreme
 from bncheck.convert.labels import (
@@ -46,6 +48,7 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         or call.call.name in STACKS
         or is_by_constants(node, call)
         or is_extreme(node, call)
+        or is_choice(node, call)
     ):
         return False  # what it does depends on values, such as an index that was computed
     if node.kind in {
@@ -54,7 +57,12 @@ def is_transparent(node: Node, call: TracedCall) -> bool:
         return call.call.name != "setitem"
     if node.kind is Kind.POOLING:
         return not call.call.name.startswith("lp_pool")
-    return call.call.name in HOMOGENEOUS or is_by_constants(node, call) or is_extreme(node, call)
+    return (
+        call.call.name in HOMOGENEOUS
+        or is_by_constants(node, call)
+        or is_extreme(node, call)
+        or is_choice(node, call)
+    )
 
 
 def pull(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> list[torch.Tensor]:
@@ -69,6 +77,8 @@ def pull(node: Node, calls: Calls, labels: torch.Tensor, table: LabelTable) -> l
             return pull_constants(node, call, labels, table)
         case _ if is_extreme(node, call):
             return pull_extreme(call, labels, table)
+        case _ if is_choice(node, call):
+            return pull_choice(node, labels)
         case Kind.POOLING:
             return [pull_pooling(node, calls, labels, table)]
         case Kind.PADDING if constant_padding(call) is not None:
@@ -102,6 +112,8 @@ def push(
             return push_constants(node, call, given, table)
         case _ if is_extreme(node, call):
             return push_extreme(call, given, table)
+        case _ if is_choice(node, call):
+            return push_choice(given)
         case Kind.ADD:
             return _push_addition(node, call, given, table)
         case Kind.POOLING:
@@ -146,12 +158,12 @@ def _push_addition(
     first, second = (one.expand(shape_of(node)).clamp(min=IDENTITY) for one in labels)
     if not torch.equal(table.scales(first), table.scales(second)):
         raise Blocked("goes into an addition whose other summand has another scale")
-    weight = float(call.arguments.get("alpha", 1)) * (-1 if call.call.name == "sub" else 1)
+    own, others = factors_of(call)
     width = len(table.scale)
     pairs = first * width + second
     present = distinct(pairs)
     one, other = present // width, present % width
-    shift = table.shift[one] + weight * table.shift[other]
+    shift = own * table.shift[one] + others * table.shift[other]
     return table.add(table.scale[one], shift)[torch.searchsorted(present, pairs)]
 
 

@@ -44,6 +44,8 @@ _PARAMETERS: dict[str, str] = {
     "baddbmm": "input mat1 mat2 beta alpha",
     "einsum": "equation input other",
     "tensordot": "input other dims dims_other",
+    "lerp": "input end weight",
+    "where": "condition input other",
     "addcmul": "input tensor1 tensor2 value",
     "addcdiv": "input tensor1 tensor2 value",
     "cat": "tensors dim",

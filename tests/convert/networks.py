@@ -81,9 +81,9 @@ class Program(nn.Module):
         values = [x]
         for step in self.steps:
             operands = [values[index] for index in step.reads]
-            if step.kind in WITH_CONSTANT:
+            if step.kind in CALLED_ON_ONE:
                 constant = self.constants[step.options[0]]
-                values.append(WITH_CONSTANT[step.kind](*operands, constant))
+                values.append(CALLED_ON_ONE[step.kind](*operands, constant))
             elif step.layer is not None:
                 values.append(self.layers[step.layer](*operands))
             else:
@@ -136,7 +136,13 @@ MORE_OPERATIONS = {
     "total": lambda o, s: o[0].sum(s.options[0], keepdim=s.options[1]),
     "stacked": lambda o, s: torch.stack(o, s.options[0]).sum(s.options[0]),
 }
-OPERATIONS |= MORE_OPERATIONS
+MIXTURES = {
+    "lerp": lambda o, s: torch.lerp(o[0], o[1], 0.3),
+    "beyond": lambda o, s: o[0].lerp(o[1], 1.5),
+    "chosen": lambda o, s: torch.where(o[2] > 0, o[0], o[1]),
+    "alternating": lambda o, s: torch.where(torch.arange(s.shape[-1]) % 2 == 0, o[0], o[1]),
+}
+OPERATIONS |= MORE_OPERATIONS | MIXTURES
 WITH_CONSTANT = {
     "times": lambda x, c: x * c,
     "times_first": lambda x, c: c * x,
@@ -147,6 +153,21 @@ WITH_CONSTANT = {
     "multiple_of": lambda x, c: torch.add(x, c, alpha=-1.5),
     "multiple_to": lambda x, c: torch.add(c, x, alpha=0.5),
 }
+FUSED = {
+    "multiply_add": lambda x, c: torch.addcmul(c, x, c),
+    "add_multiple": lambda x, c: torch.addcmul(x, c, c, value=-0.5),
+    "divide_add": lambda x, c: torch.addcdiv(c, x, c),
+    "lerp_to": lambda x, c: torch.lerp(x, c, 0.3),
+    "lerp_from": lambda x, c: torch.lerp(c, x, 0.3),
+}
+PRODUCTS = {
+    "rows": lambda x, w: x @ w,
+    "rows_turned": lambda x, w: torch.matmul(x, w.t()),
+    "columns": lambda x, w: w @ x,
+    "channels": lambda x, w: torch.einsum("nc...,co->no...", x, w),
+    "channels_and_last": lambda x, w: torch.einsum("nc...l,clo->no...", x, w),
+}
+CALLED_ON_ONE = WITH_CONSTANT | FUSED | PRODUCTS
 
 
 def _by_rank(name, x):
@@ -154,12 +175,15 @@ def _by_rank(name, x):
 
 
 @st.composite
-def networks(draw, more=False):
-    """Draw a network with a BatchNorm in it; `more` adds constants and sums over axes."""
+def networks(draw, more=False, products=False):
+    """Draw a network with a BatchNorm in it.
+
+    `more` adds constants and sums over axes, `products` products by parameters, and mixtures.
+    """
     rank = draw(st.sampled_from([1, 1, 2, 2, 2, 3]))
     width = draw(st.sampled_from([2, 4]))
     size = draw(st.integers(2, 4)) if rank == 3 else draw(st.integers(3, 6))
-    builder = _Builder(draw, (width, *[size] * rank), more)
+    builder = _Builder(draw, (width, *[size] * rank), more, products)
     for _ in range(draw(st.integers(1, 9))):
         builder.step()
     if not any(layer.type_name.startswith("BatchNorm") for layer in builder.layers):
@@ -177,8 +201,8 @@ def networks(draw, more=False):
 class _Builder:
     """A network under construction."""
 
-    def __init__(self, draw, shape, more):
-        self.draw, self.more = draw, more
+    def __init__(self, draw, shape, more=False, products=False):
+        self.draw, self.more, self.products = draw, more, products
         self.constants = []
         self.shapes = [shape]
         self.layers = []
@@ -200,6 +224,8 @@ class _Builder:
             kinds += [self.layer, self.pool]
         if self.more:
             kinds += [self.constant, self.constant, self.total]
+        if self.products:
+            kinds += [self.product, self.product, self.product, self.fused, self.mixture]
         before = len(self.steps)
         self.choose(*kinds)(source)
         if len(self.steps) > before and self.choose(True, True, False):
@@ -299,6 +325,49 @@ class _Builder:
             of_channels = (shape[0], *[1] * (len(shape) - 1))
             self.constants.append(self.choose((1,), of_channels, of_channels, shape[-1:]))
         self.add(kind, [source], shape, options=options)
+
+    def fused(self, source):
+        """Multiply by a parameter and add it, or mix with one."""
+        shape = self.shapes[source]
+        self.add(self.choose(*FUSED), [source], shape, options=(len(self.constants),))
+        self.constants.append((shape[0], *[1] * (len(shape) - 1)))
+
+    def product(self, source):
+        """Multiply by a matrix, often with a bias behind it."""
+        *before, last = shape = self.shapes[source]
+        outputs, after = self.choose(2, 3), None
+        match self.choose(*PRODUCTS):
+            case "rows" as kind:
+                weight, after = (last, outputs), (*before, outputs)
+            case "rows_turned" as kind:
+                weight, after = (outputs, last), (*before, outputs)
+            case "columns" as kind if before:
+                weight, after = (outputs, before[-1]), (*before[:-1], outputs, last)
+            case "channels" as kind:
+                weight, after = (shape[0], outputs), (outputs, *shape[1:])
+            case "channels_and_last" as kind if before:
+                weight, after = (shape[0], last, outputs), (outputs, *before[1:])
+        if after is None:
+            return
+        self.add(kind, [source], after, options=(len(self.constants),))
+        self.constants.append(weight)
+        if self.choose(True, False):
+            axis = {"columns": -2, "channels": 0, "channels_and_last": 0}.get(kind, -1)
+            size = [1] * len(after)
+            size[axis] = outputs
+            self.add("plus", [len(self.shapes) - 1], after, options=(len(self.constants),))
+            self.constants.append(tuple(size))
+
+    def mixture(self, source):
+        """Mix two values, or choose between them."""
+        shape = self.shapes[source]
+        equal = [index for index, other in enumerate(self.shapes) if other == shape]
+        kind, other = self.choose(*MIXTURES), self.choose(*equal)
+        # A choice between a value and itself reads nothing else, at which no BatchNorm is missed.
+        if kind == "chosen" and other != source:
+            self.add(kind, [source, other, self.choose(*equal)], shape)
+        elif kind != "chosen":
+            self.add(kind, [source, other], shape)
 
     def total(self, source):
         """Sum over an axis, or over a stack of two values, or take the larger of two."""

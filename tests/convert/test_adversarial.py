@@ -21,6 +21,7 @@ from fixtures.models import (
     largest,
     like_another,
     mixed_operands,
+    mixtures,
     pieces,
     products,
     recorded,
@@ -32,7 +33,8 @@ from fixtures.models.situations import SITUATIONS
 
 SETS = (adversarial, recorded, around, several_uses, beside, like_another, mixed_operands,
         whole_slices, constants,
-        averaged, pieces, sentences, largest, products)  # fmt: skip
+        averaged, pieces, sentences, largest, products,
+        mixtures)  # fmt: skip
 CASES = [case for cases in SETS for case in cases.CASES]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}

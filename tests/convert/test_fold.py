@@ -314,6 +314,7 @@ class Branches(nn.Module):
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_an_identity_branch_goes_sideways(groups):
+    torch.manual_seed(0)  # a small scale beside an identity costs digits, in float64 too
     model = prepared(nn.Sequential(Branches(4, groups), Branches(4, groups)))
     x = torch.randn(2, 4, 6, 6).double()
     result = fold(model, x)

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from foldable import foldable
 from hypothesis import HealthCheck, given, seed, settings
-from networks import networks
+from networks import PRODUCTS, networks
 from observe import assert_untouched, difference, operations, outputs, snapshot
 
 from bncheck.convert.fold import fold
@@ -45,6 +45,14 @@ def test_networks_with_constants_and_sums(network):
     fold_and_compare(network)
 
 
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@seed(SEED)
+@given(network=networks(products=True))
+@pytest.mark.filterwarnings("ignore")
+def test_networks_with_products_and_mixtures(network):
+    fold_and_compare(network)
+
+
 def fold_and_compare(network):
     model = network.model()
     before = snapshot(model)
@@ -57,6 +65,8 @@ def fold_and_compare(network):
         x = network.input(number) * factor
         found = difference(outputs(model, (x,)), outputs(result.model, (x,)))
         assert found <= 1e-8, f"wrong by {found}: {result.steps}"
+    if any(step.kind in PRODUCTS for step in network.steps):
+        return  # the rule also folds through a product, where it mixes none of the channels
     left = {refusal.batch_norm: refusal.reason for refusal in result.refusals}
     possible = foldable(model, network.input(3, batch=1))
     # One that took in another could itself have gone into that one: either way one is gone.

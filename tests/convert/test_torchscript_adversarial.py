@@ -10,14 +10,14 @@ import torch
 from observe import difference, operations, outputs
 
 from bncheck.convert.torchscript import fold_torchscript
-from fixtures.models import adversarial, around, averaged, largest, products
+from fixtures.models import adversarial, around, averaged, largest, mixtures, products
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Where the verdict is not float64's, which the verification has given."""
 
 CASES = {
     case.name: case
-    for cases in (adversarial, around, averaged, largest, products)
+    for cases in (adversarial, around, averaged, largest, products, mixtures)
     for case in cases.CASES
     if not case.error
 }
