@@ -214,13 +214,14 @@ class FreezeTest:
     text: str
     """Source of what stands at the site."""
     calls_eval: bool
-    stops_gradients: bool
     function: str
     """The function it stands in; empty at module level."""
     class_name: str = ""
     """The class whose method that is."""
     eval_site: Site | None = None
     """The call of `eval()` in its body."""
+    stop_site: Site | None = None
+    """What says `requires_grad = False` in its body."""
     function_stops_gradients: bool = False
     """Whether the function that it stands in sets `requires_grad` as well."""
     in_forward: bool = False

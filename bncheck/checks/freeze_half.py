@@ -73,6 +73,7 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 )
     told = {event.site for event in seen}
     yield from (match for match in _while_made(timeline) if match.site not in told)
+    yield from (match for match in _in_train_methods(timeline) if match.site not in told)
     yield from _fitted(timeline)
 
 
@@ -103,6 +104,30 @@ def _while_made(timeline: Timeline) -> Iterator[Match]:
                 "move and the batch still normalises",
                 _HINT,
                 Confidence.LIKELY if stop.trained else Confidence.POSSIBLE,
+            )
+
+
+def _in_train_methods(timeline: Timeline) -> Iterator[Match]:
+    """Yield where a network's `train` method stops the gradients of its BatchNorm layers alone."""
+    keeping_none = {
+        known.name
+        for known in timeline.classes
+        if known.overrides_train is False and not known.driven_by
+    }
+    for test in timeline.freeze_tests:
+        if (
+            test.function == "train"
+            and test.class_name in keeping_none
+            and test.stop_site is not None
+            and not test.calls_eval
+            and all("BatchNorm" in name for name in test.classes)
+        ):
+            yield Match(
+                test.stop_site,
+                f"`{test.class_name}.train` keeps gradients off BatchNorm layers, but leaves them "
+                "in train mode: their running statistics still move and the batch still normalises",
+                _HINT,
+                Confidence.LIKELY,
             )
 
 

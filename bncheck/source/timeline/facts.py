@@ -87,17 +87,17 @@ def _freeze_test(
 ) -> Iterator[FreezeTest]:
     tested = list(_tested_classes(module, test))
     evals = [part for part in walk(body) if _puts_in_eval(part)] if tested else []
-    stops = bool(tested) and any(stops_gradients(part) for part in walk(body))
+    stops = [part for part in walk(body) if stops_gradients(part)] if tested else []
     for mark, names, text in tested if evals or stops else ():
         yield FreezeTest(
             Site(module.path, mark),
             names,
             text,
             bool(evals),
-            stops,
             function.name.value if function is not None else "",
             owner.name.value if owner is not None else "",
             Site(module.path, evals[0]) if evals else None,
+            Site(module.path, stops[-1]) if stops else None,
             function is not None and _sets_requires_grad(function),
             function is not None and owner is not None and _is_run_in_forward(owner, function),
         )
