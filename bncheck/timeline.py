@@ -324,6 +324,9 @@ class Timeline:
     leaves_modes_alone: bool = False
     """For a LightningModule: whether it, and what it derives from, calls no `eval()` and keeps no
     average of a network."""
+    only_evaluated: frozenset[str] = frozenset()
+    """For a LightningModule that averages a network: the attributes that its hooks run in
+    evaluation alone."""
     managed: frozenset[str] = frozenset()
     """Functions and classes that the settings say call train() and eval() themselves."""
     said: Texts = field(default_factory=lambda: Texts({}))

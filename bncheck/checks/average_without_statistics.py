@@ -15,6 +15,7 @@ from bncheck.events import (
     Mode,
     ModeChange,
     Model,
+    Origin,
     UpdateStatistics,
     Wrap,
     WrapKind,
@@ -36,6 +37,9 @@ _EXPONENTIAL = ("avg_fn", "multi_avg_fn")
 def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
     """Yield each average of weights that is evaluated with statistics that are not its own."""
     if not timeline.of(Wrap) and not timeline.of(AverageUpdate):
+        return
+    if timeline.only_evaluated:
+        yield from _in_lightning(timeline)
         return
     reached = moments(timeline)
     events = [moment.event for moment in reached]
@@ -71,10 +75,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                     continue  # It has statistics of its own.
                 unseen = not modes and not _for_evaluation(events, averaged)
                 subject = source or averaged
-                message = (
-                    f"only parameters are averaged into `{averaged.name}`: its BatchNorm layers "
-                    "keep running statistics that its weights never saw"
-                )
+                message = _only_parameters(averaged)
             case _:
                 continue
         sure = assurance(subject)
@@ -84,6 +85,28 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
             if sure is not Confidence.POSSIBLE:  # Else another average there may be surer.
                 seen.add(event.site)
             yield Match(event.site, message, _HINT, sure)
+
+
+def _only_parameters(averaged: Model) -> str:
+    return (
+        f"only parameters are averaged into `{averaged.name}`: its BatchNorm layers "
+        "keep running statistics that its weights never saw"
+    )
+
+
+def _in_lightning(timeline: Timeline) -> Iterator[Match]:
+    """Yield the averages that a LightningModule evaluates and does not run in training steps."""
+    for _, event in timeline.of(AverageUpdate):
+        averaged = event.model
+        sure = assurance(event.source or averaged)
+        if (
+            sure is not None
+            and event.buffers is False
+            and averaged.parent is not None
+            and averaged.parent.origin is Origin.SELF
+            and averaged.name.removeprefix("self.") in timeline.only_evaluated
+        ):
+            yield Match(event.site, _only_parameters(averaged), _HINT, sure)
 
 
 def _mended(events: list[Event], position: int, averaged: Model) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import libcst as cst
 
 from bncheck.config import Settings
-from bncheck.events import Model, Origin
+from bncheck.events import AverageUpdate, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Project
-from bncheck.source.timeline import classes, construction, functions, ingredients
+from bncheck.source.timeline import classes, construction, functions, hooks, ingredients
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.distrust import changed_elsewhere
 from bncheck.source.timeline.methods import leaves_modes_alone
@@ -30,7 +30,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Value,
 )
-from bncheck.timeline import Entry, Timeline
+from bncheck.timeline import Entry, Timeline, occurrences
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def from_function(
     distrusted = changed_elsewhere(module, [node, *makers], owner)
     run = before.start(followed, distrusted)
     driver, alone = "", False
+    only_evaluated: frozenset[str] = frozenset()
     function = Function(node, module, node.name.value)
     if owner is None:
         for maker in makers:
@@ -123,6 +124,8 @@ def from_function(
         _enter(run, function)
     followed.add(node)
     note_one_value_norms(run)
+    if owner is not None and driver == "lightning" and _averages(run):
+        only_evaluated = hooks.only_evaluated(run.project, Class(owner, module))
     return Timeline(
         function.name,
         module.path,
@@ -132,10 +135,15 @@ def from_function(
         tuple(run.loaders),
         driven_by=driver,
         leaves_modes_alone=alone,
+        only_evaluated=only_evaluated,
         managed=frozenset(run.settings.mode_managed_by),
         said=run.project.said,
         minimum_batch_size=run.settings.minimum_batch_size,
     )
+
+
+def _averages(run: Run) -> bool:
+    return any(isinstance(o.event, AverageUpdate) for o in occurrences(tuple(run.steps)))
 
 
 def _enter(run: Run, function: Function) -> None:
