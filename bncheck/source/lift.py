@@ -229,9 +229,9 @@ class _Reader:
             self.understanding.given_up["no work left for variants"] += 1
             return
         most = _MOST_STEPS // (1 + self._given_up.get(module.path, 0))
-        # Where so little is known that to construct it takes this long, no more will be found.
-        machine = Machine(self.names, limit=most // 2)
+        # Where little is known, and to construct it takes half of the work, no more will be found.
         symbolic = made is not None or arguments is None or bool(arguments.keywords)
+        machine = Machine(self.names, limit=most // 2 if symbolic else most)
         constructed, run = len(self.names.constructed), len(self.names.run)
         was_read = False
         try:

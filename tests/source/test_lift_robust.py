@@ -387,6 +387,16 @@ def test_a_loop_that_raises_runs_in_no_round_unless_it_is_a_placeholder(
     assert len(lint_source(source, settings=Settings(select=("BN110",)))) == found
 
 
+@pytest.mark.parametrize(("parameters", "found"), [("", 1), ("width", 0)])
+def test_what_is_known_may_take_all_the_work_to_construct(parameters: str, found: int) -> None:
+    rounds = "        for j in range(100):\n            a = j\n"
+    source = HEAD + (
+        f"def net({parameters}):\n    layers = [nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)]\n"
+        f"    for i in range(100):\n{rounds}    return nn.Sequential(*layers)\n"
+    )
+    assert len(lint_source(source, settings=Settings(select=("BN101",)))) == found
+
+
 def graphs_of(source: str) -> list[LayerGraph]:
     project = Project(texts={Path("a.py"): HEAD + source})
     return graphs(project.module("a.py"), project)
