@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 import libcst as cst
@@ -35,14 +34,3 @@ def configured_batch_norm(node: cst.CSTNode) -> str | None:
         return None
     layer = NORMS.get(str(literal(kind)), "")
     return layer if "BatchNorm" in layer else None
-
-
-@lru_cache(maxsize=4096)
-def parameters_for_batch_norm(function: cst.FunctionDef) -> frozenset[str]:
-    """Return the parameters that a configuration of BatchNorm is the default of."""
-    parameters = [*function.params.params, *function.params.kwonly_params]
-    return frozenset(
-        parameter.name.value
-        for parameter in parameters
-        if parameter.default is not None and configured_batch_norm(parameter.default) is not None
-    )

@@ -13,7 +13,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, expressions
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Function, Members, Value
+from bncheck.source.timeline.values import Function, Members, Opaque, Value
 from bncheck.source.walk import walk, walk_kinds
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
@@ -43,6 +43,8 @@ class Pair:
 
 def averages_equally(function: Value | None) -> bool:
     """Tell whether an `avg_fn` divides by the number of models averaged, as the default does."""
+    if isinstance(function, Opaque):
+        return function.name in {"get_swa_avg_fn", "get_swa_multi_avg_fn"}
     if not isinstance(function, Function):
         return False
     parameters = function.node.params.params

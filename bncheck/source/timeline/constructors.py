@@ -7,9 +7,11 @@ from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.source.configured import configured_batch_norm
 from bncheck.source.literals import literal
 from bncheck.source.module import dotted
 from bncheck.source.timeline.classes import members
+from bncheck.source.timeline.known import BATCH_NORMS
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.walk import walk_kinds
 
@@ -104,3 +106,18 @@ def assigned_in_init(node: cst.ClassDef) -> dict[str, cst.BaseExpression]:
             ):
                 found[str(literal(label))] = value
     return found
+
+
+@lru_cache(maxsize=4096)
+def parameters_for_batch_norm(init: cst.FunctionDef) -> frozenset[str]:
+    """Return the parameters whose default is BatchNorm: its class, or a configuration of it."""
+    parameters = [*init.params.params, *init.params.kwonly_params]
+    return frozenset(
+        parameter.name.value
+        for parameter in parameters
+        if parameter.default is not None
+        and (
+            identifiers(parameter.default) & BATCH_NORMS
+            or configured_batch_norm(parameter.default) is not None
+        )
+    )

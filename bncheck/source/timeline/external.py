@@ -202,8 +202,9 @@ def _on_a_model(
             run.emit(Wrap(site, model, kind, keywords, run.discarded is not node))
         return first
     if averages:
-        if averages_equally(arguments.get(2, "avg_fn")):
-            keywords.pop("avg_fn", None)
+        for position, keyword in ((2, "avg_fn"), (3, "multi_avg_fn")):
+            if averages_equally(arguments.get(position, keyword)):
+                keywords.pop(keyword, None)
         copies = [_copy(run, node, model, keywords, name) for model in first.models]
         return Models(tuple(copies))
     if name == "copy.deepcopy":

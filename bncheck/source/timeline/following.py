@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from bncheck.source.timeline import classes
+from bncheck.source.timeline import classes, known
 from bncheck.source.timeline.configurations import CLASSES
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
@@ -16,6 +16,7 @@ from bncheck.source.timeline.values import (
     Instance,
     Members,
     Models,
+    Opaque,
     Optimizer,
     Package,
     Partial,
@@ -29,6 +30,8 @@ _SETTINGS = frozenset({"json", "yaml", "OmegaConf"}) | CLASSES
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     """Tell whether a function may do or return something that matters."""
     if any(isinstance(v, Members | Optimizer | Package) or run.reachable(v) for v in given):
+        return True
+    if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
         return True
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):

@@ -14,13 +14,14 @@ import libcst as cst
 
 from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
-from bncheck.source.configured import parameters_for_batch_norm
-from bncheck.source.module import Assigned, SourceModule, dotted
+from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.single import Given
 from bncheck.source.timeline import known
-from bncheck.source.timeline.classes import ancestry, decorators, members
-from bncheck.source.timeline.constructors import assigned_in_init, put_into, ruled_out
+from bncheck.source.timeline.classes import ancestry, members
+from bncheck.source.timeline.constructors import (
+    ruled_out,
+)
 from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
@@ -43,7 +44,9 @@ _TELLING = known.BATCH_NORMS | {"norm_cfg"}
 
 
 @dataclass(frozen=True)
-class _Ingredient:
+class Ingredient:
+    """What a name in a network's code tells of its layers."""
+
     fact: Fact
     kind: str = ""
     """The BatchNorm class that it is."""
@@ -91,7 +94,7 @@ def _reached(
         if node in seen:
             continue
         seen.add(node)
-        for part in _ingredients(project, node, module, dead if node in roots else frozenset()):
+        for part in ingredients_of(project, node, module, dead if node in roots else frozenset()):
             if part.kind:
                 kinds.add(part.kind)
             unknown = unknown or part.fact is UNKNOWN
@@ -159,178 +162,48 @@ def may_hold(project: Project, cls: Class) -> Fact:
     return most
 
 
-def part_holds(project: Project, cls: Class, name: str) -> Fact:
-    """Tell whether the part that `__init__` assigns to `self.name` holds BatchNorm."""
-    for ancestor in ancestry(project, cls).project:
-        value = assigned_in_init(ancestor.node).get(name)
-        if value is None:
-            if _built_by_default(ancestor, name):
-                return True
-            continue
-        facts = {part.fact for part in _ingredients(project, value, ancestor.module)}
-        made = _made_of(project, value, ancestor.module)
-        if True in facts or made is True or _collected(project, ancestor, name, value):
-            return True
-        if _is_given_a_norm(ancestor, value) or _picked(project, ancestor, value):
-            return True
-        filled = isinstance(value, cst.Call) and not value.args and _is_container(value)
-        return UNKNOWN if UNKNOWN in facts or made is UNKNOWN or filled else False
-    return UNKNOWN
-
-
-def parts(node: cst.ClassDef) -> frozenset[str]:
-    """Return the names that `__init__` gives to what it calls: layers, mostly."""
-    made = assigned_in_init(node).items()
-    return frozenset(name for name, value in made if isinstance(value, cst.Call))
-
-
-def _is_container(value: cst.Call) -> bool:
-    last = (dotted(value.func) or "").rpartition(".")[2]
-    return last in {"ModuleList", "ModuleDict", "Sequential"}
-
-
-def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpression) -> bool:
-    """Tell whether BatchNorm is put into a part, or made by the own method that makes it.
-
-    `self.layers = nn.ModuleList(layers)`, `self.layers.append(...)`,
-    `self.layer1 = self._make_layer(...)`.
-    """
-    init = members(cls.node).get("__init__")
-    code: list[cst.CSTNode] = []
-    if isinstance(init, cst.FunctionDef):
-        code += put_into(init, f"self.{part}")
-    for name in mentioned_in(value).names:
-        if name.startswith("self."):
-            method = members(cls.node).get(name.removeprefix("self."))
-            code += [method.body] if isinstance(method, cst.FunctionDef) else []
-        elif isinstance(init, cst.FunctionDef):
-            code += put_into(init, name)
-            code += put_into(init, name.removesuffix(".children"))
-    if isinstance(init, cst.FunctionDef):  # for layer in network.children(): layers.append(layer)
-        code += [
-            more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
-        ]
-    return any(_is_given_a_norm(cls, node) for node in code) or any(
-        (found.fact is True and found.kind) or _holds_itself(project, found)
-        for node in code
-        for found in _ingredients(project, node, cls.module)
-    )
-
-
-def _holds_itself(project: Project, found: _Ingredient) -> bool:
-    match found:
-        case _Ingredient(definition=cst.ClassDef() as definition, module=SourceModule() as module):
-            return holds(project, Class(definition, module))[0] is True
-    return False
-
-
-def _is_given_a_norm(cls: Class, code: cst.CSTNode) -> bool:
-    """Tell whether code names a parameter of the constructor whose default is BatchNorm's."""
-    init = members(cls.node).get("__init__")
-    return (
-        isinstance(init, cst.FunctionDef)
-        and not isinstance(code, cst.Name)
-        and not parameters_for_batch_norm(init).isdisjoint(identifiers(code))
-    )
-
-
-def _built_by_default(cls: Class, name: str) -> bool:
-    """Tell whether a property returns a norm that the constructor builds and keeps by a name.
-
-    `self.norm1_name, norm1 = build_norm_layer(norm_cfg, planes)`, and `norm1` returns
-    `getattr(self, self.norm1_name)`.
-    """
-    init, method = members(cls.node).get("__init__"), members(cls.node).get(name)
-    if not isinstance(init, cst.FunctionDef) or not isinstance(method, cst.FunctionDef):
-        return False
-    if "property" not in decorators(method) or "getattr" not in identifiers(method.body):
-        return False
-    return any(
-        _is_given_a_norm(cls, built)
-        for kept_as in identifiers(method.body) - {"getattr", "self"}
-        for built in put_into(init, kept_as)
-    )
-
-
-def _picked(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
-    """Tell whether a part is made by what the constructor picks of a table of networks.
-
-    `make, width = NETWORKS[name]`, then `self.encoder = make()`.
-    """
-    init = members(cls.node).get("__init__")
-    if not isinstance(init, cst.FunctionDef):
-        return False
-    match value:
-        case cst.Call(func=cst.Name(value=maker)):
-            tables = [
-                found
-                for given in put_into(init, maker)
-                for found in _ingredients(project, given, cls.module)
-                if isinstance(found.definition, _TABLES)
-            ]
-            return any(
-                isinstance(one.definition, cst.FunctionDef | cst.ClassDef)
-                and made_by(project, one.definition, one.module) is True
-                for table in tables
-                for one in _ingredients(project, table.definition, table.module)
-            )
-    return False
-
-
-def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
-    if not isinstance(value, cst.Call):
-        return UNKNOWN
-    meanings = project.resolve(dotted(value.func) or "", module)
-    for meaning in meanings:
-        match meaning:
-            case Defined(module=origin, binding=cst.ClassDef() as found):
-                return holds(project, Class(found, origin))[0]
-            case Defined():
-                return UNKNOWN
-    return False if meanings else UNKNOWN
-
-
 @lru_cache(maxsize=8192)
-def _ingredients(
+def ingredients_of(
     project: Project,
     node: cst.CSTNode,
     module: SourceModule,
     dead: frozenset[cst.CSTNode] = frozenset(),
-) -> tuple[_Ingredient, ...]:
+) -> tuple[Ingredient, ...]:
+    """Return what the names in some code stand for; what is dead in it is left out."""
     return tuple(_look_up(project, mentioned_in(node, dead, _telling(project, module)), module))
 
 
-_TABLES = (cst.Dict, cst.List, cst.Tuple)
+TABLES = (cst.Dict, cst.List, cst.Tuple)
 """What a choice of networks by name is written as."""
 
 
-def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> Iterator[_Ingredient]:
+def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> Iterator[Ingredient]:
     if any(name.rpartition(".")[2] in known.IMPORTERS for name in mentioned.names):
         yield from _imported_by_path(project, mentioned, module)
     for name in mentioned.names:
         last = name.rpartition(".")[2]
         if last in known.BATCH_NORMS:
-            yield _Ingredient(True, last)
+            yield Ingredient(True, last)
             continue
         for meaning in meanings(project, mentioned, name, module):
             match meaning:
                 case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
-                    yield _Ingredient(False, "", found, origin)
+                    yield Ingredient(False, "", found, origin)
                 case Defined(module=origin, binding=Assigned(value=value)):
                     kinds = sorted(identifiers(value) & known.BATCH_NORMS)[:1]
                     for kind in kinds:
-                        yield _Ingredient(True, kind)
-                    if not kinds and isinstance(value, _TABLES):
-                        yield _Ingredient(False, "", value, origin)
+                        yield Ingredient(True, kind)
+                    if not kinds and isinstance(value, TABLES):
+                        yield Ingredient(False, "", value, origin)
                 case External(name=outside):
                     made = known.zoo_model(outside, mentioned.first_strings.get(name))
                     norm = known.LAYERS_WITH_NORM.get(outside)
                     if norm is not None and name not in mentioned.told:
-                        yield _Ingredient(True, norm)
+                        yield Ingredient(True, norm)
                     elif made is True:
-                        yield _Ingredient(True, "BatchNorm2d")
+                        yield Ingredient(True, "BatchNorm2d")
                     elif made is UNKNOWN or _may_be_a_layer(outside):
-                        yield _Ingredient(UNKNOWN)
+                        yield Ingredient(UNKNOWN)
 
 
 def meanings(
@@ -346,7 +219,7 @@ def meanings(
 
 def _imported_by_path(
     project: Project, mentioned: Mentioned, module: SourceModule
-) -> Iterator[_Ingredient]:
+) -> Iterator[Ingredient]:
     """Yield what `loaded.Backbone` may be, where the code imports modules by their paths."""
     for name in mentioned.names:
         owner, _, last = name.rpartition(".")
@@ -355,7 +228,7 @@ def _imported_by_path(
         for origin in project.defining(last):
             for binding in origin.bindings[last]:
                 if isinstance(binding, cst.ClassDef | cst.FunctionDef):
-                    yield _Ingredient(False, "", binding, origin)
+                    yield Ingredient(False, "", binding, origin)
 
 
 @lru_cache(maxsize=1024)

@@ -34,6 +34,7 @@ BATCH_NORMS = frozenset(
     }
 )
 """Last parts of the names of BatchNorm classes."""
+TORCH_BATCH_NORMS = frozenset(f"torch.nn.{name}" for name in BATCH_NORMS)
 
 LAYERS_WITH_NORM = {
     "MinkowskiEngine.MinkowskiBatchNorm": "BatchNorm1d",

@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Project
-from bncheck.source.timeline import classes, ingredients, stops
+from bncheck.source.timeline import classes, parts, stops
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
@@ -50,7 +50,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if not stops.is_plain_network(project, cls):
         return
     for part, call in frozen.items():
-        if ingredients.part_holds(project, cls, part) is True:
+        if parts.part_holds(project, cls, part) is True:
             yield LostFreeze(Site(module.path, call), node.name.value, project.said.train_networks)
 
 
@@ -66,4 +66,4 @@ def _frozen(code: cst.FunctionDef) -> Iterator[tuple[str, cst.CSTNode]]:
 
 
 def _parts_besides(node: cst.ClassDef, frozen: dict[str, cst.CSTNode]) -> bool:
-    return any(not _JUDGES.search(part) for part in ingredients.parts(node) - frozen.keys())
+    return any(not _JUDGES.search(part) for part in parts.parts(node) - frozen.keys())

@@ -25,7 +25,7 @@ from bncheck.source.timeline import (
     containers,
     external,
     functions,
-    ingredients,
+    parts,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.placing import place_before
@@ -262,7 +262,7 @@ def _other_method(
         return Opaque()
     cls = run.classes.get(model)
     made = cls is not None and any(
-        name in ingredients.parts(ancestor.node)
+        name in parts.parts(ancestor.node)
         for ancestor in classes.ancestry(run.project, cls).project
     )
     lone = model.origin in {Origin.PROJECT, Origin.ZOO} and name.islower() and len(node.args) == 1

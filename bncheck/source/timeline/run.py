@@ -290,9 +290,9 @@ class Run:
 
     def part_holds(self, cls: Class, name: str) -> Fact:
         """Tell whether a part of a network of a class holds BatchNorm."""
-        from bncheck.source.timeline import ingredients
+        from bncheck.source.timeline import parts
 
-        return ingredients.part_holds(self.project, cls, name)
+        return parts.part_holds(self.project, cls, name)
 
     def escape(self, node: cst.CSTNode, values: Iterable[Value], function: str) -> None:
         """Note that every model in reach of the values may have been changed."""

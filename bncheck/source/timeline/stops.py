@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients
+from bncheck.source.timeline import classes, parts
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk, walk_kinds
@@ -51,10 +51,10 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     cls = Class(node, module)
     if not is_plain_network(project, cls):
         return
-    if not ingredients.parts(node) - stopped.keys():
+    if not parts.parts(node) - stopped.keys():
         return
     for part, statement in stopped.items():
-        if ingredients.part_holds(project, cls, part) is True:
+        if parts.part_holds(project, cls, part) is True:
             trained = project.said.train_networks
             yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return

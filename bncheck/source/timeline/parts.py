@@ -1,0 +1,151 @@
+"""What the parts of a network are made of: whether an attribute of it holds BatchNorm."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from bncheck.events import Fact
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import SourceModule, dotted
+from bncheck.source.project import Defined, Project
+from bncheck.source.timeline.classes import ancestry, decorators, members
+from bncheck.source.timeline.constructors import (
+    assigned_in_init,
+    parameters_for_batch_norm,
+    put_into,
+)
+from bncheck.source.timeline.ingredients import TABLES, Ingredient, holds, ingredients_of, made_by
+from bncheck.source.timeline.mentioned import mentioned_in
+from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.values import Class
+
+
+def part_holds(project: Project, cls: Class, name: str) -> Fact:
+    """Tell whether the part that `__init__` assigns to `self.name` holds BatchNorm."""
+    for ancestor in ancestry(project, cls).project:
+        value = assigned_in_init(ancestor.node).get(name)
+        if value is None:
+            if _built_by_default(ancestor, name):
+                return True
+            continue
+        facts = {part.fact for part in ingredients_of(project, value, ancestor.module)}
+        made = _made_of(project, value, ancestor.module)
+        if True in facts or made is True or _collected(project, ancestor, name, value):
+            return True
+        if _is_given_a_norm(ancestor, value) or _picked(project, ancestor, value):
+            return True
+        filled = isinstance(value, cst.Call) and not value.args and _is_container(value)
+        return UNKNOWN if UNKNOWN in facts or made is UNKNOWN or filled else False
+    return UNKNOWN
+
+
+def parts(node: cst.ClassDef) -> frozenset[str]:
+    """Return the names that `__init__` gives to what it calls: layers, mostly."""
+    made = assigned_in_init(node).items()
+    return frozenset(name for name, value in made if isinstance(value, cst.Call))
+
+
+def _is_container(value: cst.Call) -> bool:
+    last = (dotted(value.func) or "").rpartition(".")[2]
+    return last in {"ModuleList", "ModuleDict", "Sequential"}
+
+
+def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpression) -> bool:
+    """Tell whether BatchNorm is put into a part, or made by the own method that makes it.
+
+    `self.layers = nn.ModuleList(layers)`, `self.layers.append(...)`,
+    `self.layer1 = self._make_layer(...)`.
+    """
+    init = members(cls.node).get("__init__")
+    code: list[cst.CSTNode] = []
+    if isinstance(init, cst.FunctionDef):
+        code += put_into(init, f"self.{part}")
+    for name in mentioned_in(value).names:
+        if name.startswith("self."):
+            method = members(cls.node).get(name.removeprefix("self."))
+            code += [method.body] if isinstance(method, cst.FunctionDef) else []
+        elif isinstance(init, cst.FunctionDef):
+            code += put_into(init, name)
+            code += put_into(init, name.removesuffix(".children"))
+    if isinstance(init, cst.FunctionDef):  # for layer in network.children(): layers.append(layer)
+        code += [
+            more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
+        ]
+    return any(_is_given_a_norm(cls, node) for node in code) or any(
+        (found.fact is True and found.kind) or _holds_itself(project, found)
+        for node in code
+        for found in ingredients_of(project, node, cls.module)
+    )
+
+
+def _holds_itself(project: Project, found: Ingredient) -> bool:
+    match found:
+        case Ingredient(definition=cst.ClassDef() as definition, module=SourceModule() as module):
+            return holds(project, Class(definition, module))[0] is True
+    return False
+
+
+def _is_given_a_norm(cls: Class, code: cst.CSTNode) -> bool:
+    """Tell whether code names a parameter of the constructor whose default is BatchNorm's."""
+    init = members(cls.node).get("__init__")
+    return (
+        isinstance(init, cst.FunctionDef)
+        and not isinstance(code, cst.Name)
+        and not parameters_for_batch_norm(init).isdisjoint(identifiers(code))
+    )
+
+
+def _built_by_default(cls: Class, name: str) -> bool:
+    """Tell whether a property returns a norm that the constructor builds and keeps by a name.
+
+    `self.norm1_name, norm1 = build_norm_layer(norm_cfg, planes)`, and `norm1` returns
+    `getattr(self, self.norm1_name)`.
+    """
+    init, method = members(cls.node).get("__init__"), members(cls.node).get(name)
+    if not isinstance(init, cst.FunctionDef) or not isinstance(method, cst.FunctionDef):
+        return False
+    if "property" not in decorators(method) or "getattr" not in identifiers(method.body):
+        return False
+    return any(
+        _is_given_a_norm(cls, built)
+        for kept_as in identifiers(method.body) - {"getattr", "self"}
+        for built in put_into(init, kept_as)
+    )
+
+
+def _picked(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
+    """Tell whether a part is made by what the constructor picks of a table of networks.
+
+    `make, width = NETWORKS[name]`, then `self.encoder = make()`.
+    """
+    init = members(cls.node).get("__init__")
+    if not isinstance(init, cst.FunctionDef):
+        return False
+    match value:
+        case cst.Call(func=cst.Name(value=maker)):
+            tables = [
+                found
+                for given in put_into(init, maker)
+                for found in ingredients_of(project, given, cls.module)
+                if isinstance(found.definition, TABLES)
+            ]
+            return any(
+                isinstance(one.definition, cst.FunctionDef | cst.ClassDef)
+                and made_by(project, one.definition, one.module) is True
+                for table in tables
+                for one in ingredients_of(project, table.definition, table.module)
+            )
+    return False
+
+
+def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
+    if not isinstance(value, cst.Call):
+        return UNKNOWN
+    meanings = project.resolve(dotted(value.func) or "", module)
+    for meaning in meanings:
+        match meaning:
+            case Defined(module=origin, binding=cst.ClassDef() as found):
+                return holds(project, Class(found, origin))[0]
+            case Defined():
+                return UNKNOWN
+    return False if meanings else UNKNOWN
