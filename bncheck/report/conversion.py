@@ -118,6 +118,7 @@ def verification_object(verification: Verification | None) -> dict[str, Any] | N
         "reference": verification.reference,
         "inputs": verification.inputs,
         "reason": verification.reason,
+        "blind": verification.blind,
     }
 
 
@@ -135,7 +136,9 @@ def verdict_as_text(verification: Verification) -> str:
     elif verification.error_float64 is not None:
         errors += f"; in float64, rounded parameters as they are, {verification.error_float64:.2e}"
     if verification.passed:
-        return click.style("Verified", fg="green", bold=True) + f" {where} ({errors})."
+        blind = " It proves little: the outputs are the same for every sample."
+        verified = click.style("Verified", fg="green", bold=True) + f" {where} ({errors})."
+        return verified + blind * verification.blind
     failed = click.style("Verification failed", fg="red", bold=True)
     if math.isinf(verification.error_converted) and verification.error_original == 0:
         # Nothing was compared: it did not run, or gave something else.

@@ -89,6 +89,9 @@ class Verification:
     error_float64: float | None = None
     """The error in float64 of a converted model whose parameters are others, as they are. It
     holds what rounding them costs, whose size nothing here knows, so that it decides nothing."""
+    blind: bool = False
+    """Whether each output was the same for every sample, as where all rectifiers are shut: then
+    the outputs show little of what the layers compute."""
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else f"FAILED: {self.reason}"
@@ -226,6 +229,7 @@ class _Comparison:
         self.exact_with = ""
         self.exact: float | None = None
         """The largest error in float64."""
+        self.blind = True
 
     def add(self, exact: dict[str, Any], own: dict[str, Any], theirs: dict[str, Any]) -> None:
         if not own:
@@ -245,6 +249,7 @@ class _Comparison:
                 continue
             if value.layout != torch.strided or value.is_quantized:
                 value, other, wanted = (_plain(t) for t in (value, other, wanted))
+            self.blind = self.blind and _is_same_for_all(wanted)
             problem = _unusual(name, wanted, value, other)
             if problem:
                 self.problems.append(problem)
@@ -307,7 +312,14 @@ class _Comparison:
             error_exact=self.exact if self.exact_with else None,
             exact_with=self.exact_with if self.exact is not None else "",
             error_float64=None if self.exact_with else self.exact,
+            blind=self.blind and bool(self.original),
         )
+
+
+def _is_same_for_all(output: Any) -> bool:
+    """Tell whether an output of real numbers is one and the same for several samples."""
+    several = output.is_floating_point() and output.dim() > 0 and len(output) > 1
+    return several and bool((output == output[:1]).all())
 
 
 def _kind(tensor: Any) -> str:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from bncheck.convert.copies import copy_of
 from bncheck.errors import BNCheckError
+from bncheck.report.conversion import verdict_as_text
 from bncheck.verification.compare import verify
 from bncheck.verification.inputs import InputSpec, tensors
 from bncheck.verification.precision import full_precision
@@ -372,3 +373,17 @@ def test_computed_weights_are_left_in_the_dtype_that_they_had() -> None:
     before = layer.weight
     assert verify(layer, copy.deepcopy(nn.utils.remove_weight_norm(copy_of(layer))), [IMAGE]).passed
     assert layer.weight is before
+
+
+@pytest.mark.parametrize(
+    ("shift", "samples", "blind"), [(-9.0, 3, True), (0.0, 3, False), (-9.0, 1, False)]
+)
+def test_outputs_that_are_the_same_for_every_sample_prove_little(
+    shift: float, samples: int, blind: bool
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].bias.add_(shift)
+    result = verify(model, copy.deepcopy(model), torch.rand(samples, 3))
+    assert (result.passed, result.blind) == (True, blind)
+    assert ("proves little" in verdict_as_text(result)) is blind
