@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Mode, ModeChange, Model, Origin, Target
+from bncheck.events import ForwardCall, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
 from bncheck.paths import (
     Moment,
@@ -15,7 +16,7 @@ from bncheck.paths import (
     training_forwards,
 )
 from bncheck.states import State
-from bncheck.timeline import Timeline
+from bncheck.timeline import Call, Timeline, occurrences
 
 _HINT = (
     "freeze again after every train(), or override train() in the network so that it keeps these "
@@ -35,11 +36,12 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
         return
     seen: set[ModeChange] = set()
     again = frozen_in_forward(timeline)
+    runs = set(_for_a_run(timeline))
     for moment, forward in training_forwards(timeline):
         for part, state in _undone(moment, forward.model):
             freeze = state.frozen_by
             sure = _sure(part, freeze)
-            if freeze is None or freeze in seen or sure is None or part in again:
+            if freeze is None or freeze in seen | runs or sure is None or part in again:
                 continue
             seen.add(freeze)
             if timeline.said.scripts_freeze_norms and freeze.site.path != timeline.path:
@@ -58,6 +60,33 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
         if lost.site not in told:
             sure = Confidence.LIKELY if lost.trained else Confidence.POSSIBLE
             yield Match(lost.site, _WHILE_MADE, _HINT, sure)
+
+
+_SWITCH = re.compile(
+    r"(?:^|[._])(?:eval(?:uate|uation)?|test|infer\w*|inference|predict\w*|valid\w*)(?:_mode)?$"
+)
+"""Names of functions that put a network in eval mode to evaluate it."""
+
+
+def _for_a_run(timeline: Timeline) -> Iterator[ModeChange]:
+    """Yield each whole `eval()` that is no freeze: the function around runs the network so.
+
+    Or its name says that the network is evaluated next.
+    """
+    for occurrence, change in timeline.of(ModeChange):
+        calls = [block for block in occurrence.inside if isinstance(block, Call)]
+        if change.target is not Target.WHOLE or not calls:
+            continue
+        function = calls[-1].function
+        if _SWITCH.search(function) or (
+            not function.endswith(".__init__")
+            and not calls[-1].trains
+            and any(
+                isinstance(other.event, ForwardCall) and other.event.model is change.model
+                for other in occurrences(calls[-1].steps)
+            )
+        ):
+            yield change
 
 
 def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
