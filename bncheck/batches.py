@@ -150,7 +150,7 @@ def _one_value(norm: Node) -> bool:
     flattened = False
     while source is not None:
         if source.kind is Kind.LINEAR:
-            return norm.get("dimensions") == 1 and not flattened
+            return norm.get("dimensions") == 1 and not flattened and not _has_rows(source)
         if _pools_to_one(source, norm.get("dimensions")):
             return True
         if _flattens(source) and norm.get("dimensions") == 1:
@@ -159,6 +159,14 @@ def _one_value(norm: Node) -> bool:
             return False
         source = source.inputs[0] if source.inputs else None
     return False
+
+
+def _has_rows(linear: Node) -> bool:
+    """Tell whether what goes into linear layers may be several rows of each sample."""
+    source = linear.inputs[0] if linear.inputs else None
+    while source is not None and source.kind in _KEEPS_SIZE | {Kind.LINEAR}:
+        source = source.inputs[0] if source.inputs else None
+    return source is not None and source.get("rows_of_a_sample") is True
 
 
 def _pools_to_one(node: Node, dimensions: object) -> bool:

@@ -5,6 +5,7 @@ It is constructed for that, with symbols for the parameters that nothing is give
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bncheck.depth import deep
@@ -104,9 +105,23 @@ def _has_unknown_part(root: Instance) -> bool:
     return any(
         isinstance(option, (Unknown, Branches))
         for part in _objects_in(root)
-        for value in part.state.values()
+        for name, value in part.state.items()
         for option in options(value)
+        if not _is_only_kept(part, name)
     )
+
+
+def _is_only_kept(part: Instance, name: str) -> bool:
+    """Tell whether the file of an object's class names an attribute but once: where it is set.
+
+    What is set there is what the constructor was given, and no more.
+    """
+    text = part.cls.module.text if part.cls is not None else ""
+    named = re.findall(rf"\.{re.escape(name)}\b([^\n]*)", text)
+    return len(named) == 1 and _IS_SET.fullmatch(named[0]) is not None
+
+
+_IS_SET = re.compile(r"\s*=\s*\w+\s*(?:#.*)?")
 
 
 def _is_own_norm(part: Instance) -> bool:

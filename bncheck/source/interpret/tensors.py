@@ -157,13 +157,22 @@ def _argument(arguments: Arguments, place: int, name: str, default: object) -> o
 
 
 def _sizes_given(arguments: Arguments) -> dict[str, object]:
-    """Return the rank of what is given one number for each of its dimensions."""
+    """Return the rank of what is given one number for each of its dimensions.
+
+    Where the first is what the others leave, and one of those is not known, what was several
+    values of one sample may be rows of their own: `x.reshape(-1, channels * bins)`.
+    """
     given = arguments.positional
     if len(given) == 1 and isinstance(given[0], (tuple, List)):
         sizes = given[0].state if isinstance(given[0], List) else given[0]
-        known = sizes is not None and not any(isinstance(size, Branches) for size in sizes)
-        return {"rank": len(sizes)} if sizes and known else {}
-    return {"rank": len(given)} if len(given) > 1 and not arguments.keywords else {}
+        if not sizes or any(isinstance(size, Branches) for size in sizes):
+            return {}
+    elif len(given) > 1 and not arguments.keywords:
+        sizes = given
+    else:
+        return {}
+    rows = sizes[0] == -1 and not all(type(size) is int for size in sizes)
+    return {"rank": len(sizes), "rows_of_a_sample": True} if rows else {"rank": len(sizes)}
 
 
 def _reduced(arguments: Arguments) -> dict[str, object]:

@@ -196,10 +196,14 @@ def _only_hands_on(cls: Class, method: cst.FunctionDef) -> bool:
         if isinstance(call.func, cst.Attribute) and call.func.attr.value == "train"
     ]
     return bool(switched) and all(
-        (isinstance(owner, cst.Call) and dotted(owner.func) == "super")
+        (_is_super(owner) and {dotted(argument.value) for argument in args} <= {mode, "True"})
         or (_is_own_attribute(owner) and [dotted(argument.value) for argument in args] == [mode])
         for owner, args in switched
     )
+
+
+def _is_super(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Call) and dotted(node.func) == "super"
 
 
 def _is_own_attribute(node: cst.BaseExpression) -> bool:

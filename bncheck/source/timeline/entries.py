@@ -196,7 +196,7 @@ def _candidates(
                         yield name, member, statement
 
 
-_TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|benchmarks?)/")
+_TEST_FOLDER = re.compile(r"(?:^|/)(?:tests|benchmarks?)/|(?:^|/)(?:benchmark|profile)_[^/]*$")
 _TEST_NAME = re.compile(r"(?:^|/)test(?:ing)?/|(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
 _UNIT_TEST = re.compile(
     r"\b(?:pytest|unittest|TestCase)\b|^ *(?:async )?def test\w*\([^)]*\)[\s\S]*?^ +assert\b",
