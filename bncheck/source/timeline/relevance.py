@@ -12,6 +12,7 @@ from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import body_text
 from bncheck.source.project import Defined, External, ModuleObject, Project
 from bncheck.source.timeline.known import IMPORTERS, ZOOS
+from bncheck.source.timeline.registries import registered
 from bncheck.source.timeline.syntax import mentions
 
 WORDS = frozenset(
@@ -103,6 +104,10 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
                 case External(name="torchvision") if "models" in names:
                     return True
                 case Defined(binding=cst.ClassDef(bases=bases)) if bases:
+                    return True
+                case Defined(name=own, module=origin, binding=Assigned()) if registered(
+                    project, own, origin
+                ):
                     return True
                 case Defined(module=origin, binding=Assigned(value=cst.Dict() as table)) if hops:
                     if _makes_models(project, origin, table, hops - 1):

@@ -21,6 +21,7 @@ from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
 from bncheck.source.timeline.reachable import reachable
+from bncheck.source.timeline.registries import or_registered
 from bncheck.source.timeline.values import (
     NONE,
     Class,
@@ -314,6 +315,9 @@ class Run:
 
     def module_level(self, name: str, module: SourceModule) -> Value | None:
         """Return what a dotted name stands for at the top of a module."""
+        return or_registered(self.project, name, module, self._module_level(name, module))
+
+    def _module_level(self, name: str, module: SourceModule) -> Value | None:
         frame = self.globals.get(module)
         if frame is not None and name in frame.names:
             return frame.names[name]
