@@ -9,7 +9,7 @@ from bncheck.events import Escape, Model, ProcessGroup, Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import Moment, moments
-from bncheck.timeline import Timeline
+from bncheck.timeline import Branch, Timeline
 
 _BOTH = {
     WrapKind.DATA_PARALLEL: WrapKind.SYNC_BATCH_NORM,
@@ -26,7 +26,11 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
         if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
             continue
         sure = _together(timeline, moment, wrap.model, _BOTH[wrap.kind])
-        if sure is Confidence.POSSIBLE and not _distributes(timeline, wrap.model):
+        if (
+            sure is Confidence.POSSIBLE
+            and not _distributes(timeline, wrap.model)
+            and not _asks_the_same(timeline, moment, wrap)
+        ):
             # Nothing chooses between one process and several: both conditions can hold.
             sure = Confidence.LIKELY
         if sure is None:
@@ -48,6 +52,19 @@ def _distributes(timeline: Timeline, model: Model) -> bool:
     handed = [event.model for _, event in timeline.of(Escape)]
     return bool(timeline.of(ProcessGroup)) or any(
         model.within(other) or other.within(model) for other in wrapped + handed
+    )
+
+
+def _asks_the_same(timeline: Timeline, moment: Moment, wrap: Wrap) -> bool:
+    """Tell whether both calls stand behind one question, as in `if not sync:` and `if sync:`."""
+    own = {b.condition for b in moment.occurrence.inside if isinstance(b, Branch)}
+    return any(
+        isinstance(block, Branch)
+        and block not in moment.occurrence.inside
+        and block.condition in own
+        for occurrence, event in timeline.of(Wrap)
+        if event.kind is _BOTH[wrap.kind] and event.model is wrap.model
+        for block in occurrence.inside
     )
 
 
