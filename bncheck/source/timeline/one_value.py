@@ -24,6 +24,8 @@ _ZOO = re.compile(
 )
 """Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""
 
+_HEADS = frozenset({"fc", "_fc", "classifier", "head", "heads", "last_linear"})
+"""Attributes of library networks that hold what runs behind their pooling."""
 _KEEPS_ONE = re.compile(r"(?:ReLU6?|LeakyReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Dropout|Identity)$")
 
 
@@ -40,17 +42,22 @@ def note_one_value_norms(run: Run) -> None:
 
 
 def _parts(run: Run, model: Model) -> list[Model]:
-    """Return the networks in attributes that a network's `forward` names, such as its head."""
-    if model not in run.classes:
-        return []
-    names: frozenset[str] = frozenset()
-    for ancestor in ancestry(run.project, run.classes[model]).project:
-        forward = members(ancestor.node).get("forward")
-        if isinstance(forward, cst.FunctionDef):
-            names = identifiers(forward)
-            break
+    """Return the networks in attributes that a network's `forward` runs, such as its head."""
+    names = _run_in_forward(run, model)
     held = [value for name, value in run.heap.of(model).items() if name in names]
     return [part for value in held if isinstance(value, Models) for part in value.models]
+
+
+def _run_in_forward(run: Run, model: Model) -> frozenset[str]:
+    """Return the names in a network's `forward`; a library's runs the head that it is given."""
+    cls = run.classes.get(model)
+    if cls is None:
+        return _HEADS if model.origin is Origin.ZOO else frozenset()
+    for ancestor in ancestry(run.project, cls).project:
+        forward = members(ancestor.node).get("forward")
+        if isinstance(forward, cst.FunctionDef):
+            return identifiers(forward)
+    return frozenset()
 
 
 def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
