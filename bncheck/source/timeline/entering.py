@@ -120,7 +120,7 @@ def from_function(
         _leave_to_others(run, own_class, receiver, distrusted)
         name = f"{owner.name.value}.{node.name.value}"
         function = classes.bound(Function(node, module, name, owner=own_class), receiver)
-    if node.name.value != "__init__":  # It made the receiver.
+    if node.name.value != "__init__" and node not in followed:  # Else the receiver is made by it.
         _enter(run, function)
     followed.add(node)
     note_one_value_norms(run)
