@@ -13,7 +13,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, expressions
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Function, Members, Opaque, Value
+from bncheck.source.timeline.values import Function, Instance, Members, Opaque, Value
 from bncheck.source.walk import walk, walk_kinds
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
@@ -182,7 +182,7 @@ def _averages(run: Run, body: cst.CSTNode, hops: int = 1) -> bool:
 
 
 def _helper(run: Run, called: cst.BaseExpression) -> cst.CSTNode | None:
-    """Return the body of the function, or of the own method, that an update calls."""
+    """Return the body of the function, or of an object's method, that an update calls."""
     match called:
         case cst.Name(value=name):
             function = run.look_up(name)
@@ -191,6 +191,12 @@ def _helper(run: Run, called: cst.BaseExpression) -> cst.CSTNode | None:
             owner = run.frame.owner
             method = classes.members(owner.node).get(name) if owner is not None else None
             return method.body if isinstance(method, cst.FunctionDef) else None
+        case cst.Attribute(value=cst.Name() | cst.Attribute() as owner, attr=attribute):
+            held = expressions.evaluate(run, owner)
+            found = (
+                classes.find(run, held.cls, attribute.value) if isinstance(held, Instance) else None
+            )
+            return found.node.body if isinstance(found, Function) else None
     return None
 
 
