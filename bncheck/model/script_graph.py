@@ -57,6 +57,16 @@ def graphs(module: Any) -> list[Any]:
     return [module._c._get_method(name).graph for name in names]
 
 
+def read_beside_forward(module: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each other method of a module that was `inlined`, with the tensors that it reads."""
+    for name in module._c._method_names():
+        if name != "forward":
+            values = (n.output() for n, _ in nodes(module._c._get_method(name).graph)
+                      if n.kind() == "prim::GetAttr")  # fmt: skip
+            found = (attribute(module, value) for value in values)
+            yield name, [read.tensor for read in found if read is not None]
+
+
 def nodes(block: Any) -> Iterator[tuple[Any, int]]:
     """Yield every node of a graph and of the blocks within, with a number for its block."""
     stack = [block]

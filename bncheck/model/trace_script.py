@@ -9,13 +9,16 @@ import torch
 from torch import fx, nn
 
 from bncheck.errors import BNCheckError
+from bncheck.graph import Kind, LayerGraph, Node, Site
 from bncheck.model.affine import merge_affine_chains
 from bncheck.model.normalise import normalise
 from bncheck.model.observe import observe
-from bncheck.model.script_graph import inlined, reloaded
+from bncheck.model.operations import Call
+from bncheck.model.script_graph import inlined, read_beside_forward, reloaded
 from bncheck.model.script_operators import UnreadableScriptError
 from bncheck.model.script_reader import read_script
 from bncheck.model.trace import TracedModel, same_results
+from bncheck.model.traced_call import TracedCall
 
 
 def trace_script(
@@ -29,7 +32,8 @@ def trace_script(
     it calls what is not understood.
     """
     wanted = _answer(module, inputs, keywords)
-    script = read_script(inlined(module))
+    copied = inlined(module)
+    script = read_script(copied)
     root = fx.GraphModule(nn.Module(), script.graph)
     given = iter(_in_order(module, inputs, keywords))
     flat = [
@@ -48,8 +52,26 @@ def trace_script(
     merge_affine_chains(graph, calls, root)
     tensors = dict(script.stored.values())
     tensors.update({name: script.stored[node][1] for name, node in script.names.items()})
+    _add_other_methods(copied, graph, calls, tensors)
     traced = TracedModel(root, graph, root, calls, "script", (), wanted, tensors, script.stored)
     return traced, script.hidden
+
+
+def _add_other_methods(
+    module: Any,
+    graph: LayerGraph,
+    calls: dict[Node, TracedCall],
+    tensors: Mapping[str, torch.Tensor],
+) -> None:
+    """Add what other methods than `forward` read, as nodes that nothing is known of."""
+    last = next(calls[node].source for node in graph.of_kind(Kind.OUTPUT))
+    for name, read in read_beside_forward(module):
+        places = {tensor.data_ptr() for tensor in read if tensor.numel()}
+        reads = frozenset(n for n, t in tensors.items() if t.data_ptr() in places)
+        what = f"the method {name}"
+        node = Node(Kind.OPAQUE, what, Site(graph.name, ""), attributes={"operation": what})
+        graph.add(node)
+        calls[node] = TracedCall(last, Call(what, Kind.OPAQUE), {}, reads=reads)
 
 
 def _answer(module: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

@@ -22,7 +22,7 @@ drawn = settings(
 
 @drawn
 @seed(1)
-@given(network=networks.networks(more=True))
+@given(network=networks.networks(more=True, products=True))
 @pytest.mark.filterwarnings("ignore")
 def test_every_form_loses_as_many(network):
     model, x = network.model(), network.input(0)
@@ -46,7 +46,7 @@ def reloaded(script):
 
 @drawn
 @seed(2)
-@given(network=networks.networks(more=True))
+@given(network=networks.networks(more=True, products=True))
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_written_over_is_never_wrong(network):
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +75,7 @@ OPTIONS = [
 
 @drawn
 @seed(3)
-@given(network=networks.networks(more=True))
+@given(network=networks.networks(more=True, products=True))
 @pytest.mark.filterwarnings("ignore")
 def test_every_option_passes_its_verification(network):
     model, x = network.model(), network.input(0)

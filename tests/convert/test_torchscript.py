@@ -321,3 +321,35 @@ def test_what_torch_cannot_read_again_is_refused_in_a_sentence() -> None:
     module, x = archive(scripted, Read(), IMAGE)
     with pytest.raises(BNCheckError, match="cannot be stored and read again"):
         fold_torchscript(torch.jit.optimize_for_inference(module), x)
+
+
+class TwoMethods(nn.Module):
+    """Has a method beside `forward` that uses its convolution, and one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.other, self.after = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.other(torch.relu(self.norm(self.conv(x)))))
+
+    @torch.jit.export
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+    @torch.jit.export
+    def doubled(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_what_other_methods_read_is_not_changed(copies: bool) -> None:
+    module, x = archive(scripted, TwoMethods(), IMAGE)
+    result = fold_torchscript(module, x, duplicate_shared=copies)
+    assert {step.batch_norm for step in result.steps} == {"after"} | ({"norm"} if copies else set())
+    assert all("the method features" in refusal.reason for refusal in result.refusals)
+    for method in ("forward", "features", "doubled"):
+        found, wanted = getattr(result.model, method)(x), getattr(module, method)(x)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
