@@ -70,11 +70,12 @@ class Texts:
         return frozenset("SyncBatchNorm" if "sync" in name.lower() else name for name in found)
 
     @cached_property
-    def scripts_freeze_norms(self) -> bool:
-        """Whether a file that defines no network puts BatchNorm layers in eval mode."""
-        return any(
-            b"BatchNorm" in text and b"nn.Module)" not in text and _FREEZES.search(text)
-            for _, text in self._encoded()
+    def scripts_that_freeze_norms(self) -> frozenset[str]:
+        """The files that define no network and put BatchNorm layers in eval mode."""
+        return frozenset(
+            str(path)
+            for path, text in self._encoded()
+            if b"BatchNorm" in text and b"nn.Module)" not in text and _FREEZES.search(text)
         )
 
     def call_in_several_places(self, name: str) -> bool:

@@ -44,7 +44,9 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
             if freeze is None or freeze in seen | runs or sure is None or part in again:
                 continue
             seen.add(freeze)
-            if timeline.said.scripts_freeze_norms and freeze.site.path != timeline.path:
+            if freeze.site.path != timeline.path and (
+                timeline.said.scripts_that_freeze_norms - {freeze.site.path}
+            ):
                 sure = Confidence.POSSIBLE  # The script's own freeze may be missed.
             yield Match(
                 freeze.site,
@@ -145,7 +147,7 @@ def _constructor(timeline: Timeline) -> Iterator[Match]:
                 _WHILE_MADE,
                 _HINT,
                 Confidence.POSSIBLE
-                if again or timeline.said.scripts_freeze_norms
+                if again or timeline.said.scripts_that_freeze_norms
                 else Confidence.LIKELY,
             )
 
@@ -179,5 +181,7 @@ def _methods(timeline: Timeline) -> Iterator[Match]:
                 "does not override",
                 _HINT,
                 # A script that freezes too may do so after each train().
-                Confidence.POSSIBLE if timeline.said.scripts_freeze_norms else Confidence.LIKELY,
+                Confidence.POSSIBLE
+                if timeline.said.scripts_that_freeze_norms
+                else Confidence.LIKELY,
             )
