@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,6 +130,16 @@ class Project:
             if text is not None:
                 return text
         return None
+
+    def text_near(self, relative: str, seen_from: SourceModule) -> str | None:
+        """Return the text of a settings file by its path from a script's own folder.
+
+        None where there is none, or none in a folder that imports of the script are looked for in.
+        """
+        script = Path(seen_from.path)
+        path = Path(os.path.normpath(script.parent / relative))
+        below = any(root in path.parents for root in _import_roots(script))
+        return self.text_at(path) if below else None
 
     def text_at(self, path: Path) -> str | None:
         """Return the text of a settings file; None where there is none of a usual size."""

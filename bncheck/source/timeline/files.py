@@ -45,12 +45,12 @@ def _read(run: Run, file: Value, *, is_json: bool) -> Value:
         found = settings_files.agreed(
             settings_files.of_project(run.project, module, is_json=is_json)
         )
-    return _value("settings", found) if found else Opaque("settings")
+    return as_value("settings", found) if found else Opaque("settings")
 
 
-def _value(name: str, found: object) -> Value:
+def as_value(name: str, found: object) -> Value:
     """Return what was read as values, which someone may edit."""
     if isinstance(found, dict):
-        values = tuple(_value(str(key), value) for key, value in found.items())
+        values = tuple(as_value(str(key), value) for key, value in found.items())
         return Container(values, tuple(found))
     return plain(name, found)

@@ -15,6 +15,7 @@ from bncheck.source.timeline import (
     defaults,
     expressions,
     external,
+    hydra,
     statements,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -212,7 +213,8 @@ def bind_parameters(
             frame.names[name] = _default(run, frame.module, parameter.default)
         elif code.decorators and arguments.complete:
             options = commandline.option_defaults(code)
-            frame.names[name] = options.get(name) or Opaque(name)
+            given_by = options.get(name) or (None if options else hydra.settings(run, code))
+            frame.names[name] = given_by or Opaque(name)
         else:
             frame.names[name] = Opaque(name)
     star = code.params.star_arg
