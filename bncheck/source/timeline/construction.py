@@ -33,6 +33,7 @@ from bncheck.source.timeline.values import (
     Function,
     Instance,
     Models,
+    Opaque,
     Outside,
     Value,
 )
@@ -56,6 +57,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
+    if holds is True and isinstance(arguments.keywords.get("norm"), Opaque):
+        holds = UNKNOWN  # It is told which norm to make, and which is not known.
     declared = run.declared(qualified, name)
     if declared is not None:
         holds, kinds = declared, kinds if declared else frozenset()

@@ -64,10 +64,17 @@ def sliced(run: Run, model: Model, bounds: tuple[int | None, int | None]) -> Mod
 
 
 def add(made: Model, values: list[Value]) -> None:
-    """Note what is put into a container of layers after it was made."""
+    """Note what is put into a container of layers after it was made.
+
+    One whose BatchNorm is all in networks made alike holds it if these do on a closer look.
+    """
     for value in values:
         for part in _layers([value]):
             fact, kinds = _fact(part)
+            if fact is True:
+                look = part.models[0].confirm if isinstance(part, Models) else None
+                alike = made.holds_batch_norm is not True or look == made.confirm
+                made.confirm = look if alike else None
             if fact is True or made.holds_batch_norm is False:
                 made.holds_batch_norm = fact
             made.norm_kinds |= kinds

@@ -72,16 +72,21 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
             more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
         ]
     return any(_is_given_a_norm(cls, node) for node in code) or any(
-        (found.fact is True and found.kind) or _holds_itself(project, found)
+        (found.fact is True and found.kind) or _holds_itself(project, found, node)
         for node in code
         for found in ingredients_of(project, node, cls.module)
     )
 
 
-def _holds_itself(project: Project, found: Ingredient) -> bool:
+def _holds_itself(project: Project, found: Ingredient, code: cst.CSTNode) -> bool:
+    """Tell whether a class that code names holds BatchNorm, and the code tells it no other norm."""
     match found:
         case Ingredient(definition=cst.ClassDef() as definition, module=SourceModule() as module):
-            return holds(project, Class(definition, module))[0] is True
+            told = {name.rpartition(".")[2] for name in mentioned_in(code).told}
+            return (
+                definition.name.value not in told
+                and holds(project, Class(definition, module))[0] is True
+            )
     return False
 
 
