@@ -36,6 +36,12 @@ OWN = (
     "    def __init__(self, a, b, bias=True):\n"
     "        super().__init__(a, b, 3, bias=bias)"
 )
+EVERYTHING = (
+    "class Conv(nn.Conv2d):\n"
+    "    def __init__(self, *args, **kwargs):\n"
+    "        self.norm = kwargs.pop('norm', None)\n"
+    "        super().__init__(*args, **kwargs)"
+)
 STUBBORN = (
     "class Conv(nn.Conv2d):\n    def __init__(self, a, b):\n        super().__init__(a, b, 3)"
 )
@@ -83,6 +89,13 @@ BUILT = "build_conv_layer(None, 3, n, 3, bias=False)"
         (KEYWORDS, "Conv(3, n, 1)", KEYWORDS, "Conv(3, n, 1, bias=False)"),
         (OWN, "Conv(3, n, True)", OWN, "Conv(3, n, False)"),
         (OWN, "Conv(3, n)", OWN, "Conv(3, n, bias=False)"),
+        (EVERYTHING, "Conv(3, n, 3)", EVERYTHING, "Conv(3, n, 3, bias=False)"),
+        (
+            EVERYTHING,
+            "Conv(3, n, 3, 1, 1, 1, 1, True, norm=1)",
+            EVERYTHING,
+            "Conv(3, n, 3, 1, 1, 1, 1, False, norm=1)",
+        ),
         (STUBBORN, "Conv(3, n)", None, None),
         (BUILDER, "build_conv_layer(None, 3, n, 3)", BUILDER, BUILT),
         (

@@ -125,10 +125,10 @@ def construct(machine: Machine, cls: Class, arguments: Arguments, site: Site | N
 
 
 def _bias_argument(cls: Class) -> object:
-    """Return where a layer's class takes its bias: a position, `keyword` only, or UNKNOWN.
+    """Return where a layer's class takes its bias: a position, `keyword` only, `torch` or UNKNOWN.
 
-    UNKNOWN: it takes none, so a caller can't turn the bias off. The class may hand on what it
-    does not name itself to torch's constructor.
+    `torch`: where torch's class does. UNKNOWN: it takes none, so a caller can't turn the bias off.
+    The class may hand on what it does not name itself to torch's constructor.
     """
     found = find(cls, "__init__")
     if not isinstance(found, Function):
@@ -141,6 +141,8 @@ def _bias_argument(cls: Class) -> object:
         return "keyword"
     hands_on = isinstance(parameters.star_kwarg, cst.Param)
     takes_more = isinstance(parameters.star_arg, cst.Param)
+    if hands_on and takes_more and not names:
+        return "torch"  # as in `def __init__(self, *args, **kwargs)`
     return "keyword" if hands_on and not takes_more else UNKNOWN
 
 
