@@ -89,10 +89,14 @@ _LEAVES = frozenset(
 """Layers that hold no others."""
 
 
+_ACTIVATED = re.compile(r"(?:InPlace)?ABN(?:Sync)?")
+"""BatchNorms of inplace_abn, each with its activation."""
+
+
 def target(members: Members) -> Target:
     """Return what of the model its members are."""
     last = [name.rpartition(".")[2] for name in members.classes]
-    if last and all("Norm" in name for name in last):
+    if last and all("Norm" in name or _ACTIVATED.fullmatch(name) for name in last):
         return Target.NORMS
     if last and all("Drop" in name for name in last):
         return Target.DROPOUTS
