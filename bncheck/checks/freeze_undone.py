@@ -35,8 +35,10 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
     if timeline.driven_by:
         return
     seen: set[ModeChange] = set()
+    told: set[ModeChange] = set()
     again = frozen_in_forward(timeline)
     runs = set(_for_a_run(timeline))
+    first = _first_of_kinds(timeline)
     for moment, forward in training_forwards(timeline):
         for part, state in _undone(moment, forward.model):
             freeze = state.frozen_by
@@ -44,6 +46,10 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
             if freeze is None or freeze in seen | runs or sure is None or part in again:
                 continue
             seen.add(freeze)
+            freeze = first.get(freeze, freeze)
+            if freeze in told:
+                continue
+            told.add(freeze)
             if freeze.site.path != timeline.path and (
                 timeline.said.scripts_that_freeze_norms - {freeze.site.path}
             ):
@@ -55,13 +61,24 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
                 _HINT,
                 sure,
             )
-    told = {freeze.site for freeze in seen}
-    yield from (match for match in _constructor(timeline) if match.site not in told)
+    sites = {freeze.site for freeze in told}
+    yield from (match for match in _constructor(timeline) if match.site not in sites)
     yield from _methods(timeline)
     for lost in timeline.lost_freezes:
-        if lost.site not in told:
+        if lost.site not in sites:
             sure = Confidence.LIKELY if lost.trained else Confidence.POSSIBLE
             yield Match(lost.site, _WHILE_MADE, _HINT, sure)
+
+
+def _first_of_kinds(timeline: Timeline) -> dict[ModeChange, ModeChange]:
+    """Return, for each freeze of a kind of BatchNorm, the first one of its function."""
+    firsts: dict[tuple[Model, Call], ModeChange] = {}
+    found: dict[ModeChange, ModeChange] = {}
+    for occurrence, change in timeline.of(ModeChange):
+        calls = [block for block in occurrence.inside if isinstance(block, Call)]
+        if calls and change.mode is Mode.EVAL and change.target is Target.NORMS:
+            found[change] = firsts.setdefault((change.model, calls[-1]), change)
+    return found
 
 
 _SWITCH = re.compile(
