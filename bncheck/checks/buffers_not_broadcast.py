@@ -39,6 +39,8 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
             or wrap.keywords.get("broadcast_buffers") is not False
             or moment.wrapped(wrap.model, WrapKind.SYNC_BATCH_NORM) is not False
             or wrap.site in seen
+            or wrap.model.synchronised
+            or "SyncBatchNorm" in wrap.model.norm_kinds
             or _is_converted_in_part(timeline, wrap.model)
         ):
             continue

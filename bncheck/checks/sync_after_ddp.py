@@ -9,7 +9,7 @@ from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import Moment, moments
-from bncheck.timeline import Branch, Timeline
+from bncheck.timeline import Branch, Call, Entry, Timeline, occurrences
 
 
 @check("BN402", Timeline)
@@ -24,6 +24,7 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             or wrap.site in seen
             or wrap.model.holds_batch_norm is False
             or _asks_for_wrapper(moment)
+            or _is_made_anew(timeline, moment, wrap)
         ):
             continue
         before = moment.wrapped(wrap.model, WrapKind.DISTRIBUTED)
@@ -36,6 +37,23 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
                 "convert first, then wrap",
                 Confidence.PROVEN if before else Confidence.LIKELY,
             )
+
+
+def _is_made_anew(timeline: Timeline, moment: Moment, converted: Wrap) -> bool:
+    """Tell whether the entry point itself converts, then wraps what its constructor has wrapped.
+
+    The constructor has called this method, which is followed once more by itself.
+    """
+    calls = [block for block in moment.occurrence.inside if isinstance(block, Call)]
+    if timeline.entry is not Entry.METHOD or [c.function for c in calls] != [timeline.name]:
+        return False
+    events = [found.event for found in occurrences(calls[0].steps)]
+    return any(
+        isinstance(event, Wrap)
+        and event.kind is WrapKind.DISTRIBUTED
+        and event.model is converted.model
+        for event in events[events.index(converted) + 1 :]
+    )
 
 
 _WRAPPERS = {"DistributedDataParallel", "DDP"}
