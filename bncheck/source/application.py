@@ -22,11 +22,11 @@ from bncheck.source.interpret.values import (
     GiveUpError,
     Instance,
     PathEndsError,
-    Tensor,
     births,
     options,
     tensors_in,
 )
+from bncheck.source.kept import is_read_elsewhere
 from bncheck.source.outline import UnparsableBodyError
 from bncheck.source.project import Project
 from bncheck.source.understanding import Understanding, internal
@@ -60,11 +60,12 @@ class Application:
             self.understanding.doubts["forward raises in every path"] += 1
             self.understanding.partly += 1
             graph = LayerGraph(name, layers=list(named_layers(root)), complete=False)
+        keeps = bool(machine.kept)
         try:
             yield from self._parts(machine, root, graph, whole or root)
         except GiveUpError as reason:
             self.understanding.doubts[reason.reason] += 1
-        if graph.nodes and (machine.names.sets_modes or _takes_more(root)):
+        if graph.nodes and (machine.names.sets_modes or keeps or _takes_more(root)):
             graph.otherwise = partial(self._otherwise, machine, root, whole or root, graph)
         yield graph
 
@@ -112,8 +113,9 @@ class Application:
     ) -> LayerGraph:
         """Return the graph with nothing known of what callers may give or leave to its default.
 
-        The same graph where that can't be read. In both, layers that the whole network keeps in
-        eval mode have that noted. The network stays as it was.
+        What the forward keeps for other code is an output there. The same graph where that can't
+        be read. In both, layers that the whole network keeps in eval mode have that noted. The
+        network stays as it was.
         """
         opened, doubts = len(machine.journal), machine.doubts.copy()
         machine.extend(machine.limit + machine.steps)
@@ -150,6 +152,7 @@ class Application:
         graph = LayerGraph(name, guessed=machine.guessed)
         machine.graph = graph
         machine.forward_from = next(births)
+        machine.kept.clear()
         if machine.doubts:
             graph.complete = False
         found = forward_of(root)
@@ -160,9 +163,11 @@ class Application:
             if is_given(parameter, optional):
                 wanted = parameter.name.value
                 given.keywords[wanted] = machine.add(Kind.INPUT, wanted, None, [])
-        result = call(machine, root, given, None)
-        outputs: list[Tensor] = list({id(t.node): t for t in tensors_in(result)}.values())
-        machine.add(Kind.OUTPUT, "output", None, outputs)
+        outputs = [*tensors_in(call(machine, root, given, None))]
+        if is_open:
+            kept = [(n, t) for n, t in machine.kept if is_read_elsewhere(n, self.project)]
+            outputs += [tensor for _, tensor in kept]
+        machine.add(Kind.OUTPUT, "output", None, list({id(t.node): t for t in outputs}.values()))
         graph.layers = list(named_layers(root))
         _note_strays(graph)
         self._note_mentions(graph, root)

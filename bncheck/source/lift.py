@@ -249,6 +249,8 @@ class _Reader:
                 ):
                     was_read = True
                     for graph in self.application.graphs(machine, option, name):
+                        if self._is_abstract(machine, option):
+                            continue
                         graph.symbolic = symbolic
                         self.variants.note(module, graph)
                         yield graph
@@ -274,6 +276,13 @@ class _Reader:
             self.budget -= machine.steps
             for doubt, times in machine.doubts.items():
                 self.understanding.doubts[doubt] += times
+
+    def _is_abstract(self, machine: Machine, made: Instance) -> bool:
+        """Tell whether a network is whole only in classes derived from its own, which were made."""
+        cls = made.cls
+        return cls in machine.lacking and any(
+            cls in other.order for other in self.names.constructed if other is not cls
+        )
 
     def _make(
         self, machine: Machine, module: SourceModule, name: str, arguments: Arguments | None

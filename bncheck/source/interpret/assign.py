@@ -100,6 +100,8 @@ def _attribute(node: cst.Attribute) -> Bind:
             if machine.graph is not None:
                 if isinstance(value, Instance) and owner.born < machine.forward_from:
                     _keep(machine, value)
+                elif isinstance(value, Tensor) and owner.born < machine.forward_from:
+                    machine.kept.append((name, value))
             elif value == Parameter():
                 value = Parameter(role="kept")
             if owner.layer is not None and name in owner.layer.attributes:

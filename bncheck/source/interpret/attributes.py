@@ -36,6 +36,9 @@ _MEMBERS = (str, int)
 """What the members of an enumeration may be: each is read as its value."""
 _TENSORS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 
+_OF_MODULES = frozenset({"training", "device", "dtype"})
+"""What a module may well have although nothing sets it."""
+
 _ALIASES = frozenset({"detach", "view", "view_as", "contiguous", "requires_grad_", "to"})
 """Methods whose result shares the memory of a buffer, at least where nothing need be changed."""
 
@@ -158,7 +161,10 @@ def instance_attribute(
     if value.base is not None:
         if value.layer is not None and name in value.layer.attributes and name != "training":
             return value.layer.attributes[name]
-        return module_method(value, name)
+        found = module_method(value, name)
+        if found is UNKNOWN and value.cls is not None and name not in _OF_MODULES:
+            machine.lacking.add(value.cls)
+        return found
     if value.cls is not None and isinstance(find(value.cls, "__getattr__"), Function):
         from bncheck.source.interpret.calls import call
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.facts import note
@@ -20,6 +21,7 @@ from bncheck.source.interpret.values import (
     Arguments,
     Branches,
     Dictionary,
+    Either,
     Instance,
     List,
     Native,
@@ -28,6 +30,9 @@ from bncheck.source.interpret.values import (
     Unknown,
     children,
 )
+
+_MOST_PICKED: Final = 6
+"""Modules of a list that are all applied, where an index picks one that is not known."""
 
 Method = Callable[[Machine, Instance, Arguments], object]
 
@@ -292,3 +297,16 @@ def container_item(machine: Machine, value: Instance, place: object, site: Site 
         if machine.guessed:
             return UNKNOWN  # there may be more layers than the rounds that were assumed
         raise PathEndsError from None
+
+
+def some_child(value: object) -> Either | None:
+    """Return the modules of a list or dictionary, of which an index that is not known picks one.
+
+    None for other values, and where a child is not known or there are too many.
+    """
+    if not isinstance(value, Instance) or value.base not in {"ModuleList", "ModuleDict"}:
+        return None
+    found = tuple(child for _, child in children(value))
+    if not 1 < len(found) <= _MOST_PICKED or not all(isinstance(c, Instance) for c in found):
+        return None
+    return Either(found)

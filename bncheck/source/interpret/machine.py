@@ -100,6 +100,10 @@ class Machine(Effort):
     """Whether each layer is surely in train mode; None while nothing asks for it."""
     unfinished: Class | None = None
     """What was being constructed when the work was given up."""
+    kept: list[tuple[str, Tensor]] = field(default_factory=list)
+    """What the forward that is being run sets attributes of its modules to."""
+    lacking: set[Class] = field(default_factory=set)
+    """Classes of modules that were asked for an attribute which nothing gives them."""
     guessed: bool = False
     """Whether a number of rounds was assumed, of a loop over what is not known."""
     doubts: dict[str, int] = field(default_factory=dict)

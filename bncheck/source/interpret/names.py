@@ -46,7 +46,7 @@ _MODULES = {
     f"{place}.{name}": f"torch.nn.{name.replace('Base', '')}"
     for place in ("mmengine.model", "mmengine.model.base_module", "mmcv.runner")
     for name in ("BaseModule", "Sequential", "ModuleList", "ModuleDict")
-}
+} | {"apex.parallel.SyncBatchNorm": "torch.nn.SyncBatchNorm"}
 
 
 def canonical(name: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import libcst as cst
 
 from bncheck.crops import Part, cropped
+from bncheck.graph import Symbol
 from bncheck.source.interpret.attributes import item
+from bncheck.source.interpret.containers import some_child
 from bncheck.source.interpret.dispatch import Evaluate, expression, unknown
 from bncheck.source.interpret.machine import Frame
-from bncheck.source.interpret.values import UNKNOWN
+from bncheck.source.interpret.values import UNKNOWN, Instance, Tensor, Unknown
+
+_NOT_KNOWN: Final = (Unknown, Tensor, Symbol)
 
 
 def subscript(node: cst.Subscript) -> Evaluate:
@@ -18,9 +22,15 @@ def subscript(node: cst.Subscript) -> Evaluate:
     value_of = expression(node.value)
     index_of = index(node)
     crop = cropped([*map(_part, node.slice)])
+    is_index = isinstance(node.slice[0].slice, cst.Index)
 
     def evaluate(frame: Frame) -> object:
-        return item(frame.machine, value_of(frame), index_of(frame), frame.site(node), crop)
+        value, place = value_of(frame), index_of(frame)
+        if value.__class__ is Instance and is_index and isinstance(place, _NOT_KNOWN):
+            found = some_child(value)
+            if found is not None:
+                return found
+        return item(frame.machine, value, place, frame.site(node), crop)
 
     return evaluate
 
