@@ -18,6 +18,7 @@ from bncheck.convert.replacements import (
 )
 from bncheck.convert.rewrite_graph import last_first, product_arguments
 from bncheck.graph import Node
+from bncheck.model.script_attributes import keep_attributes
 from bncheck.model.script_graph import attribute_path, inlined, is_none, reloaded, simplified
 from bncheck.model.script_reader import ScriptGraph, read_script
 from bncheck.model.traced_call import TracedCall
@@ -71,9 +72,8 @@ def rewrite_script(plan: Plan, module: Any) -> Rewritten:
             named.update(kept)
         result.replaceAllUsesWith(entry)
     torch._C._jit_pass_dce(copied._c._get_method("forward").graph)
-    return Rewritten(
-        reloaded(simplified(copied)), named, any(name not in named for name in changed)
-    )
+    rewritten = reloaded(keep_attributes(simplified(copied), module))
+    return Rewritten(rewritten, named, any(name not in named for name in changed))
 
 
 def _make_linear(

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from bncheck.convert.torchscript import fold_torchscript
 from bncheck.errors import BNCheckError
+from bncheck.model.script_graph import reloaded
 from fixtures.models.real import randomize_statistics
 
 IMAGE = (2, 4, 8, 8)
@@ -353,3 +354,28 @@ def test_what_other_methods_read_is_not_changed(copies: bool) -> None:
     for method in ("forward", "features", "doubled"):
         found, wanted = getattr(result.model, method)(x), getattr(module, method)(x)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+class Described(nn.Module):
+    """Says what it is made for, and reads some of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.names, self.strides, self.half = {0: "cat", 1: "dog"}, [8, 16], True
+        self.kind, self.size, self.factor = "detector", (2, 3.5), 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) * self.factor
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_plain_attributes_stay(again: bool) -> None:
+    module, x = archive(scripted, Described(), IMAGE)
+    module = reloaded(module) if again else module
+    result = fold_torchscript(module, x)
+    assert len(result.steps) == 1
+    stored = reloaded(result.model)
+    for name in ("names", "strides", "half", "kind", "size", "factor"):
+        assert stored._c.getattr(name) == module._c.getattr(name)
