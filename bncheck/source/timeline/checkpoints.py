@@ -22,7 +22,9 @@ def checkpoint(run: Run, node: cst.Call, name: str, first: Value | None) -> None
     """Follow a call of one of `known.CHECKPOINTS`."""
     if first is None:
         return
-    site = run.site(node)
+    use = run.frame.use
+    handed_on = use is not None and any(given is first for given in use.given)
+    site = use.site if use is not None and handed_on else run.site(node)
     applied = dict.fromkeys(_applied(run, first)) if isinstance(first, Function) else {}
     surely = isinstance(first, Models | Members) or _names_a_norm(run, first)
     for model in dict.fromkeys([*applied, *run.reachable(first)]):

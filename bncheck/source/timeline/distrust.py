@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 import libcst as cst
 
@@ -13,6 +14,7 @@ from bncheck.source.outline import body_text
 from bncheck.source.timeline import classes
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.values import Class
 
 _CHANGE = re.compile(r"\.(?:eval|train)\(")
 _LOOPED = re.compile(r"\bfor\s+(?:\w+,\s*)*(\w+)\s+in\b")
@@ -20,20 +22,25 @@ _CHANGED = re.compile(r"\w+$")
 
 
 def changed_elsewhere(
-    module: SourceModule, nodes: list[cst.FunctionDef], owner: cst.ClassDef | None
+    module: SourceModule,
+    nodes: list[cst.FunctionDef],
+    owner: cst.ClassDef | None,
+    bases: Sequence[Class] = (),
 ) -> frozenset[str]:
     """Return the names of what other functions of a file, or its main part, change the mode of.
 
-    What the functions given do, or those that they name, is seen when they are followed, and so is
-    what the file did before.
+    So do methods of a class's bases. What the functions given do, or those that they name, is seen
+    when they are followed, and so is what the file did before.
     """
     text = module.text
-    if not _CHANGE.search(text):
+    others = [base for base in bases if base.module is not module]
+    if not any(_CHANGE.search(known.text) for known in (module, *(b.module for b in others))):
         return frozenset()
     main = text.find("__main__")
     found = set(_changed(text[main:])) if main >= 0 else set()
-    followed = set(with_those_named(module, nodes, owner))
-    for function in _functions(module):
+    followed = set(with_those_named(module, nodes, owner, bases))
+    inherited = (functions_of(base.module, base.node) for base in others)
+    for function in chain(_functions(module), *inherited):
         if function not in followed:
             inside = body_text(function)
             changed = _changed(text if inside is None else inside)
@@ -70,11 +77,16 @@ def functions_of(module: SourceModule, owner: cst.ClassDef | None) -> Iterator[c
 
 
 def with_those_named(
-    module: SourceModule, nodes: list[cst.FunctionDef], owner: cst.ClassDef | None
+    module: SourceModule,
+    nodes: list[cst.FunctionDef],
+    owner: cst.ClassDef | None,
+    bases: Sequence[Class] = (),
 ) -> Iterator[cst.FunctionDef]:
-    """Yield functions and those of their file and class that they name, and so on."""
+    """Yield functions and those of their file, class and its bases that they name, and so on."""
     known = {function.name.value: function for function in functions_of(module, None)}
     names = {node.name.value for node in nodes}
+    for base in reversed(bases):
+        known |= {method.name.value: method for method in functions_of(base.module, base.node)}
     if owner is not None:
         known |= {method.name.value: method for method in functions_of(module, owner)}
         names.add("__init__")  # It makes the receiver.

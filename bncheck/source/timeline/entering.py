@@ -98,7 +98,9 @@ def from_function(
     """Follow a function or method that nothing in its file was seen to call."""
     module = before.run.frame.module
     makers = set_up_by(before.run.project, module, node, owner)
-    distrusted = changed_elsewhere(module, [node, *makers], owner)
+    family = classes.ancestry(before.run.project, Class(owner, module)) if owner else None
+    bases = family.project[1:] if family is not None else ()
+    distrusted = changed_elsewhere(module, [node, *makers], owner, bases)
     run = before.start(followed, distrusted)
     driver, alone = "", False
     only_evaluated: frozenset[str] = frozenset()
