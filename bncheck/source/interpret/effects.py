@@ -91,17 +91,14 @@ def filling(
     names = {name, *fillers}
     wanted = key.encode()
     begins = re.compile(rf"^@?(?:{'|'.join(names)})\s*[.\[(\n]".encode(), re.MULTILINE)
-    texts = [
-        (path, text.encode() if isinstance(text, str) else text)
-        for path, text in project.texts.items()
-    ]
-    found = [
-        str(path)
-        for path, text in texts
-        if wanted in text and any(known.encode() in text for known in names) and begins.search(text)
-    ]
-    if len(found) > _MOST_FILES:
-        return
+    encoded = [one.encode() for one in names]
+    found: list[str] = []
+    for file, text in project.texts.items():
+        content = text.encode() if isinstance(text, str) else text
+        if wanted in content and any(one in content for one in encoded) and begins.search(content):
+            found.append(str(file))
+            if len(found) > _MOST_FILES:
+                return
     for path in sorted(found):
         other = project.module_at(path)
         if other is not None and other is not module and _imports(project, other, module, names):

@@ -34,7 +34,7 @@ def changed_elsewhere(
     """
     text = module.text
     others = [base for base in bases if base.module is not module]
-    if not any(_CHANGE.search(known.text) for known in (module, *(b.module for b in others))):
+    if not any(_may_change(known.text) for known in (module, *(b.module for b in others))):
         return frozenset()
     main = text.find("__main__")
     found = set(_changed(text[main:])) if main >= 0 else set()
@@ -45,9 +45,13 @@ def changed_elsewhere(
             inside = body_text(function)
             changed = _changed(text if inside is None else inside)
             found |= changed
-            if inside is not None and not changed.isdisjoint(_LOOPED.findall(inside)):
+            if changed and inside and not changed.isdisjoint(_LOOPED.findall(inside)):
                 found |= mentions(function.body)  # for module in (self.network, ...)
     return frozenset(found)
+
+
+def _may_change(text: str) -> bool:
+    return ".eval(" in text or ".train(" in text
 
 
 @lru_cache(maxsize=1024)

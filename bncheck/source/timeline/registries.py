@@ -46,6 +46,7 @@ def _is_empty_table(value: cst.BaseExpression | None) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
 def _filled(project: Project, origin: SourceModule, name: str) -> Container | None:
     fillers = fillers_of(origin, name)
     found: dict[object, Value] = {}

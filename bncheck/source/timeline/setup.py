@@ -10,9 +10,11 @@ import libcst as cst
 from bncheck.source.module import SourceModule
 from bncheck.source.outline import body_text
 from bncheck.source.project import Project
+from bncheck.source.timeline import classes
 from bncheck.source.timeline.distrust import functions_of, with_those_named
 from bncheck.source.timeline.relevance import makes_models
 from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline.values import Class
 
 _GLOBALS = re.compile(r"^[ \t]*global[ \t]+([\w, \t]+)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"\bself\.(\w+)")
@@ -27,7 +29,20 @@ def set_up_by(
     They are none that it calls, nor the constructor: a framework or a caller elsewhere calls them
     before.
     """
-    if owner is None and not _GLOBALS.search(module.text):
+    if owner is None:
+        may_be_set = "global " in module.text and bool(_GLOBALS.search(module.text))
+    else:
+        may_be_set = classes.is_network(project, Class(owner, module)) is not True
+    if not may_be_set:
+        return []
+    others = [
+        function
+        for function in functions_of(module, owner)
+        if function is not node
+        and function.name.value != "__init__"
+        and makes_models(project, module, function)
+    ]
+    if not others:
         return []
     followed = list(with_those_named(module, [node], owner))
     if owner is None:
@@ -43,7 +58,7 @@ def set_up_by(
             for name in assigned([function]) & missing:
                 makers.setdefault(name, []).append(function)
     alone = dict.fromkeys(found[0] for found in makers.values() if len(found) == 1)
-    return [function for function in alone if makes_models(project, module, function)]
+    return [function for function in alone if function in others]
 
 
 def _globals(functions: Iterable[cst.FunctionDef]) -> set[str]:
