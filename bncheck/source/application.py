@@ -15,13 +15,12 @@ from bncheck.source.interpret.machine import Machine, States
 from bncheck.source.interpret.memory import layers_of
 from bncheck.source.interpret.mentions import holder_of, mentioned, reads_by_name_only
 from bncheck.source.interpret.modes import note_kept_in_eval
+from bncheck.source.interpret.problems import GiveUpError, PathEndsError
 from bncheck.source.interpret.values import (
     Arguments,
     Class,
     Function,
-    GiveUpError,
     Instance,
-    PathEndsError,
     births,
     options,
     tensors_in,

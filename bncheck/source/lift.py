@@ -22,14 +22,8 @@ from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import base_of
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.memory import layers_of
-from bncheck.source.interpret.values import (
-    Arguments,
-    Class,
-    GiveUpError,
-    Instance,
-    PathEndsError,
-    options,
-)
+from bncheck.source.interpret.problems import GiveUpError, PathEndsError
+from bncheck.source.interpret.values import Arguments, Class, Instance, options
 from bncheck.source.interpret.wiring import names_of
 from bncheck.source.local import local_networks
 from bncheck.source.module import Assigned, SourceModule

@@ -17,14 +17,8 @@ from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.classes import base_of
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.names import Names
-from bncheck.source.interpret.values import (
-    Class,
-    FruitlessError,
-    Function,
-    GiveUpError,
-    Instance,
-    PathEndsError,
-)
+from bncheck.source.interpret.problems import FruitlessError, GiveUpError, PathEndsError
+from bncheck.source.interpret.values import Class, Function, Instance
 from bncheck.source.module import SourceModule, statements
 from bncheck.source.outline import body_text
 

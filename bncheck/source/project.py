@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,13 @@ from typing import Any
 import libcst as cst
 
 from bncheck.graph import Unknown
+from bncheck.source.folders import (
+    added_folders,
+    added_to_the_path,
+    folders_of_packages,
+    import_roots,
+    module_name,
+)
 from bncheck.source.module import Assigned, Binding, Imported, SourceModule, UnparsableError, parse
 from bncheck.source.plain_files import LONGEST
 from bncheck.texts import Texts
@@ -125,7 +131,7 @@ class Project:
         """
         if Path(relative).is_absolute() or ".." in Path(relative).parts:
             return None
-        for root in _import_roots(Path(seen_from.path)):
+        for root in import_roots(Path(seen_from.path)):
             text = self.text_at(root / relative)
             if text is not None:
                 return text
@@ -138,7 +144,7 @@ class Project:
         """
         script = Path(seen_from.path)
         path = Path(os.path.normpath(script.parent / relative))
-        below = any(root in path.parents for root in _import_roots(script))
+        below = any(root in path.parents for root in import_roots(script))
         return self.text_at(path) if below else None
 
     def text_at(self, path: Path) -> str | None:
@@ -171,7 +177,7 @@ class Project:
         known = self._scopes.get(module.path)
         if known is None:
             folder = Path(module.path).parent
-            added = [*_added_to_the_path(module.text), *self._added_by_imports(module, folder)]
+            added = [*added_to_the_path(module.text), *self._added_by_imports(module, folder)]
             known = self._scopes[module.path] = (str(folder), tuple(dict.fromkeys(added)))
         return known
 
@@ -181,7 +187,7 @@ class Project:
             for binding in bindings:
                 if isinstance(binding, Imported) and "." not in binding.module:
                     text = self.texts.get(folder / f"{binding.module}.py", b"")
-                    yield from _added_folders(text.encode() if isinstance(text, str) else text)
+                    yield from added_folders(text.encode() if isinstance(text, str) else text)
 
     def _search(self, dotted_name: str, seen_from: SourceModule) -> SourceModule | None:
         top = dotted_name.partition(".")[0]
@@ -192,10 +198,10 @@ class Project:
         folder = Path(seen_from.path).parent
         added = self._scope(seen_from)[1]
         if folder not in self._roots:
-            self._roots[folder] = _import_roots(Path(seen_from.path))
+            self._roots[folder] = import_roots(Path(seen_from.path))
         roots = self._roots[folder]
         if "." in dotted_name:
-            roots = [*roots, *_folders_of_packages(folder)]
+            roots = [*roots, *folders_of_packages(folder)]
         for root in [*roots, *(root / more for more in added for root in roots)]:
             if root.name in _INSTALLED and not own_package:
                 continue
@@ -338,66 +344,3 @@ class Project:
 def _may_be_settings(path: Path) -> bool:
     """Tell whether a path is a file, of no more than settings take; raise OSError."""
     return path.is_file() and path.stat().st_size <= 4 * LONGEST  # UTF-8 has up to 4 a character
-
-
-_PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)
-_STRINGS = re.compile(r"""["']([\w./-]+)["']""")
-
-
-_ADDS_TO_THE_PATH = re.compile(rb"\bsys\.path\b|\badd_\w*path\(")
-_JOINED = re.compile(rb"""\bjoin\([^()\n]*["']([\w./-]+)["']\s*\)""")
-
-
-def _added_folders(text: bytes) -> Iterator[Path]:
-    """Yield the last folders of the paths that a file puts together, if it adds any."""
-    if _ADDS_TO_THE_PATH.search(text):
-        for string in _JOINED.findall(text):
-            name = Path(string.decode()).name
-            if name not in {"", ".", ".."}:
-                yield Path(name)
-
-
-def _added_to_the_path(text: str) -> tuple[Path, ...]:
-    """Return the last folders of the strings that a file appends to `sys.path`."""
-    if "sys.path." not in text:
-        return ()
-    found = [
-        Path(string).name for line in _PATH_LINES.findall(text) for string in _STRINGS.findall(line)
-    ]
-    return tuple(Path(name) for name in dict.fromkeys(found) if name not in {"", ".", ".."})
-
-
-def _folders_of_packages(folder: Path) -> Iterator[Path]:
-    """Yield the packages around a folder: one of them may be on the path of a run script."""
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
-        yield folder
-        folder = folder.parent
-
-
-def module_name(path: Path) -> str:
-    """Return the dotted name of a file: its packages are the folders with an `__init__.py`."""
-    parts = [] if path.stem == "__init__" else [path.stem]
-    folder = path.parent
-    while (folder / "__init__.py").is_file() and folder.name:
-        parts.append(folder.name)
-        folder = folder.parent
-    return ".".join(reversed(parts)) or path.stem
-
-
-def _import_roots(path: Path) -> list[Path]:
-    """Return the folders in which an absolute import of a file may be found, nearest first.
-
-    That is the folder above its outermost package, the file's own folder (a script's), and the
-    folders above up to the project's root with their `src`.
-    """
-    folder = path.parent
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
-        folder = folder.parent
-    roots = [folder]
-    if path.parent != folder:
-        roots.append(path.parent)
-    for parent in [folder, *folder.parents][:6]:
-        roots += [parent, parent / "src"]
-        if (parent / ".git").exists() or (parent / "pyproject.toml").is_file():
-            break
-    return list(dict.fromkeys(roots))

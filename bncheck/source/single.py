@@ -15,16 +15,8 @@ from bncheck.source.entrances import symbols
 from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Machine
-from bncheck.source.interpret.values import (
-    UNKNOWN,
-    Branches,
-    Class,
-    GiveUpError,
-    Instance,
-    PathEndsError,
-    Unknown,
-    options,
-)
+from bncheck.source.interpret.problems import GiveUpError, PathEndsError
+from bncheck.source.interpret.values import UNKNOWN, Branches, Class, Instance, Unknown, options
 from bncheck.source.interpret.wiring import names_of
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.understanding import Understanding

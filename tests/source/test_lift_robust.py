@@ -11,7 +11,7 @@ from bncheck.graph import UNKNOWN, Kind, LayerGraph, Symbol
 from bncheck.source.interpret import calls
 from bncheck.source.interpret.classes import construct
 from bncheck.source.interpret.effort import Effort
-from bncheck.source.interpret.values import FruitlessError
+from bncheck.source.interpret.problems import FruitlessError
 from bncheck.source.lift import graphs, networks
 from bncheck.source.project import Defined, Project
 from bncheck.source.single import holds_batch_norm

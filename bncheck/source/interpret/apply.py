@@ -6,6 +6,7 @@ from bncheck.graph import Kind, Site
 from bncheck.source.interpret.attributes import bind, find
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.operations import tensor_of
+from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.replay import replay
 from bncheck.source.interpret.values import (
     MISSING,
@@ -14,7 +15,6 @@ from bncheck.source.interpret.values import (
     Either,
     Function,
     Instance,
-    PathEndsError,
     Tensor,
     children,
     options,

@@ -9,6 +9,7 @@ from bncheck.source.interpret.containers import container_item, module_method
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.names import canonical
+from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.sequences import element, method
 from bncheck.source.interpret.tensors import tensor_attribute
 from bncheck.source.interpret.values import (
@@ -26,7 +27,6 @@ from bncheck.source.interpret.values import (
     Native,
     Parameter,
     Partial,
-    PathEndsError,
     Super,
     Tensor,
     truth,

@@ -16,6 +16,7 @@ from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame, Machine
 from bncheck.source.interpret.memory import make
 from bncheck.source.interpret.paths import rejoin, resume
+from bncheck.source.interpret.problems import FruitlessError, GiveUpError, PathEndsError
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -25,14 +26,11 @@ from bncheck.source.interpret.values import (
     Dictionary,
     Either,
     External,
-    FruitlessError,
     Function,
-    GiveUpError,
     Instance,
     List,
     Native,
     Partial,
-    PathEndsError,
     Unknown,
 )
 

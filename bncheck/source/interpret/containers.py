@@ -15,6 +15,7 @@ from bncheck.source.interpret.modes import (
     named_modules,
     train,
 )
+from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.sequences import items_of
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -26,7 +27,6 @@ from bncheck.source.interpret.values import (
     List,
     Native,
     Parameter,
-    PathEndsError,
     Unknown,
     children,
 )

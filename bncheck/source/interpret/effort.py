@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bncheck.source.interpret.values import FruitlessError, GiveUpError
+from bncheck.source.interpret.problems import FruitlessError, GiveUpError
 
 _SHARE: Final = 10_000
 """Work without a layer; the outermost call, which is the network itself, is not held to it."""

@@ -15,6 +15,7 @@ from bncheck.source.interpret.displays import DISPLAYS
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation
 from bncheck.source.interpret.operators import OPERATORS
+from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.sequences import items_of
 from bncheck.source.interpret.subscripts import subscript
 from bncheck.source.interpret.values import (
@@ -23,7 +24,6 @@ from bncheck.source.interpret.values import (
     Arguments,
     Dictionary,
     Function,
-    PathEndsError,
     Super,
     truth,
 )

@@ -12,16 +12,9 @@ from bncheck.source.interpret.assign import target
 from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.paths import fork, keep, rejoin, resume
+from bncheck.source.interpret.problems import PathEndsError, PlaceholderError
 from bncheck.source.interpret.sequences import items_of, rounds_of
-from bncheck.source.interpret.values import (
-    Branches,
-    Either,
-    PathEndsError,
-    PlaceholderError,
-    Tensor,
-    births,
-    truth,
-)
+from bncheck.source.interpret.values import Branches, Either, Tensor, births, truth
 from bncheck.source.module import statements
 
 Run = Callable[[Frame], "str | None"]

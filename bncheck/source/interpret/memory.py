@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bncheck.graph import Layer, Site
 from bncheck.source.interpret.keys import NotFrozenError, key_of
+from bncheck.source.interpret.problems import GiveUpError
 from bncheck.source.interpret.values import (
     Arguments,
     Branches,
@@ -19,7 +20,6 @@ from bncheck.source.interpret.values import (
     Dictionary,
     Either,
     Function,
-    GiveUpError,
     Instance,
     List,
     Parameter,

@@ -15,15 +15,14 @@ import libcst as cst
 from bncheck.source.interpret.facts import note
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.memory import layers_of
+from bncheck.source.interpret.problems import GiveUpError, PathEndsError
 from bncheck.source.interpret.values import (
     Arguments,
     Branches,
     Either,
     Function,
-    GiveUpError,
     Instance,
     List,
-    PathEndsError,
     children,
     truth,
 )

@@ -17,16 +17,15 @@ from bncheck.source.interpret.effects import (
     is_registered_as,
     may_be_registry,
 )
+from bncheck.source.interpret.problems import FruitlessError, PathEndsError
 from bncheck.source.interpret.registries import is_registry, settle
 from bncheck.source.interpret.values import (
     UNKNOWN,
     Dictionary,
     Either,
     External,
-    FruitlessError,
     Instance,
     ModuleReference,
-    PathEndsError,
 )
 from bncheck.source.project import Defined, Meaning, ModuleObject, Project
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from bncheck.source.interpret.machine import Exit, Frame, States
-from bncheck.source.interpret.values import MISSING, Heap, PathEndsError, births
+from bncheck.source.interpret.problems import PathEndsError
+from bncheck.source.interpret.values import MISSING, Heap, births
 
 _GOES_ON: Final = (None, "continue", "break", "return")
 """How a path may end, those first that have most of the function before them."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bncheck.graph import Site, Symbol
 from bncheck.source.interpret.machine import Machine
+from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.values import (
     MISSING,
     UNKNOWN,
@@ -17,7 +18,6 @@ from bncheck.source.interpret.values import (
     Instance,
     List,
     Native,
-    PathEndsError,
     Tensor,
     children,
     is_constant,

@@ -24,6 +24,7 @@ from bncheck.source.interpret.matching import match_statement
 from bncheck.source.interpret.operations import binary_operation
 from bncheck.source.interpret.operators import symbol_of
 from bncheck.source.interpret.paths import fork
+from bncheck.source.interpret.problems import PathEndsError, PlaceholderError
 from bncheck.source.interpret.sequences import delete_item
 from bncheck.source.interpret.subscripts import index
 from bncheck.source.interpret.values import (
@@ -39,8 +40,6 @@ from bncheck.source.interpret.values import (
     List,
     ModuleReference,
     Native,
-    PathEndsError,
-    PlaceholderError,
     truth,
 )
 from bncheck.source.module import imports

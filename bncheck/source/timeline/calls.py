@@ -25,6 +25,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import is_harmless_callback
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
     AnyPackage,
@@ -47,7 +48,6 @@ from bncheck.source.timeline.values import (
     Settings,
     Tensor,
     Value,
-    join,
 )
 from bncheck.timeline import ContextKind
 

@@ -14,6 +14,7 @@ import libcst as cst
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients, known
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import makes_models
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -25,7 +26,6 @@ from bncheck.source.timeline.values import (
     Outside,
     Package,
     Value,
-    join,
 )
 
 _MAX_CANDIDATES = 80

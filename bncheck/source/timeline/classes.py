@@ -14,7 +14,8 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, statements
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import known
-from bncheck.source.timeline.run import Run, module_constant
+from bncheck.source.timeline.constants import module_constant
+from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class, Constant, Function, Opaque, Value
 from bncheck.source.walk import walk_kinds

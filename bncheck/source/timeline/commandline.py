@@ -8,7 +8,7 @@ import libcst as cst
 
 from bncheck.source.module import dotted
 from bncheck.source.timeline.arguments import Arguments
-from bncheck.source.timeline.run import module_constant
+from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import Constant, Container, Opaque, Parser, Settings, Value
 

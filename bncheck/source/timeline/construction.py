@@ -19,10 +19,10 @@ from bncheck.source.timeline import (
     ingredients,
     known,
     loaders,
-    statements,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
+from bncheck.source.timeline.owning import take_in
 from bncheck.source.timeline.picked import picks_batch_norm
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
@@ -178,7 +178,7 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
                 args=[],
             ) if isinstance(maker := makers.get(name), Instance):
                 part = _made_by(run, run.classes[made], expression, maker, method)
-                statements.take_in(run, made, attribute, part)
+                take_in(run, made, attribute, part)
             case cst.Call(
                 func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method))
             ) if isinstance(maker := makers.get(name), Instance):
@@ -188,7 +188,7 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
                 if choices.holds(run, makers[name]) is True:
                     made.holds_batch_norm = True
             case cst.Name(value=name) if name in given:
-                statements.take_in(run, made, attribute, given[name])
+                take_in(run, made, attribute, given[name])
             case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:
                 parts = tuple(run.part(model, part.value) for model in given[name].models)
                 _inherit(made, parts)

@@ -27,6 +27,7 @@ from bncheck.source.timeline import (
     statements,
     strings,
 )
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
@@ -49,7 +50,6 @@ from bncheck.source.timeline.values import (
     Settings,
     Tensor,
     Value,
-    join,
     truth,
 )
 from bncheck.timeline import Loop

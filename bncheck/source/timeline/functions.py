@@ -19,9 +19,11 @@ from bncheck.source.timeline import (
     statements,
 )
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.following import is_managed, worth_following
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import may_switch
-from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run, module_constant
+from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -34,7 +36,6 @@ from bncheck.source.timeline.values import (
     Outside,
     Use,
     Value,
-    join,
 )
 from bncheck.source.walk import walk
 from bncheck.timeline import Call, matters

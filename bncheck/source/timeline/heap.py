@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bncheck.source.timeline.values import Constant, Opaque, Value, join
+from bncheck.source.timeline.joining import join
+from bncheck.source.timeline.values import Constant, Opaque, Value
 
 
 @dataclass(eq=False)

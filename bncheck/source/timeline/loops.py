@@ -10,6 +10,7 @@ from bncheck.events import Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.timeline import averages, expressions, statements
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import assigned, names_in_order
 from bncheck.source.timeline.values import (
@@ -22,7 +23,6 @@ from bncheck.source.timeline.values import (
     Opaque,
     Tensor,
     Value,
-    join,
 )
 from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import Loop

@@ -18,7 +18,9 @@ from bncheck.source.project import Defined, External, Meaning, ModuleObject, Pro
 from bncheck.source.timeline import defaults
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.configurations import of_module
+from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.heap import Heap
+from bncheck.source.timeline.joining import join_states
 from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
 from bncheck.source.timeline.reachable import reachable
 from bncheck.source.timeline.registries import or_registered
@@ -36,7 +38,6 @@ from bncheck.source.timeline.values import (
     Package,
     Settings,
     Value,
-    join_states,
 )
 from bncheck.timeline import Branch, Step
 
@@ -386,17 +387,6 @@ class Run:
                 else self.module_level(name, module) or Opaque(name)
             )
         return Container(tuple(values), tuple(keys))
-
-
-def module_constant(value: cst.BaseExpression) -> Value:
-    """Return a number or string at module level, which someone may edit."""
-    match value:
-        case cst.Integer() | cst.Float() | cst.SimpleString():
-            constant = literal(value)
-            return Constant(constant, fixed=False) if not isinstance(constant, bytes) else Opaque()
-        case cst.Name(value="None"):
-            return NONE
-    return Opaque()
 
 
 def _first_of(values: list[Value]) -> Value:

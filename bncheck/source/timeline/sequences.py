@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bncheck.source.timeline import choices, options
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.joining import put
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import NONE, Container, Opaque, Value
 
@@ -36,7 +37,7 @@ def method(run: Run, receiver: Container, name: str, arguments: Arguments) -> Va
         return Container(receiver.elements, receiver.keys, receiver.changed)
     elif name == "update" and (held := _added(run, arguments)) is not None:
         for entry, value in held.items():
-            receiver.put(entry, value)
+            put(receiver, entry, value)
     elif name in _CHANGING:
         receiver.forget(name)
     elif name == "get" and arguments.positional:

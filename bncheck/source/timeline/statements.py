@@ -7,7 +7,7 @@ from functools import partial
 
 import libcst as cst
 
-from bncheck.events import Exit, Mode, Model, ModeNotCalled
+from bncheck.events import Exit, Mode, ModeNotCalled
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import (
@@ -15,11 +15,13 @@ from bncheck.source.timeline import (
     counts,
     defaults,
     expressions,
+    joining,
     loops,
     members,
     options,
     placing,
 )
+from bncheck.source.timeline.owning import is_nameless, take_in
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import names_in_order
@@ -196,7 +198,7 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
             key = index.value if isinstance(index, Constant) else UNKNOWN
             match holder:
                 case Container():
-                    holder.put(key, value)
+                    joining.put(holder, key, value)
                 case Settings() if isinstance(key, str):
                     options.put(run, holder, key, value)
                 case Settings():
@@ -206,7 +208,7 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
 
 
 def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None:
-    parts = value.of_length(len(elements)) if isinstance(value, Container) else None
+    parts = joining.of_length(value, len(elements)) if isinstance(value, Container) else None
     for position, element in enumerate(elements):
         match value:
             case Container() if parts is not None:
@@ -252,41 +254,12 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
             run.heap.set(owner, name, value)
 
 
-def take_in(run: Run, model: Model, name: str, value: Value) -> None:
-    """Make a value an attribute of a network: another network becomes a part of it."""
-    run.heap.set(model, name, value)
-    if isinstance(value, Models):
-        for part in value.models:
-            cls = run.classes.get(model)
-            if part.holds_batch_norm is True:
-                model.holds_batch_norm = True
-                model.norm_kinds |= part.norm_kinds
-            if model.within(part) or not (part.parent is None or _is_nameless(part.parent)):
-                continue
-            part.parent = model
-            if (
-                part.holds_batch_norm is UNKNOWN
-                and cls is not None
-                and run.part_holds(cls, name) is True
-            ):
-                part.holds_batch_norm = True
-    elif isinstance(value, Opaque):
-        value.owner = model
-        if value.model is not None and not model.within(value.model):
-            value.model.parent = value.model.parent or model
-
-
-def _is_nameless(model: Model) -> bool:
-    """Tell whether a network was made for a part alone: `self.encoder = Pretext().encoder`."""
-    return model.name in {"", model.type_name.rpartition(".")[2]}
-
-
 def _name_it(name: str, value: Value) -> None:
     """Call a value by the first name that it is given."""
     match value:
         case Models(models=models):
             for model in models:
-                if _is_nameless(model):
+                if is_nameless(model):
                     model.name = name
         case Data(loader=loader) if not loader.name:
             loader.name = name
