@@ -48,7 +48,7 @@ class Touch:
             return False
         return not self.made or any(
             (lines is not None and start <= lines[1] and lines[0] <= end)
-            or any(re.search(rf"\b{maker}\b", text) for maker in makers)
+            or any(maker in text and re.search(rf"\b{maker}\b", text) for maker in makers)
             for start, end, text in self.made
         )
 
