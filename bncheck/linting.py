@@ -15,6 +15,7 @@ from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.errors import BNCheckError
 from bncheck.pages import all_pages
+from bncheck.stack import with_room
 from bncheck.syntax import UNREADABLE, syntax_finding
 from bncheck.worker import Report, lint_files
 
@@ -35,7 +36,7 @@ def lint(sources: Mapping[str, bytes], settings: Settings, cache: Cache | None =
     if known is not None:
         return known
     with _without_garbage_collection():
-        report, looked_at = _lint(sources, settings)
+        report, looked_at = with_room(_lint, sources, settings)
     if cache is not None:
         cache.store(key, report, [path for path in looked_at if path not in sources])
     return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from bncheck.checks import Check
@@ -15,6 +15,13 @@ _Counts = dict[tuple[bool, Site], int]
 
 def _counts() -> _Counts:
     return defaultdict(int)
+
+
+def _counted(sites: Collection[Site | None]) -> Iterator[tuple[Site, int]]:
+    """Yield each object among the sites, and how often it is there; equal ones each by itself."""
+    found = {id(site): site for site in sites if site is not None}
+    counts = Counter(map(id, sites))
+    return ((site, counts[name]) for name, site in found.items())
 
 
 @dataclass(eq=False)
@@ -36,19 +43,24 @@ class Tally:
     def add(self, graph: LayerGraph) -> None:
         """Run the checks on a network."""
         symbolic = graph.symbolic
+        found = list(self._found(graph))
+        # Counted by identity first: a site is hashed in Python, and layers of one are many.
+        layers = {id(layer): layer for layer in graph.layers if layer.site is not None}.values()
+        applied = [layer.site for layer in layers if graph.uses(layer)] + [
+            node.site
+            for node in graph.of_kind(*PRODUCERS)
+            if node.layer is None and node.get("functional") is True
+        ]
         sites: set[Site] = set()
-        for layer in {id(layer): layer for layer in graph.layers}.values():
-            if layer.site is not None:
-                self.constructed[symbolic, layer.site] += 1
-                self._applied[symbolic, layer.site] += bool(graph.uses(layer))
-                if layer.site in self._wrong:
-                    sites.add(layer.site)
-        for node in graph.of_kind(*PRODUCERS):
-            if node.layer is None and node.site is not None and node.get("functional") is True:
-                self._applied[symbolic, node.site] += 1
-                if node.site in self._wrong:
-                    sites.add(node.site)
-        for check, match in self._found(graph):
+        for counts, met in (
+            (self.constructed, [layer.site for layer in layers]),
+            (self._applied, applied),
+        ):
+            for site, count in _counted(met):
+                counts[symbolic, site] += count
+                if site in self._wrong:
+                    sites.add(site)
+        for check, match in found:
             self.note(check, symbolic, match)
             sites.add(match.site)
         for site in sites:
@@ -61,7 +73,7 @@ class Tally:
     def _found(self, graph: LayerGraph) -> Iterator[tuple[Check, Match]]:
         """Yield what is wrong in a network, whatever its callers give for what has a default."""
         found = [(check, match) for check in self.checks for match in check.function(graph)]
-        if not found or graph.otherwise is None:
+        if graph.otherwise is None or all(self._is_settled(graph, *one) for one in found):
             yield from found
             return
         other = graph.otherwise()
@@ -74,6 +86,12 @@ class Tally:
             if there[check, match.site]:
                 there[check, match.site] -= 1
                 yield check, match
+
+    def _is_settled(self, graph: LayerGraph, check: Check, match: Match) -> bool:
+        """Tell whether some layer of the site was right before: then it is possible at most."""
+        before = self._wrong.get(match.site, {}).get((check, graph.symbolic), ())
+        instances = self.constructed if check.unapplied else self._applied
+        return bool(before) and len(before) < instances[graph.symbolic, match.site]
 
     def note(self, check: Check, symbolic: bool, match: Match) -> None:
         """Add one match, of a check that was run elsewhere."""

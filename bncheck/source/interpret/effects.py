@@ -20,6 +20,8 @@ from bncheck.source.project import Defined, Project
 
 _MOST_FILES = 40
 """A name that more files speak of at the beginning of a line is followed into none of them."""
+_USED = re.compile(rb"\s*[.\[(\n]")
+"""What follows on a name where something is done to what it stands for."""
 
 
 def may_be_registry(value: object) -> bool:
@@ -70,7 +72,8 @@ def is_registered_as(node: cst.FunctionDef | cst.ClassDef, name: str, key: str) 
 
 def fillers_of(module: SourceModule, name: str) -> frozenset[str]:
     """Return the functions of a module that put something into its dictionary of that name."""
-    stores = re.compile(rf"\b{name}\[[^\]\n]*\]\s*=[^=]")
+    # Letters first: they are searched for much faster than what may stand before them.
+    stores = re.compile(rf"{name}\[(?<!\w{name}\[)[^\]\n]*\]\s*=[^=]")
     if not stores.search(module.text):
         return frozenset()
     return frozenset(
@@ -90,12 +93,11 @@ def filling(
     """
     names = {name, *fillers}
     wanted = key.encode()
-    begins = re.compile(rf"^@?(?:{'|'.join(names)})\s*[.\[(\n]".encode(), re.MULTILINE)
     encoded = [one.encode() for one in names]
     found: list[str] = []
     for file, text in project.texts.items():
         content = text.encode() if isinstance(text, str) else text
-        if wanted in content and any(one in content for one in encoded) and begins.search(content):
+        if wanted in content and any(_begins_line(one, content) for one in encoded):
             found.append(str(file))
             if len(found) > _MOST_FILES:
                 return
@@ -103,6 +105,18 @@ def filling(
         other = project.module_at(path)
         if other is not None and other is not module and _imports(project, other, module, names):
             yield other
+
+
+def _begins_line(name: bytes, content: bytes) -> bool:
+    """Tell whether a statement or decorator at the top of a file begins with a name."""
+    place = content.find(name)
+    while place >= 0:
+        start = place - (content[place - 1 : place] == b"@")
+        at_top = start == 0 or content[start - 1 : start] == b"\n"
+        if at_top and _USED.match(content, place + len(name)):
+            return True
+        place = content.find(name, place + 1)
+    return False
 
 
 def _imports(project: Project, other: SourceModule, module: SourceModule, names: set[str]) -> bool:

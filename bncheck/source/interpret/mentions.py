@@ -19,7 +19,7 @@ _DYNAMIC = re.compile(
     r"\bgetattr\(|\bvars\(|__dict__|_modules\b|\bmodules\(|children\(|locals\(|\bget_submodule\("
 )
 """Ways to reach an attribute without writing its name."""
-_OF_NO_LIBRARY = r"(?<!\btorch)(?<!\bnp)(?<!\bF)(?<!\bnn)"
+_LIBRARIES = ("torch", "np", "F", "nn")
 """`torch.norm` is no attribute of a network."""
 _FILLS = r"\.(?:append|extend|insert|add_module|update)\(|\s*\+=|\[[^\]\n]*\]\s*=[^=]"
 _INITIALISES = re.compile(
@@ -147,9 +147,11 @@ def _reads_in(text: str, attribute: str, *, of_self: bool = True) -> bool:
 
     To store it, or to put something into it, is not to read it.
     """
-    owner = _OF_NO_LIBRARY if of_self else _OF_NO_LIBRARY + r"(?<!\bself)"
-    read = rf"{owner}\.{attribute}\b(?!\s*(?::[^=\n]+)?=[^=])(?!{_FILLS})"
-    return re.search(rf"{read}|['\"]{attribute}\b", text) is not None
+    # What owns it is asked for last: a search for what begins with letters is much faster.
+    owners = _LIBRARIES if of_self else (*_LIBRARIES, "self")
+    owned = "".join(rf"(?<!\b{owner}\.{attribute})" for owner in owners)
+    read = rf"\.{attribute}\b{owned}(?!\s*(?::[^=\n]+)?=[^=])(?!{_FILLS})"
+    return any(re.search(pattern, text) for pattern in (read, rf"['\"]{attribute}\b"))
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ is no part of training either is told by what else the file, or the class, names
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import libcst as cst
 
@@ -45,10 +46,16 @@ def infers(
         return bool(kept) and not kept.isdisjoint(mentions(node.body))
     if "load_state_dict" not in module.text:
         return False
-    given = _GIVEN_WEIGHTS.findall(module.text)
+    given = _given_weights(module.text)
     return (
         bool(given)
         and not mentions(node.body).isdisjoint(given)
         and _TRAINS.isdisjoint(mentions(owner))
         and classes.is_network(project, Class(owner, module)) is False
     )
+
+
+@lru_cache(maxsize=64)
+def _given_weights(text: str) -> frozenset[str]:
+    """Return the attributes of objects that load weights."""
+    return frozenset(_GIVEN_WEIGHTS.findall(text))
