@@ -85,11 +85,30 @@ def _told_as_teachers(timeline: Timeline) -> set[Model]:
 
 
 def _turned_on(timeline: Timeline) -> list[Model]:
-    """Return what takes gradients again, the normalisation layers among it."""
+    """Return what takes gradients again, the normalisation layers among it.
+
+    What is turned on once, before anything of it is stopped, only begins with all of it.
+    """
+    changes = timeline.of(RequiresGrad)
+    stops = [
+        (place, occurrence, event.model)
+        for place, (occurrence, event) in enumerate(changes)
+        if event.value is False
+    ]
     return [
         event.model
-        for _, event in timeline.of(RequiresGrad)
-        if event.value is not False and event.target is not Target.REST
+        for place, (occurrence, event) in enumerate(changes)
+        if event.value is not False
+        and event.target is not Target.REST
+        and (
+            event.value is not True
+            or not any(_same(event.model, model) for _, _, model in stops)
+            or any(
+                _same(event.model, model)
+                and (before < place or set(stop.loops) & set(occurrence.loops))
+                for before, stop, model in stops
+            )
+        )
     ]
 
 

@@ -30,7 +30,7 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
             elif key:
                 acts = arguments.keywords.get("action")
                 switch = _SWITCHES.get(acts.value) if isinstance(acts, Constant) else None
-                parser.defaults[key] = Opaque(key) if switch is None else switch
+                parser.defaults[key] = switch or Opaque(key, texts=_texts(default))
         case "set_defaults":
             for key, value in arguments.keywords.items():
                 if isinstance(value, Constant):
@@ -42,6 +42,13 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
         case "add_argument_group" | "add_mutually_exclusive_group":
             return parser
     return Opaque()
+
+
+def _texts(default: Value | None) -> tuple[str, ...]:
+    """Return the texts of a list that an option is by default."""
+    elements = default.elements if isinstance(default, Container) else ()
+    texts = [element.value for element in elements if isinstance(element, Constant)]
+    return tuple(text for text in texts if isinstance(text, str))
 
 
 _SWITCHES: dict[object, Constant] = {

@@ -14,7 +14,15 @@ import libcst as cst
 
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers, string
-from bncheck.source.timeline.values import Constant, Container, Members, Value
+from bncheck.source.timeline.values import (
+    Constant,
+    Container,
+    Instance,
+    Members,
+    Opaque,
+    Settings,
+    Value,
+)
 from bncheck.source.walk import walk
 
 _FEW = 3
@@ -32,6 +40,9 @@ _BACK = re.compile(
     re.IGNORECASE,
 )
 _NORM = re.compile(r"norm|(?:^|\.)bn\d*(?:\.|$)", re.IGNORECASE)
+_FROZEN = re.compile(r"(?<!un)(?<!un_)(?:freez|frozen)", re.IGNORECASE)
+_TRAINED = re.compile(r"un_?(?:freez|frozen)|trainable|fine_?tune", re.IGNORECASE)
+"""Names of lists of layers, where what they list is not known."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,24 @@ def tested(
         pair = (without_norms(value), value)
     elif words and all(_FRONT.search(word) for word in words):
         pair = (value, without_norms(value))
+    elif not words and (listed := _listed(test)) is not None:
+        pair = (value, without_norms(value)) if listed else (without_norms(value), value)
     else:
         pair = (some(value), value if excludes else some(value))
     return Refined(together, *(reversed(pair) if excludes else pair))
+
+
+def _listed(test: cst.BaseExpression) -> bool | None:
+    """Tell whether a test asks if a list of a setting names the layer as one to freeze.
+
+    False: as one to train; None: the test asks for something else.
+    """
+    if not any(isinstance(node, cst.In | cst.NotIn | cst.Call) for node in walk(test)):
+        return None
+    names = identifiers(test)
+    if any(map(_TRAINED.search, names)):
+        return False
+    return True if any(map(_FROZEN.search, names)) else None
 
 
 def _counted(test: cst.BaseExpression, value: Members) -> tuple[Members, Members] | None:
@@ -130,8 +156,27 @@ def _words(run: Run, test: cst.BaseExpression) -> Iterator[str]:
         text = string(node) if isinstance(node, cst.BaseExpression) else None
         if text is not None:
             yield text
+        if isinstance(node, cst.Attribute) and not isinstance(node.value, cst.Call):
+            yield from _strings(_setting(run, node))
     for name in identifiers(test):
         yield from _strings(run.look_up(name))
+
+
+def _setting(run: Run, node: cst.Attribute) -> Value | None:
+    """Return what `config.frozen` or `config.model.frozen` stands for where that is known."""
+    match node.value:
+        case cst.Name(value=name):
+            owner = run.look_up(name)
+        case cst.Attribute() as inner:
+            owner = _setting(run, inner)
+        case _:
+            return None
+    match owner:
+        case Settings(defaults=defaults):
+            return run.heap.get(owner, node.attr.value) or defaults.get(node.attr.value)
+        case Instance() | Opaque():
+            return run.heap.get(owner, node.attr.value)
+    return None
 
 
 def _strings(value: Value | None) -> Iterator[str]:
@@ -142,3 +187,5 @@ def _strings(value: Value | None) -> Iterator[str]:
             for container in (value, *value.instead):
                 for element in container.elements:
                     yield from _strings(element)
+        case Opaque(texts=texts):
+            yield from texts
