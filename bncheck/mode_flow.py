@@ -25,12 +25,14 @@ from bncheck.events import (
     ModeChange,
     Model,
     ModelEvent,
+    ModeNotCalled,
     OptimizerStep,
     Origin,
     Target,
 )
-from bncheck.graph import UNKNOWN
+from bncheck.graph import UNKNOWN, Site
 from bncheck.timeline import Block, Branch, Call, Loop, Step, Timeline
+from bncheck.uncalled import told_of
 
 _ROUNDS = 2
 """Times that a loop's body is run: once as it begins, once as it left itself behind."""
@@ -45,6 +47,8 @@ class ModeFact:
     """What put it there; None: it was made so."""
     trained: bool = False
     """Whether a backward pass or an optimizer step came after that."""
+    trained_before: bool = False
+    """Whether one came before that."""
     carried: bool = False
     """Whether it comes from an earlier round of a loop."""
     doubtful: bool = False
@@ -74,6 +78,8 @@ class ModeFlow:
     """Whether only the ways are followed that the settings as they are choose, where known."""
     _before: dict[ModelEvent, set[ModeFact]] = field(default_factory=lambda: defaultdict(set))
     _parts_in_eval: set[ModelEvent] = field(default_factory=set)
+    _for_training: set[Site] = field(default_factory=set)
+    """Where a `train()` stands that training comes after."""
 
     def before(self, event: ModelEvent) -> Facts:
         """Return the modes that the event's model may be in; empty: it is never reached."""
@@ -82,6 +88,19 @@ class ModeFlow:
     def parts_in_eval(self, event: ModelEvent) -> bool:
         """Tell whether some path puts a part of the event's model, and not all of it, in eval."""
         return event in self._parts_in_eval
+
+    def never_in_eval(self, event: ModelEvent) -> bool:
+        """Tell whether every path leaves a model in train mode, and not by a `train()` for this.
+
+        A `train()` that the model was trained after, there or where a helper does it again, is for
+        training on all paths.
+        """
+        facts = self.before(event)
+        return bool(facts) and all(
+            fact.mode is Mode.TRAIN
+            and (not isinstance(fact.since, ModeChange) or fact.since.site in self._for_training)
+            for fact in facts
+        )
 
     def run(self) -> None:
         """Follow the whole timeline."""
@@ -199,6 +218,8 @@ class ModeFlow:
                 state[model] = initial(model)
             case ModeChange():
                 self._change(event, state)
+            case ModeNotCalled(model=model, mode=mode) if told_of(self.timeline, event):
+                self._set(state, model, frozenset({ModeFact(mode, event)}))
             case Copied(model=model, source=source) | Assembled(model=model, source=source):
                 state[model] = self._get(state, source)
             case Escape(model=model):
@@ -208,10 +229,13 @@ class ModeFlow:
                     if model.parent is None:
                         state.setdefault(model, initial(model))
                 for model, facts in state.items():
+                    since = (fact.since for fact in facts)
+                    self._for_training |= {e.site for e in since if isinstance(e, ModeChange)}
                     state[model] = frozenset(replace(f, trained=True) for f in facts)
 
     def _change(self, event: ModeChange, state: State) -> None:
-        fact = ModeFact(event.mode, event)
+        before = any(f.trained or f.trained_before for f in self._get(state, event.model))
+        fact = ModeFact(event.mode, event, trained_before=before)
         match event.target:
             case Target.DROPOUTS:
                 return
@@ -223,19 +247,6 @@ class ModeFlow:
                 if event.mode is Mode.TRAIN and event.model.overrides_train is not False:
                     facts |= {ModeFact(Mode.UNKNOWN, event)}
                 self._set(state, event.model, facts)
-
-
-def never_in_eval(facts: Facts) -> bool:
-    """Tell whether every path leaves a model in train mode, and not by a `train()` for this use.
-
-    A `train()` that the model was trained after on one of the paths is for training on all.
-    """
-    for_training = {fact.since for fact in facts if fact.trained}
-    return bool(facts) and all(
-        fact.mode is Mode.TRAIN
-        and (not isinstance(fact.since, ModeChange) or fact.since in for_training)
-        for fact in facts
-    )
 
 
 @lru_cache(maxsize=4)

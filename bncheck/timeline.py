@@ -90,6 +90,8 @@ class Loop(Enclosing):
     """The names in what it goes over, space-separated, such as `test_loader`."""
     times: Number = UNKNOWN
     """How often its steps run, for `range(n)`."""
+    binds: frozenset[str] = frozenset()
+    """The names that stand for something else in each round."""
 
 
 @dataclass(frozen=True, eq=False)

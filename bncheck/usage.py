@@ -161,6 +161,21 @@ def _is_an_alternative(one: Occurrence, other: Occurrence) -> bool:
     return False
 
 
+def is_other_way(one: Occurrence, other: Occurrence) -> bool:
+    """Tell whether the same question lets only one of two events happen, asked at both perhaps."""
+    answers = {
+        block.condition: _way(block, one, depth)
+        for depth, block in enumerate(one.inside)
+        if isinstance(block, Branch) and block.condition
+    }
+    return any(
+        isinstance(block, Branch)
+        and block.condition in answers
+        and answers[block.condition] != _way(block, other, depth)
+        for depth, block in enumerate(other.inside)
+    )
+
+
 def _way(branch: Branch, occurrence: Occurrence, depth: int) -> int:
     """Return which alternative of a branch, at a depth of what is around it, holds an event."""
     path: tuple[Step, ...] = (*occurrence.inside, occurrence.event)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.events import Export, ExportKind
 from bncheck.findings import Confidence, Match
-from bncheck.mode_flow import mode_flow, never_in_eval
+from bncheck.mode_flow import mode_flow
 from bncheck.timeline import Timeline
 from bncheck.usage import confidence, has_weights, managed, may_train
 
@@ -33,10 +33,10 @@ def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
             continue
         flow = mode_flow(timeline)
         facts = flow.before(event)
-        if not never_in_eval(facts) or flow.parts_in_eval(event):
+        if not flow.never_in_eval(event) or flow.parts_in_eval(event):
             continue
         known = confidence(timeline, event.model, Confidence.PROVEN)
-        trained = any(fact.trained for fact in facts)
+        trained = any(fact.trained or fact.trained_before for fact in facts)
         if known is not None and not trained:
             # Before training, a model is captured to see whether it can be.
             trains_later = may_train(timeline, event.model, occurrence)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import ForwardCall, Mode, ModeChange, Target
+from bncheck.events import Event, ForwardCall, Mode, ModeChange, Target
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
-from bncheck.timeline import Occurrence, Timeline
-from bncheck.usage import confidence, in_training_step, managed
+from bncheck.timeline import Branch, Context, Loop, Occurrence, Timeline
+from bncheck.usage import confidence, in_training_step, is_other_way, managed
 
 _DROPOUT = re.compile(
     r"(?:^|[_\W])mc(?:[_\W]|$)|mcd|monte|dropout|bayes|uncertain|stochastic|epistemic|"
@@ -22,19 +22,22 @@ _DROPOUT = re.compile(
 @check("BN206", Timeline)
 def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
     """Yield each prediction in train mode that is so for its dropout."""
-    for occurrence, event in timeline.of(ForwardCall) if timeline.of(ModeChange) else ():
+    switches: dict[Event | None, Occurrence] = {e: found for found, e in timeline.of(ModeChange)}
+    for occurrence, event in timeline.of(ForwardCall) if switches else ():
         if managed(timeline, event.model):
             continue
         if occurrence.gradient is not False or in_training_step(occurrence) or event.discarded:
             continue
-        if not _speaks_of_dropout(timeline, occurrence):
-            continue
         facts = mode_flow(timeline).before(event)
+        around = [occurrence, *(switches[f.since] for f in facts if f.since in switches)]
+        if not (_repeats(occurrence, event) or _speaks_of_dropout(timeline, around)):
+            continue
         switched = any(
             isinstance(fact.since, ModeChange)
             and fact.mode is Mode.TRAIN
             and fact.since.target is Target.WHOLE
             and not fact.trained
+            and not is_other_way(switches[fact.since], occurrence)
             for fact in facts
         )
         kept = any(
@@ -54,7 +57,21 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
             )
 
 
-def _speaks_of_dropout(timeline: Timeline, occurrence: Occurrence) -> bool:
-    names = [timeline.name, timeline.path.rpartition("/")[2], *occurrence.functions]
-    names += [loop.over for loop in occurrence.loops]
+def _repeats(occurrence: Occurrence, event: ForwardCall) -> bool:
+    """Tell whether a loop that counts gives the model the same input in each round."""
+    match [block for block in occurrence.inside if not isinstance(block, Context)]:
+        case [*_, Loop(over=over, binds=binds)]:
+            counts = "range" in over.split()
+            return counts and bool(event.arguments) and binds.isdisjoint(event.arguments)
+    return False
+
+
+def _speaks_of_dropout(timeline: Timeline, around: list[Occurrence]) -> bool:
+    """Tell whether what stands around a call, or the `train()` before it, is about dropout."""
+    names = [timeline.name, timeline.path.rpartition("/")[2], *around[0].functions]
+    for occurrence in around:
+        for block in occurrence.inside:
+            match block:
+                case Loop(over=name) | Branch(condition=name):
+                    names.append(name)
     return any(_DROPOUT.search(name) for name in names)

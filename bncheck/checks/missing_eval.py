@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
-from bncheck.mode_flow import Facts, mode_flow, never_in_eval, usual_mode_flow
+from bncheck.mode_flow import Facts, mode_flow, usual_mode_flow
 from bncheck.timeline import Branch, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
@@ -55,9 +55,10 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             continue
         flow = mode_flow(timeline)
         facts = flow.before(event)
-        sure = never_in_eval(facts) and not flow.parts_in_eval(event)
+        sure = flow.never_in_eval(event) and not flow.parts_in_eval(event)
         usual = not sure and _usually_in_train_mode(timeline, event, facts)
-        if not any(fact.trained for fact in facts) and not may_have_weights(timeline, event.model):
+        trained = any(fact.trained or fact.trained_before for fact in facts)
+        if not trained and not may_have_weights(timeline, event.model):
             continue
         if not (sure or usual or _loaded_here(timeline, event, facts)):
             continue
@@ -107,7 +108,7 @@ def _usually_in_train_mode(timeline: Timeline, event: ForwardCall, facts: Facts)
     if said or not any(fact.mode is Mode.TRAIN for fact in facts):
         return False
     flow = usual_mode_flow(timeline)
-    return never_in_eval(flow.before(event)) and not flow.parts_in_eval(event)
+    return flow.never_in_eval(event) and not flow.parts_in_eval(event)
 
 
 def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.checks.freeze_undone import freeze_undone
 from bncheck.events import ForwardCall, Mode, ModeChange, Model, RequiresGrad
 from bncheck.findings import Confidence, Match
 from bncheck.teachers import is_fixed, teachers
@@ -18,8 +19,21 @@ def teacher_in_train_mode(timeline: Timeline) -> Iterator[Match]:
     if timeline.driven_by:
         yield from _in_lightning(timeline)
         return
-    for event, known in teachers(timeline):
-        yield _match(event, known)
+    found = list(teachers(timeline))
+    undone = _told_as_undone(timeline) if found else ()
+    for event, known in found:
+        if not any(map(event.model.within, undone)):
+            yield _match(event, known)
+
+
+def _told_as_undone(timeline: Timeline) -> tuple[Model, ...]:
+    """Return the networks of whose freeze BN211 says what there is to say."""
+    told = {m.site for m in freeze_undone(timeline) if m.confidence is not Confidence.POSSIBLE}
+    return tuple(
+        change.model
+        for _, change in timeline.of(ModeChange)
+        if change.mode is Mode.EVAL and change.site in told
+    )
 
 
 def _match(event: ForwardCall, known: Confidence) -> Match:

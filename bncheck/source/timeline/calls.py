@@ -275,7 +275,10 @@ def _instance_method(
 ) -> Value:
     found = classes.find(run, cls, name)
     if isinstance(found, Function):
-        return functions.follow(run, node, classes.bound(found, receiver), arguments)
+        method = classes.bound(found, receiver)
+        if functions.is_property(method):
+            return call_value(run, node, functions.get_property(run, node, method), arguments)
+        return functions.follow(run, node, method, arguments)
     known = run.heap.get(receiver, name) or found
     if known is not None:
         return call_value(run, node, known, arguments)

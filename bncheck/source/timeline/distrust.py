@@ -47,6 +47,8 @@ def changed_elsewhere(
             found |= changed
             if changed and inside and not changed.isdisjoint(_LOOPED.findall(inside)):
                 found |= mentions(function.body)  # for module in (self.network, ...)
+            if owner is not None and inside and "getattr(self" in inside and _CHANGE.search(inside):
+                found |= mentions(owner.body)  # getattr(self, name).eval()
     return frozenset(found)
 
 

@@ -74,7 +74,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             known = run.heap.get(value, name)
             if known is not None:
                 return known
-            found = classes.find(run, cls, name)
+            found = run.heap.get(cls, name) or classes.find(run, cls, name)
             if isinstance(found, Function):
                 bound = classes.bound(found, value)
                 return functions.get_property(run, node, bound)
@@ -82,7 +82,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
                 return found
             return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
         case Class():
-            return classes.find(run, value, name) or Opaque(name)
+            return run.heap.get(value, name) or classes.find(run, value, name) or Opaque(name)
         case Outside(name=outside):
             return Outside(f"{outside}.{name}")
         case AnyPackage():
@@ -302,7 +302,8 @@ def _comprehension(
     if steps:
         loader = over.loader if isinstance(over, Data) else None
         names = " ".join(sorted(identifiers(loop.iter)))
-        run.emit(Loop(run.site(node), tuple(steps), loader, names))
+        binds = frozenset(identifiers(loop.target))
+        run.emit(Loop(run.site(node), tuple(steps), loader, names, binds=binds))
     match value:
         case Members():
             return replace(value, one=False, part=value.part or bool(loop.ifs))

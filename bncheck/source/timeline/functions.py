@@ -43,11 +43,14 @@ from bncheck.timeline import Call, matters
 
 def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Value:
     """Return a method that is read, or the value of a property."""
-    if isinstance(function.node, cst.FunctionDef):
-        names = classes.decorators(function.node)
-        if "property" in names or "cached_property" in names:
-            return follow(run, node, function, Arguments())
-    return function
+    return follow(run, node, function, Arguments()) if is_property(function) else function
+
+
+def is_property(function: Function) -> bool:
+    """Tell whether a method is called where it is read."""
+    code = function.node
+    names = classes.decorators(code) if isinstance(code, cst.FunctionDef) else ()
+    return "property" in names or "cached_property" in names
 
 
 def follow(run: Run, node: cst.BaseExpression, function: Function, arguments: Arguments) -> Value:
@@ -95,7 +98,33 @@ def _follow(
             run.escape(node, [*given, function], function.name)
         holds = tuple(m for value in given for m in run.reachable(value))
         return Opaque(function.name, run.site(node), function.name, holds=holds)
-    return _run_function(run, node, function, code, arguments)
+    if _KEEP_RESULTS.isdisjoint(classes.decorators(code)):
+        return _run_function(run, node, function, code, arguments)
+    key = f"{function.name}({', '.join(map(_told_apart, arguments.all()))})"
+    owner = code if function.receiver is None else function.receiver
+    kept = run.heap.get(owner, key)
+    if kept is None:
+        kept = _run_function(run, node, function, code, arguments)
+        run.heap.set(owner, key, kept)
+    return kept
+
+
+_KEEP_RESULTS = frozenset(
+    """
+    cached_property lru_cache cache cached cache_resource experimental_singleton memo memoize
+    """.split()  # noqa: SIM905
+)
+"""A function with one of these decorators makes what it returns once."""
+
+
+def _told_apart(value: Value) -> str:
+    """Return what an argument is told from others by; a name stands for what it names."""
+    match value:
+        case Constant(value=constant):
+            return repr(constant)
+        case Opaque(name=name):
+            return name
+    return value.__class__.__name__
 
 
 _GRADIENT_MODES = frozenset({"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"})

@@ -62,7 +62,8 @@ def for_loop(run: Run, node: cst.For) -> None:
         statements.run_body(run, node.body.body)
     run.dead = False
     loader = over.loader if isinstance(over, Data) else None
-    loop = Loop(run.site(node), tuple(steps), loader, _over(node.iter), _times(run, node.iter))
+    over_names, times = _over(node.iter), _times(run, node.iter)
+    loop = Loop(run.site(node), tuple(steps), loader, over_names, times, assigned(node))
     _emit_loop(run, node, loop)
     if node.orelse is not None:
         statements.run_body(run, node.orelse.body.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
@@ -18,6 +18,7 @@ from bncheck.source.timeline.values import Class
 
 _GLOBALS = re.compile(r"^[ \t]*global[ \t]+([\w, \t]+)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"\bself\.(\w+)")
+_LOADED = re.compile(r"\bself\.(\w+)(?:\.module)?\.load_state_dict\(")
 _ASSIGNED = re.compile(r"\bself\.(\w+)[ \t]*=[ \t]*(?!=|None\b)")
 
 
@@ -42,7 +43,8 @@ def set_up_by(
         and function.name.value != "__init__"
         and makes_models(project, module, function)
     ]
-    if not others:
+    loading = [] if owner is None else list(_loading(module, owner))
+    if not others and not loading:
         return []
     followed = list(with_those_named(module, [node], owner))
     if owner is None:
@@ -58,7 +60,25 @@ def set_up_by(
             for name in assigned([function]) & missing:
                 makers.setdefault(name, []).append(function)
     alone = dict.fromkeys(found[0] for found in makers.values() if len(found) == 1)
-    return [function for function in alone if function in others]
+    set_up = [function for function in alone if function in others]
+    apart = [f for f in loading if f not in followed and f not in set_up]
+    if len(apart) == 1 and not used.isdisjoint(_found(_LOADED, apart)):
+        set_up += apart
+    return set_up
+
+
+def _loading(module: SourceModule, owner: cst.ClassDef) -> Iterator[cst.FunctionDef]:
+    """Yield the methods that load weights into what a class that does not train keeps.
+
+    The constructor calls none of them.
+    """
+    if "load_state_dict" not in mentions(owner) or "backward" in mentions(owner):
+        return
+    init = classes.members(owner).get("__init__")
+    called = mentions(init) if isinstance(init, cst.FunctionDef) else frozenset()
+    for function in functions_of(module, owner):
+        if "load_state_dict" in mentions(function) and function.name.value not in called:
+            yield function
 
 
 def _globals(functions: Iterable[cst.FunctionDef]) -> set[str]:

@@ -7,7 +7,7 @@ from functools import partial
 
 import libcst as cst
 
-from bncheck.events import Exit, Mode, ModeNotCalled
+from bncheck.events import Exit
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, imports
 from bncheck.source.timeline import (
@@ -20,6 +20,7 @@ from bncheck.source.timeline import (
     members,
     options,
     placing,
+    unswitched,
 )
 from bncheck.source.timeline.owning import is_nameless, take_in
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
@@ -110,10 +111,10 @@ def _small(run: Run, node: cst.CSTNode) -> None:
     match node:
         case cst.Expr(value=value):
             run.discarded = value
-            result = expressions.evaluate(run, value)
+            expressions.evaluate(run, value)
             run.discarded = None
             if isinstance(value, cst.Attribute):
-                _mode_not_called(run, value, result)
+                unswitched.only_named(run, value)
         case cst.Assign(targets=targets, value=value):
             if value.__class__ in members.TESTS and members.set_by_test(run, node):
                 return
@@ -235,12 +236,7 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
     _name_it(label, value)
     match owner:
         case Models(models=models):
-            if name == "training":
-                for model in models:
-                    mode = {True: Mode.TRAIN, False: Mode.EVAL}.get(truth(value))  # type: ignore[arg-type]
-                    run.emit(
-                        ModeNotCalled(run.site(target), model, mode or Mode.UNKNOWN, True, label)
-                    )
+            if unswitched.assigned(run, target, owner, value):
                 return
             for model in models:
                 take_in(run, model, name, value)
@@ -248,7 +244,7 @@ def _bind_attribute(run: Run, target: cst.Attribute, owner: Value, name: str, va
             members.assign(run, target, owner, name, value)
         case Settings():
             options.put(run, owner, name, value)
-        case Instance() | Opaque():
+        case Instance() | Class() | Opaque():
             if isinstance(value, Constant):
                 value = Constant(value.value, fixed=False)
             run.heap.set(owner, name, value)
@@ -265,20 +261,6 @@ def _name_it(name: str, value: Value) -> None:
             loader.name = name
         case Opaque(model=None, parameter=False):
             value.name = name
-
-
-def _mode_not_called(run: Run, node: cst.Attribute, result: Value) -> None:
-    owner = dotted(node.value)
-    if node.attr.value not in {"eval", "train"} or owner is None:
-        return
-    receiver = expressions.evaluate(run, node.value)
-    if isinstance(receiver, Opaque) and run.looks_like_a_model(receiver):
-        receiver = run.promote(receiver)
-    if isinstance(receiver, Models):
-        mode = Mode.EVAL if node.attr.value == "eval" else Mode.TRAIN
-        for model in receiver.models:
-            text = f"{owner}.{node.attr.value}"
-            run.emit(ModeNotCalled(run.site(node), model, mode, False, text))
 
 
 def _if(run: Run, node: cst.If) -> None:
