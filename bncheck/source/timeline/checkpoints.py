@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.events import CheckpointCall, Fact, Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, known
-from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Frame, Function, Members, Models, Opaque, Value
 from bncheck.source.walk import walk_kinds
@@ -52,10 +52,16 @@ def _named(run: Run, function: Function, name: cst.BaseExpression) -> Value | No
             if text in own:
                 return function.receiver if own[0] == text else None
             return _closed_over(function.outer, text)
-        case cst.Attribute(value=cst.Name() as owner, attr=cst.Name(value=attribute)):
+        case cst.Attribute(
+            value=cst.Name() | cst.Attribute() as owner, attr=cst.Name(value=attribute)
+        ):
             holder = _named(run, function, owner)
             if isinstance(holder, Models) and len(holder.models) == 1:
                 return _attribute(run, holder.models[0], attribute)
+        case cst.Subscript(value=cst.Attribute() | cst.Name() as owner):
+            holder = _named(run, function, owner)
+            if isinstance(holder, Models) and len(holder.models) == 1:
+                return Models((run.part(holder.models[0], EACH),))
     return None
 
 

@@ -153,7 +153,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
                     case External(name=outside):
                         if outside in known.LAYERS_WITH_NORM:
                             return True
-                        if known.zoo_model(outside, None) is not None:
+                        if outside in known.ZOO_ROOTS or known.zoo_model(outside, None) is not None:
                             return True
                         if _may_be_a_layer(outside):
                             most = UNKNOWN

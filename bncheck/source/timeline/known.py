@@ -94,6 +94,9 @@ _MONAI_WITH = re.compile(
     r"(?:Se)?(?:DenseNet|ResNet|SENet|SEResN|EfficientNet|TorchVisionFC)|FlexibleUNet|VNet$", re.I
 )
 
+ZOO_ROOTS = frozenset({*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS)}) - {"torch"}
+"""What is imported to make a model by a dotted name: `torchvision.models.resnet50()`."""
+
 
 def zoo_model(function: str, argument: object) -> Fact | None:
     """Tell whether what a library's function makes holds BatchNorm; None: makes no model.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Models, Opaque, Value
+from bncheck.source.timeline.values import Constant, Models, Opaque, Value
 
 
 def take_in(run: Run, model: Model, name: str, value: Value) -> None:
     """Make a value an attribute of a network: another network becomes a part of it."""
+    if isinstance(value, Constant) and isinstance(value.value, bool):
+        value = Constant(value.value, fixed=False)  # A switch, which others may set.
     run.heap.set(model, name, value)
     if isinstance(value, Models):
         for part in value.models:
