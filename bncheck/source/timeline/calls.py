@@ -8,6 +8,7 @@ import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
+    accessors,
     choices,
     classes,
     commandline,
@@ -22,6 +23,7 @@ from bncheck.source.timeline import (
     options,
     sequences,
     strings,
+    typed_options,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import is_harmless_callback
@@ -58,8 +60,9 @@ _TENSOR_METHODS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_MOVES = frozenset({"to", "cuda", "cpu"})
-"""Methods that move what an object keeps to a device, where its class does not say otherwise."""
+_ITSELF = frozenset({"to", "cuda", "cpu", "parse_args"})
+"""Methods that return the object, where its class does not say otherwise: they move what it keeps
+to a device, or are typed-argument-parser's."""
 
 
 def call(run: Run, node: cst.Call) -> Value:
@@ -230,6 +233,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return commandline.parser_method(receiver, node, name, arguments)
         case File():
             return receiver if name in {"read", "read_text", "open"} else Opaque()
+        case Container() if settings := typed_options.parsed(run, node, receiver, name):
+            return settings
         case Container():
             return sequences.method(run, receiver, name, arguments)
         case Constant(value=str()):
@@ -277,11 +282,11 @@ def _instance_method(
     if isinstance(found, Function):
         method = classes.bound(found, receiver)
         if functions.is_property(method):
-            return call_value(run, node, functions.get_property(run, node, method), arguments)
+            return call_value(run, node, accessors.get_property(run, node, method), arguments)
         return functions.follow(run, node, method, arguments)
     known = run.heap.get(receiver, name) or found
     if known is not None:
         return call_value(run, node, known, arguments)
-    if name in _MOVES:
+    if name in _ITSELF:
         return receiver
     return unknown_call(run, node, name, [receiver, *arguments.all()])

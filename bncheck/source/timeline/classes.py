@@ -14,6 +14,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, statements
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.timeline import known
+from bncheck.source.timeline.assigned import value_of
 from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
@@ -99,9 +100,21 @@ def find(run: Run, cls: Class, name: str) -> Value | None:
             case cst.Name(value=kept) if kept in ancestor.module.bindings:
                 value = run.module_level(kept, ancestor.module)
                 return value if isinstance(value, Class | Constant) else Opaque(name)
+            case cst.BinaryOperation() | cst.Dict() if binding not in run.asked:
+                return _made_inside(run, cls, ancestor, binding)
             case cst.BaseExpression():
                 return module_constant(_default(binding))
     return None
+
+
+def _made_inside(run: Run, cls: Class, owner: Class, node: cst.BaseExpression) -> Value:
+    """Return what an expression in the body of a class makes of other names there."""
+    run.asked.add(node)
+    value = value_of(
+        node, lambda name: find(run, cls, name) or run.module_level(name, owner.module)
+    )
+    run.asked.discard(node)
+    return value
 
 
 def _default(value: cst.BaseExpression) -> cst.BaseExpression:

@@ -31,7 +31,8 @@ def of_module(
     """Return what a name at the top of a module is filled with there; None: it is no such object.
 
     Where a file is merged into it that gives the values which count: what all files of the
-    project leave it at is known then, and nothing where there are none.
+    project leave it at. Where there is no file at all, it is where one is merged that they are
+    forgotten.
     """
     found: Settings | None = None
     for statement in statements(module.tree.body):
@@ -49,7 +50,9 @@ def of_module(
     ):
         return found
     trees = files_for(project, module, found.defaults.keys())
-    return _merged(found, trees) if trees else None
+    if not trees:
+        return None if settings_files.of_project(project, module, is_json=False) else found
+    return _merged(found, trees)
 
 
 def files_for(project: Project, module: SourceModule, keys: Set[str]) -> list[settings_files.Tree]:

@@ -13,19 +13,20 @@ from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.timeline import (
+    accessors,
     calls,
     choices,
     classes,
     constructors,
     containers,
     defaults,
-    functions,
     loops,
     operators,
     options,
     shares,
     statements,
     strings,
+    typed_options,
 )
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
@@ -77,14 +78,15 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             found = run.heap.get(cls, name) or classes.find(run, cls, name)
             if isinstance(found, Function):
                 bound = classes.bound(found, value)
-                return functions.get_property(run, node, bound)
+                return accessors.get_property(run, node, bound)
+            found = found or accessors.missing(run, node, value, name)
             if found is not None:
                 return found
             return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
         case Class():
             return run.heap.get(value, name) or classes.find(run, value, name) or Opaque(name)
         case Outside(name=outside):
-            return Outside(f"{outside}.{name}")
+            return typed_options.flag(run, outside, name) or Outside(f"{outside}.{name}")
         case AnyPackage():
             return choices.of_any_package(run, name)
         case Package() if name == "__dict__":
@@ -227,6 +229,8 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return choices.of_package(run, value, chosen)
         case Settings(), Constant(value=str(name)):
             return attribute(run, value, name, node)
+        case Instance(), _:
+            return accessors.item(run, node, value, chosen)
         case Members(), _:
             return shares.sliced(value, node)
         case Tensor(), Constant(value=None):

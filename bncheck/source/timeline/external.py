@@ -29,6 +29,7 @@ from bncheck.source.timeline import (
     lookups,
     networks,
     options,
+    typed_options,
     zoo,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -101,6 +102,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return copied
     if (settings := options.made(run, name, arguments)) is not None:
         return settings
+    if (parsed := typed_options.call(run, node, name, arguments)) is not None:
+        return parsed
     if (file := files.call(run, name, arguments)) is not None:
         return file
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import libcst as cst
 
@@ -20,11 +21,12 @@ from bncheck.source.timeline.values import (
     Optimizer,
     Package,
     Partial,
+    Settings,
     Value,
 )
 
-_SETTINGS = frozenset({"json", "yaml", "OmegaConf"}) | CLASSES
-"""What a function that reads settings or makes them names."""
+_SETTINGS = frozenset({"json", "yaml", "OmegaConf", "merge_from_file"}) | CLASSES
+"""What a function that reads settings, makes them or changes them names."""
 
 
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
@@ -39,6 +41,8 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         family = classes.ancestry(project, function.receiver.cls).project
         if any(relevant(project, c.module, c.node) for c in family):
             return True
+    if _speaks_of_batches(code) and any(isinstance(v, Instance | Settings) for v in given):
+        return True
     return (
         relevant(project, module, code)
         or makes_models(project, module, code)
@@ -46,6 +50,12 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         or ("clone" in mentions(code) and "CfgNode" in module.text)
         or _uses_kept_models(run, function)
     )
+
+
+@lru_cache(maxsize=8192)
+def _speaks_of_batches(code: cst.FunctionDef | cst.Lambda) -> bool:
+    """Tell whether a function may set, or return, the size of a batch that settings give."""
+    return any("batch" in name.lower() for name in mentions(code))
 
 
 def _uses_kept_models(run: Run, function: Function) -> bool:

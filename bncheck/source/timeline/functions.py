@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import libcst as cst
 
-from bncheck.source.module import SourceModule
+from bncheck.source.module import SourceModule, dotted
 from bncheck.source.timeline import (
     classes,
     commandline,
@@ -39,11 +39,6 @@ from bncheck.source.timeline.values import (
 )
 from bncheck.source.walk import walk
 from bncheck.timeline import Call, matters
-
-
-def get_property(run: Run, node: cst.BaseExpression, function: Function) -> Value:
-    """Return a method that is read, or the value of a property."""
-    return follow(run, node, function, Arguments()) if is_property(function) else function
 
 
 def is_property(function: Function) -> bool:
@@ -258,9 +253,12 @@ def bind_parameters(
 
 
 def _default(run: Run, module: SourceModule, node: cst.BaseExpression) -> Value:
-    """Return what a parameter is by default, `Settings()` too."""
+    """Return what a parameter is by default, a function or `Settings()` too."""
     value = default_of(node)
     match node:
+        case cst.Name() | cst.Attribute() if isinstance(value, Opaque):
+            found = run.module_level(dotted(node) or "", module)
+            return found if isinstance(found, Function | Outside) else value
         case cst.Call(func=cst.Name(value=name)) if isinstance(value, Opaque):
             if isinstance(run.module_level(name, module), Class):
                 outer, run.frame = run.frame, Frame(module, "")

@@ -12,6 +12,7 @@ from bncheck.source.timeline.known import LOADERS, LoaderClass
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import called, identifiers
 from bncheck.source.timeline.values import (
+    NONE,
     Class,
     Constant,
     Container,
@@ -162,7 +163,7 @@ def _length(dataset: Value | None) -> Number:
 
 
 def _distributed(sampler: Value | None) -> Fact:
-    if sampler is None:
+    if sampler is None or sampler == NONE:
         return False
     if isinstance(sampler, Opaque) and sampler.type_name.endswith("DistributedSampler"):
         return True

@@ -10,10 +10,13 @@ from bncheck.source.timeline.configurations import CLASSES, below, files_for, re
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import NONE, Constant, Container, Opaque, Settings, Value
 
+Entries = Mapping[str, Value]
+"""What a dict or settings object holds, by name."""
+
 _CREATES = frozenset({"OmegaConf.create", "omegaconf.OmegaConf.create"})
 
 
-def entries(run: Run, value: Value | None) -> Mapping[str, Value] | None:
+def entries(run: Run, value: Value | None) -> Entries | None:
     """Return what a dict or settings object holds, by name; None: it is no such thing."""
     match value:
         case Settings(defaults=defaults):
@@ -59,7 +62,7 @@ def nested(run: Run, value: Value) -> Value:
     return _settings(run, held) if held else value
 
 
-def _settings(run: Run, known: Mapping[str, Value]) -> Settings:
+def _settings(run: Run, known: Entries) -> Settings:
     made = Settings({})
     for name, value in known.items():
         if isinstance(value, Constant):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,9 +13,10 @@ from bncheck.config import Settings as LintSettings
 from bncheck.events import Count, Escape, Exit, Fact, Leave, Loader, Made, Model, Number, Origin
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
-from bncheck.source.module import Assigned, SourceModule, dotted
+from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
 from bncheck.source.timeline import defaults
+from bncheck.source.timeline.assigned import value_of
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.constants import module_constant
@@ -28,7 +29,6 @@ from bncheck.source.timeline.values import (
     NONE,
     Class,
     Constant,
-    Container,
     Frame,
     Function,
     Instance,
@@ -76,6 +76,8 @@ class Run:
     """Models that torch.jit.script was called on, and where."""
     globals: dict[SourceModule, Frame] = field(default_factory=dict)
     """Names at module level, of modules whose body runs in this timeline."""
+    asked: set[cst.CSTNode] = field(default_factory=set)
+    """What names of other modules are assigned, while that is made out."""
     stack: list[cst.CSTNode] = field(default_factory=list)
     """The functions that are being followed."""
     followed: set[cst.CSTNode] = field(default_factory=set)
@@ -353,13 +355,8 @@ class Run:
                         return Class(binding, module)
                     case cst.FunctionDef():
                         return Function(binding, module, name)
-                    case Assigned(value=cst.Dict(elements=entries)):
-                        return self._table(entries, module)
-                    case Assigned(value=(cst.Call() | cst.Name()) as value):
-                        filled = of_module(self.project, module, name, module_constant)
-                        return filled or module_constant(value)
                     case Assigned(value=value):
-                        return module_constant(value)
+                        return self._assigned(name, value, module)
         return Opaque()
 
     def _runs(self, module: SourceModule) -> bool:
@@ -371,22 +368,18 @@ class Run:
         elsewhere.run_body_of(self, module)
         return True
 
-    def _table(self, entries: Sequence[cst.BaseDictElement], module: SourceModule) -> Value:
-        """Return a dict of another module: names to what stands under other names there."""
-        keys: list[object] = []
-        values: list[Value] = []
-        for entry in entries:
-            if not isinstance(entry, cst.DictElement):
-                return Opaque()
-            name = dotted(entry.value)
-            key = module_constant(entry.key)
-            keys.append(key.value if isinstance(key, Constant) else UNKNOWN)
-            values.append(
-                module_constant(entry.value)
-                if name is None
-                else self.module_level(name, module) or Opaque(name)
-            )
-        return Container(tuple(values), tuple(keys))
+    def _assigned(self, name: str, node: cst.BaseExpression, module: SourceModule) -> Value:
+        """Return what a name is assigned at the top of a module whose body is not run."""
+        if isinstance(node, cst.Call | cst.Name):
+            filled = of_module(self.project, module, name, module_constant)
+            if filled is not None:
+                return filled
+        if node in self.asked:
+            return Opaque(name)  # It is made of itself: `SIZE = SIZE // 2`.
+        self.asked.add(node)
+        value = value_of(node, lambda other: self.module_level(other, module))
+        self.asked.discard(node)
+        return value
 
 
 def _first_of(values: list[Value]) -> Value:
