@@ -70,10 +70,12 @@ def of_any_package(run: Run, *names: str) -> Value:
 
     There may be several names, of which a setting gives one.
     """
-    candidates = (run.module_level(name, m) for name in names for m in run.project.defining(name))
-    return _one(run, [c for c in candidates if c is not None and holds(run, c) is not None]) or (
-        Opaque(names[0] if names else "")
-    )
+    every = [run.module_level(name, m) for name in names for m in run.project.defining(name)]
+    networks = [c for c in every if c is not None and holds(run, c) is not None]
+    match every:
+        case [Class() as only] if not networks:
+            return only
+    return _one(run, networks) or Opaque(names[0] if names else "")
 
 
 def _texts(key: Value) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _CALLS = re.compile(r"^[A-Za-z_][\w.\[\]'\"]*[ \t]*=[ \t]*[\w.]+\(", re.MULTILIN
 
 @lru_cache(maxsize=1024)
 def keeps(project: Project, module: SourceModule) -> bool:
-    """Tell whether the top of a module keeps a network, a loader or a parsed command line."""
+    """Tell whether the top of a module keeps a network, a loader, settings or parsed arguments."""
     if not _CALLS.search(module.text):
         return False
     return any(
@@ -35,6 +35,10 @@ def keeps(project: Project, module: SourceModule) -> bool:
     )
 
 
+_SETTINGS = re.compile(
+    r"^(?:\w*[a-z0-9])?(?:Config|Cfg|Options?|Settings?|Args|Params)$|^(?:cfg|config)$"
+)
+"""Classes whose objects keep settings."""
 _PARSES = frozenset({"parse_args", "parse_known_args"})
 
 
@@ -44,6 +48,8 @@ def _matters(project: Project, module: SourceModule, call: cst.Call) -> bool:
     for meaning in project.resolve(dotted(call.func) or "", module):
         match meaning:
             case Defined(module=origin, binding=cst.ClassDef() as node):
+                if _SETTINGS.search(node.name.value):
+                    return True
                 if classes.is_network(project, Class(node, origin)) is True:
                     return True
             case Defined(binding=cst.FunctionDef() as node):

@@ -30,7 +30,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, targets
 from bncheck.source.timeline.values import (
     NONE,
     AnyPackage,
@@ -306,7 +306,7 @@ def _comprehension(
     if steps:
         loader = over.loader if isinstance(over, Data) else None
         names = " ".join(sorted(identifiers(loop.iter)))
-        binds = frozenset(identifiers(loop.target))
+        binds = frozenset(targets(loop.target))
         run.emit(Loop(run.site(node), tuple(steps), loader, names, binds=binds))
     match value:
         case Members():

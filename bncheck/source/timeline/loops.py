@@ -12,7 +12,7 @@ from bncheck.source.module import dotted
 from bncheck.source.timeline import averages, expressions, statements
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
-from bncheck.source.timeline.syntax import assigned, names_in_order
+from bncheck.source.timeline.syntax import assigned, names_in_order, targets
 from bncheck.source.timeline.values import (
     Constant,
     Container,
@@ -63,7 +63,8 @@ def for_loop(run: Run, node: cst.For) -> None:
     run.dead = False
     loader = over.loader if isinstance(over, Data) else None
     over_names, times = _over(node.iter), _times(run, node.iter)
-    loop = Loop(run.site(node), tuple(steps), loader, over_names, times, assigned(node))
+    binds = assigned(node.body).union(targets(node.target))
+    loop = Loop(run.site(node), tuple(steps), loader, over_names, times, binds)
     _emit_loop(run, node, loop)
     if node.orelse is not None:
         statements.run_body(run, node.orelse.body.body)

@@ -69,22 +69,23 @@ def assigned(node: cst.CSTNode) -> frozenset[str]:
     for part in walk_kinds(node, _BINDING):
         match part:
             case cst.AssignTarget(target=target) | cst.For(target=target):
-                names.update(_targets(target))
+                names.update(targets(target))
             case cst.AugAssign(target=target) | cst.NamedExpr(target=target):
-                names.update(_targets(target))
+                names.update(targets(target))
     return frozenset(names)
 
 
 _BINDING = (cst.AssignTarget, cst.For, cst.AugAssign, cst.NamedExpr)
 
 
-def _targets(target: cst.BaseExpression) -> Iterator[str]:
+def targets(target: cst.BaseExpression) -> Iterator[str]:
+    """Yield the simple names that an assignment to a target binds."""
     match target:
         case cst.Name(value=name):
             yield name
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
             for element in elements:
-                yield from _targets(element.value)
+                yield from targets(element.value)
 
 
 @lru_cache(maxsize=8192)

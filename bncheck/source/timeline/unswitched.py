@@ -42,9 +42,10 @@ def assigned(run: Run, node: cst.Attribute, models: Models, value: Value) -> boo
     `model.train = False` hides the method, unless the class keeps a flag of its own by that name.
     """
     name = node.attr.value
+    if name not in {"training", "train", "eval"}:
+        return False
     known = truth(value)
-    means_mode = isinstance(value, Constant) and isinstance(value.value, bool)
-    if name != "training" and not (name in {"train", "eval"} and means_mode):
+    if name != "training" and not (isinstance(value, Constant) and isinstance(known, bool)):
         return False
     for model in models.models:
         cls = run.classes.get(model)
