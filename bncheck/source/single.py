@@ -18,9 +18,11 @@ from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
 from bncheck.source.interpret.values import UNKNOWN, Branches, Class, Instance, Unknown, options
 from bncheck.source.interpret.wiring import names_of
+from bncheck.source.no_modules import cannot_be_module
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.understanding import Understanding
 
+_MAY_BE_BATCH_NORM = re.compile(r"(?<!Layer)(?<!Group)(?<!RMS)(?<!Response)Norm")
 _MOST_STEPS = 20_000
 """Work for the network."""
 
@@ -99,28 +101,17 @@ def _has_unknown_part(root: Instance) -> bool:
         for part in _objects_in(root)
         for name, value in part.state.items()
         for option in options(value)
-        if not _is_only_kept(part, name)
+        if not cannot_be_module(part, name)
     )
-
-
-def _is_only_kept(part: Instance, name: str) -> bool:
-    """Tell whether the file of an object's class names an attribute but once: where it is set.
-
-    What is set there is what the constructor was given, and no more.
-    """
-    text = part.cls.module.text if part.cls is not None else ""
-    named = re.findall(rf"\.{re.escape(name)}\b([^\n]*)", text)
-    return len(named) == 1 and _IS_SET.fullmatch(named[0]) is not None
-
-
-_IS_SET = re.compile(r"\s*=\s*\w+\s*(?:#.*)?")
 
 
 def _is_own_norm(part: Instance) -> bool:
     """Tell whether an object may be a norm of the project's own, derived from torch's or not."""
     return part.cls is not None and (
         "running_mean" in part.state
-        or any(isinstance(a, External) and "Norm" in a.name for a in part.cls.order)
+        or any(
+            isinstance(a, External) and _MAY_BE_BATCH_NORM.search(a.name) for a in part.cls.order
+        )
     )
 
 

@@ -338,12 +338,24 @@ def test_what_is_not_understood_is_opaque() -> None:
         ("self.l = n", False),
         ("self.l = elsewhere.make(n)", UNKNOWN),
         ("self.l = Own(n)", UNKNOWN),
+        ("self.l = LayerNorm(n)", False),
+        ("self.l = Drop(elsewhere.rate(n))", False),
+        ("self.l = Wrapped(elsewhere.make(n))", UNKNOWN),
+        ("self.fast = elsewhere.may(n)\n        self.l = 1 if self.fast else 2", False),
+        ("self.l = elsewhere.make(n)\n        self.m = self.l if n else None", UNKNOWN),
     ],
 )
 def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
     source = HEAD + (
         "import elsewhere\nclass Own(nn.modules.batchnorm._BatchNorm):\n"
         "    def forward(self, x):\n        return x\n"
+        "class LayerNorm(nn.LayerNorm):\n    def forward(self, x):\n        return x\n"
+        "class Drop(nn.Module):\n    def __init__(self, rate: float = 0.0):\n"
+        "        super().__init__()\n        self.rate = rate\n"
+        "    def forward(self, x):\n        return drop(x, self.rate, self.training)\n"
+        "class Wrapped(nn.Module):\n    def __init__(self, inner=None):\n"
+        "        super().__init__()\n        self.inner = inner\n"
+        "    def forward(self, x):\n        return drop(x, self.inner, self.training)\n"
         "class A(nn.Module):\n    def __init__(self, n):\n"
         f"        super().__init__()\n        {body}\n"
     )

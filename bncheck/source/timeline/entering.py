@@ -10,9 +10,10 @@ from bncheck.config import Settings
 from bncheck.events import AverageUpdate, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import SourceModule
-from bncheck.source.project import Project
+from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, construction, functions, hooks, ingredients
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.distrust import changed_elsewhere
 from bncheck.source.timeline.methods import leaves_modes_alone
 from bncheck.source.timeline.one_value import note_one_value_norms
@@ -183,6 +184,9 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
             overrides_train=classes.own_train(run.project, cls),
             driven_by=classes.framework(run.project, cls),
         )
+        if holds is True:
+            definition = Defined(cls.module, owner.name.value, cls.node)
+            model.confirm = CloserLook(definition, run.project, frozenset())
         run.classes[model] = cls
         run.models.append(model)
         made: Value = Models((model,))
