@@ -10,10 +10,12 @@ import libcst as cst
 
 from bncheck.events import AverageUpdate, Fact, Model
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import classes, expressions
+from bncheck.source.module import dotted
+from bncheck.source.timeline import classes, expressions, weights
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Function, Instance, Members, Opaque, Value
+from bncheck.source.timeline.values import Function, Instance, Members, Opaque, Value, Weights
 from bncheck.source.walk import walk, walk_kinds
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
@@ -30,14 +32,21 @@ class Pair:
     """The names that a loop over `zip(a.parameters(), b.parameters())` binds, and their models."""
 
     members: dict[str, Members]
+    kept: Weights | None = None
+    """Tensors of other models that it goes through, or looks up, beside one model's parameters."""
+    bound: tuple[str, ...] = ()
+    """The names that it binds to these."""
 
     def averaged(self, run: Run, body: cst.BaseSuite) -> tuple[cst.CSTNode, Model, Model] | None:
         """Return where the body averages, the model it averages into, and the other."""
         changes = [(part, name) for name in self.members for part in _changes(body, name)]
-        if len({name for _, name in changes}) != 1 or not _averages(run, body):
+        if len({name for _, name in changes}) != 1:
+            return None
+        if not (_averages(run, body) or (self.kept is not None and self.kept.mixed)):
             return None
         part, name = changes[-1]
         others = [member.model for other, member in self.members.items() if other != name]
+        others += self.kept.models if self.kept is not None else ()
         return part, self.members[name].model, others[0]
 
 
@@ -63,28 +72,69 @@ def paired(run: Run, node: cst.For) -> Pair | None:
     """Return what a loop over the parameters of several models binds; None: it is another loop."""
     match node.iter:
         case cst.Call(func=cst.Name(value="zip"), args=args):
-            members = _zipped(run, node.target, [argument.value for argument in args])
+            pair = _zipped(run, node.target, [argument.value for argument in args])
         case cst.Call() | cst.Name():
-            members = _looked_up(run, node)
+            pair = Pair(_looked_up(run, node))
+            if not pair.members and isinstance(node.iter, cst.Call):
+                pair = _written(run, node, node.iter)
         case _:
             return None
-    return Pair(members) if len({m.model for m in members.values()}) > 1 else None
+    models = {member.model for member in pair.members.values()}
+    if pair.kept is None:
+        return pair if len(models) > 1 else None
+    # What is put back into the model that it came from meets that one's own statistics.
+    return pair if len(models) == 1 and models.isdisjoint(pair.kept.models) else None
 
 
 def _zipped(
     run: Run, target: cst.BaseAssignTargetExpression, over: list[cst.BaseExpression]
-) -> dict[str, Members]:
+) -> Pair:
     """Return what `for p, q in zip(a.parameters(), b.parameters())` binds."""
     values = [expressions.evaluate(run, value) for value in over]
     if not isinstance(target, cst.Tuple) or len(target.elements) != len(values):
-        return {}
+        return Pair({})
     members = {}
+    kept: dict[str, Weights] = {}
     for element, value in zip(target.elements, values, strict=True):
         name = _last_name(element.value)
-        if not isinstance(value, Members) or not value.parameters or name is None:
-            return {}
-        members[name] = replace(value, one=True)
-    return members
+        tensors = weights.of(value) if not isinstance(value, Members) else None
+        if name is not None and tensors is not None:
+            kept[name] = tensors
+        elif not isinstance(value, Members) or not value.parameters or name is None:
+            return Pair({})
+        else:
+            members[name] = replace(value, one=True)
+    return Pair(members, weights.together(kept.values()), tuple(kept))
+
+
+_PARAMETERS = frozenset({"parameters", "named_parameters"})
+
+
+def _written(run: Run, node: cst.For, over: cst.Call) -> Pair:
+    """Return what a loop over a model's parameters writes into them from a list or dict.
+
+    `for name, p in model.named_parameters(): p.data.copy_(kept[name])`
+    """
+    match over:
+        case cst.Call(func=cst.Name(value="enumerate"), args=[cst.Arg(value=cst.Call() as inner)]):
+            over = inner
+    name = _last_name(node.target)
+    match over.func:
+        case cst.Attribute(attr=cst.Name(value=method)) if method in _PARAMETERS:
+            if name is None or not any(_changes(node.body, name)):
+                return Pair({})
+        case _:
+            return Pair({})
+    found = [
+        weights.of(expressions.evaluate(run, part.value))
+        for part in walk_kinds(node.body, (cst.Subscript,))
+        if dotted(part.value) is not None
+    ]
+    kept = weights.together(found)
+    value = expressions.evaluate(run, over) if kept is not None else None
+    if name is None or not isinstance(value, Members):
+        return Pair({})
+    return Pair({name: replace(value, one=True)}, kept)
 
 
 def _looked_up(run: Run, node: cst.For) -> dict[str, Members]:
@@ -125,12 +175,24 @@ def _only_names(over: cst.BaseExpression) -> bool:
 def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> None:
     """Follow the body once, each name bound to a parameter of its model."""
     names: dict[str, Value] = {**pair.members}
+    if pair.kept is not None:
+        names.update(dict.fromkeys(pair.bound, pair.kept))
     run.frame.names.update(names)
     body()
     found = pair.averaged(run, node.body)
     if found is not None:
         part, model, source = found
         run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
+
+
+def loaded(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> bool:
+    """Follow `model.load_state_dict(kept)`; tell whether that is an average of parameters."""
+    given = arguments.get(0, "state_dict")
+    kept = weights.of(given) if given is not None else None
+    if kept is None or not kept.mixed or model in kept.models:
+        return False
+    run.emit(AverageUpdate(run.site(node), model, kept.models[0], _buffers(run, node)))
+    return True
 
 
 def _last_name(target: cst.BaseExpression) -> str | None:
@@ -200,7 +262,7 @@ def _helper(run: Run, called: cst.BaseExpression) -> cst.CSTNode | None:
     return None
 
 
-def _buffers(run: Run, node: cst.For) -> Fact:
+def _buffers(run: Run, node: cst.For | cst.Call) -> Fact:
     """Tell whether the code around the loop sees to buffers too; UNKNOWN where it may."""
     around: list[cst.CSTNode] = [node, *run.stack[-1:]]
     if run.frame.owner is not None:

@@ -24,6 +24,7 @@ from bncheck.source.timeline import (
     sequences,
     strings,
     typed_options,
+    weights,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import is_harmless_callback
@@ -50,6 +51,7 @@ from bncheck.source.timeline.values import (
     Settings,
     Tensor,
     Value,
+    Weights,
 )
 from bncheck.timeline import ContextKind
 
@@ -194,6 +196,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return join([networks.method(run, node, m, name, arguments) for m in models])
         case Members():
             return members.call(run, node, receiver, name, arguments.all())
+        case Weights():
+            return weights.of_method(receiver, name, arguments)
         case Optimizer():
             if name == "step":
                 run.emit(OptimizerStep(run.site(node), run.count))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from bncheck.source.literals import literal
-from bncheck.source.timeline import calls, choices, expressions
+from bncheck.source.timeline import attributes, calls, choices, expressions
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -70,7 +70,7 @@ def _named(run: Run, path: str, node: cst.Call) -> Value:
         value = choices.of_package(run, Package(run.frame.module), Opaque())
     for position, name in enumerate(others, 1):
         if _ANYTHING not in name:
-            value = expressions.attribute(run, value, name, node)
+            value = attributes.attribute(run, value, name, node)
         elif not isinstance(value, Package):
             return Opaque()
         elif position < len(others):

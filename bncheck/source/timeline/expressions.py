@@ -9,15 +9,13 @@ from typing import Any
 
 import libcst as cst
 
-from bncheck.events import Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.timeline import (
     accessors,
+    attributes,
     calls,
     choices,
-    classes,
-    constructors,
     containers,
     defaults,
     loops,
@@ -26,31 +24,26 @@ from bncheck.source.timeline import (
     shares,
     statements,
     strings,
-    typed_options,
 )
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers, targets
 from bncheck.source.timeline.values import (
     NONE,
-    AnyPackage,
-    Class,
     Constant,
     Container,
     Data,
     Function,
     Instance,
     Members,
-    Method,
     Models,
-    ModeOf,
     Opaque,
-    Optimizer,
     Outside,
     Package,
     Settings,
     Tensor,
     Value,
+    Weights,
     truth,
 )
 from bncheck.timeline import Loop
@@ -62,107 +55,6 @@ def evaluate(run: Run, node: cst.BaseExpression) -> Value:
     """Return what an expression stands for; what it does to models goes to the run's steps."""
     evaluator = _EVALUATORS.get(node.__class__)
     return Opaque() if evaluator is None else evaluator(run, node)
-
-
-def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Value:
-    """Return `value.name`."""
-    match value:
-        case Models(models=models):
-            return join([_model_attribute(run, model, name) for model in models])
-        case Instance(cls=cls) if name == "__class__":
-            return cls
-        case Instance(cls=cls):
-            known = run.heap.get(value, name)
-            if known is not None:
-                return known
-            found = run.heap.get(cls, name) or classes.find(run, cls, name)
-            if isinstance(found, Function):
-                bound = classes.bound(found, value)
-                return accessors.get_property(run, node, bound)
-            found = found or accessors.missing(run, node, value, name)
-            if found is not None:
-                return found
-            return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
-        case Class():
-            return run.heap.get(value, name) or classes.find(run, value, name) or Opaque(name)
-        case Outside(name=outside):
-            return typed_options.flag(run, outside, name) or Outside(f"{outside}.{name}")
-        case AnyPackage():
-            return choices.of_any_package(run, name)
-        case Package() if name == "__dict__":
-            return value
-        case Package(module=module):
-            return run.member(module, name) or Opaque(name)
-        case Settings() if name == "__dict__":
-            return value
-        case Settings(defaults=defaults):
-            known = run.heap.get(value, name) or defaults.get(name)
-            return known or _remember(run, value, name, Opaque(name))
-        case Members(one=True) if name in {"__class__", "__name__"}:
-            return value  # A test on the name of its class is a test on it.
-        case Members(one=True, parameters=False) if name == "weight":
-            return replace(value, parameters=True)
-        case Data(made=Instance() as made):
-            return attribute(run, made, name, node)
-        case Data(loader=loader) if name in {"dataset", "sampler"}:
-            return Opaque(f"{loader.name}.{name}")
-        case Data() | Tensor():
-            return Tensor() if isinstance(value, Tensor) else Opaque()
-        case Opaque() if value.model is not None:
-            return _model_attribute(run, value.model, name)
-        case Opaque():
-            known = run.heap.get(value, name)
-            if known is None:
-                known = Opaque(
-                    f"{value.name}.{name}" if value.name else name,
-                    run.site(node),
-                    parameter=value.parameter,
-                    holds=value.holds,
-                )
-                _remember(run, value, name, known)
-            return known
-        case Container() | Function() | Optimizer() | Members():
-            return Method(value, name)
-    return Opaque()
-
-
-def _remember(run: Run, owner: object, name: str, value: Value) -> Value:
-    run.heap.set(owner, name, value)
-    return value
-
-
-def _model_attribute(run: Run, model: Model, name: str) -> Value:
-    if name == "module":
-        return run.heap.get(model, name) or Models((model,))
-    if name == "training":
-        return ModeOf(model)
-    if name == "__class__":
-        return run.classes.get(model) or Opaque(name)
-    if name == "_modules":
-        return Members(model, parameters=False)
-    known = run.heap.get(model, name)
-    if known is not None:
-        return known
-    cls = run.classes.get(model)
-    if cls is not None:
-        found = classes.find(run, cls, name)
-        if isinstance(found, Function):
-            return classes.bound(found, Models((model,)))
-        if found is not None:
-            return found
-        number = _number_kept(run, cls, name)
-        if number is not None:
-            return number
-    return Models((run.part(model, name),))
-
-
-def _number_kept(run: Run, cls: Class, name: str) -> Value | None:
-    """Return the number that a network's constructor keeps under a name; None: it is none."""
-    for ancestor in classes.ancestry(run.project, cls).project:
-        match constructors.assigned_in_init(ancestor.node).get(name):
-            case cst.Integer() | cst.Float() as number:
-                return Constant(number.evaluated_value, fixed=False)
-    return None
 
 
 def _name(run: Run, name: str) -> Value:
@@ -228,11 +120,13 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Package(), _:
             return choices.of_package(run, value, chosen)
         case Settings(), Constant(value=str(name)):
-            return attribute(run, value, name, node)
+            return attributes.attribute(run, value, name, node)
         case Instance(), _:
             return accessors.item(run, node, value, chosen)
         case Members(), _:
             return shares.sliced(value, node)
+        case Weights(), _:
+            return value
         case Tensor(), Constant(value=None):
             return Tensor(1, value.made_up, value.loader)
         case Opaque(model=None), Constant(value=None):
@@ -252,7 +146,7 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             last = chosen.value if isinstance(chosen, Constant) else "unknown"
             return Outside(f"{name.removesuffix('__dict__')}{last}")
         case Opaque(), Constant(value=key):
-            return attribute(run, value, f"[{key!r}]", node)
+            return attributes.attribute(run, value, f"[{key!r}]", node)
         case Opaque(), _:
             return Opaque(holds=value.holds)
     return Opaque()
@@ -311,7 +205,7 @@ def _comprehension(
     match value:
         case Members():
             return replace(value, one=False, part=value.part or bool(loop.ifs))
-        case Data():
+        case Data() | Weights():
             return value
     return (
         Container((value,))
@@ -366,7 +260,7 @@ def _sequence(run: Run, node: cst.Tuple | cst.List | cst.Set) -> Value:
 
 _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Name: lambda run, node: _name(run, node.value),
-    cst.Attribute: lambda run, node: attribute(
+    cst.Attribute: lambda run, node: attributes.attribute(
         run, evaluate(run, node.value), node.attr.value, node
     ),
     cst.Call: lambda run, node: calls.call(run, node),

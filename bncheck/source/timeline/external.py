@@ -30,6 +30,7 @@ from bncheck.source.timeline import (
     networks,
     options,
     typed_options,
+    weights,
     zoo,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -77,6 +78,9 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     special = _on_a_model(run, node, name, first, arguments)
     if special is not None:
         return special
+    made = weights.of_call(name, arguments)
+    if made is not None:
+        return made
     if name in known.LOADERS:
         return make_loader(run, node, known.LOADERS[name], arguments)
     if name in _LOADS:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bncheck.events import Loader
 from bncheck.graph import UNKNOWN
+from bncheck.source.timeline import weights
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -19,6 +20,7 @@ from bncheck.source.timeline.values import (
     Partial,
     Tensor,
     Value,
+    Weights,
 )
 
 
@@ -51,6 +53,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     if containers and all(container.keys is None for container in containers):
         return _one_of_containers(containers, usual)
     for value in informative:
+        if isinstance(value, Weights):
+            return weights.together(map(weights.of, informative)) or value
         if not isinstance(value, Constant | Tensor | Opaque):
             return value
     if informative and all(isinstance(value, Tensor) for value in informative):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.source.timeline import (
+    attributes,
     choices,
     evaluated,
-    expressions,
     known,
     networks,
     operators,
@@ -78,7 +78,7 @@ def _attribute(run: Run, node: cst.Call, owner: Value | None, name: Value | None
         case Outside(name=outside):
             return Outside(f"{outside}.{text or 'unknown'}")
         case Models() | Opaque() if text is not None:
-            return expressions.attribute(run, owner, text, node)
+            return attributes.attribute(run, owner, text, node)
         case Models(models=models):
             return Models((run.part(models[0], "[]"),))
     return None

@@ -23,6 +23,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Tensor,
     Value,
+    Weights,
 )
 from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import Loop
@@ -118,6 +119,8 @@ def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
             return replace(over, one=True)
         case Data(loader=loader):
             return Tensor(loader.batch_size, loader=loader)
+        case Weights():
+            return over
         case Container(elements=elements) if elements:
             return join(list(elements))
         case Models(models=[model]):

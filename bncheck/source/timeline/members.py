@@ -14,7 +14,7 @@ from bncheck.source.timeline import expressions, shares
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Constant, Members, Opaque, Outside, Value, truth
+from bncheck.source.timeline.values import Constant, Members, Opaque, Outside, Value, Weights, truth
 from bncheck.source.walk import walk
 
 
@@ -196,6 +196,10 @@ def _literal(node: cst.BaseExpression) -> bool | None:
     return None
 
 
+_TENSORS = frozenset("detach clone cpu cuda to float double mul div numpy data".split())  # noqa: SIM905
+"""Methods of a parameter that give a tensor."""
+
+
 def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[Value]) -> Value:
     """Follow `m.name(...)` on the members of a model."""
     first = arguments[0] if arguments else Constant(True)
@@ -224,4 +228,6 @@ def call(run: Run, node: cst.Call, members: Members, name: str, arguments: list[
             return replace(members, one=False, parameters="parameters" in name)
         case "named_children" | "values" | "items" | "keys":
             return replace(members, one=False)
+    if members.parameters and members.one and name in _TENSORS:
+        return Weights((members.model,))
     return Opaque()

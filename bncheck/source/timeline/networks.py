@@ -20,6 +20,7 @@ from bncheck.events import (
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.timeline import (
+    averages,
     checkpoints,
     classes,
     containers,
@@ -173,6 +174,8 @@ def method(
         case "train" | "eval":
             _change_mode(run, node, model, name, arguments)
         case "load_state_dict":
+            if averages.loaded(run, node, model, arguments):
+                return Opaque()
             strict = arguments.get(1, "strict")
             known = truth(strict) if strict is not None else True
             run.emit(LoadWeights(run.site(node), model, UNKNOWN if known is None else known))

@@ -8,6 +8,7 @@ from typing import Any
 
 import libcst as cst
 
+from bncheck.source.timeline import weights
 from bncheck.source.timeline.values import (
     LONGEST_TEXT,
     Class,
@@ -77,9 +78,10 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     match left, right:
         case Container(keys=None), Container(keys=None):
             return Container(left.elements + right.elements)
-    if isinstance(left, Members):
-        return left
-    return Opaque()
+    made = weights.combined(left, op, right)
+    if made is not None:
+        return made
+    return left if isinstance(left, Members) else Opaque()
 
 
 def _makes_long_text(left: object, op: cst.BaseBinaryOp, right: object) -> bool:

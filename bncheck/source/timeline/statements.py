@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
     options,
     placing,
     unswitched,
+    weights,
 )
 from bncheck.source.timeline.owning import is_nameless, take_in
 from bncheck.source.timeline.run import MAX_STATEMENTS, Run
@@ -42,6 +43,7 @@ from bncheck.source.timeline.values import (
     Settings,
     Tensor,
     Value,
+    Weights,
     truth,
 )
 from bncheck.timeline import Branch
@@ -128,7 +130,10 @@ def _small(run: Run, node: cst.CSTNode) -> None:
         case cst.AugAssign(target=target, value=value):
             before = expressions.evaluate(run, target)
             added = expressions.evaluate(run, value)
-            if not isinstance(before, Container | Tensor | Models) or isinstance(before, Constant):
+            made = weights.combined(before, node.operator, added)
+            if made is not None and not isinstance(before, Members):
+                bind(run, target, made)
+            elif not isinstance(before, Container | Tensor | Models):
                 bind(run, target, Opaque())
             elif isinstance(before, Container) and isinstance(added, Container):
                 bind(run, target, Container(before.elements + added.elements))
@@ -206,6 +211,10 @@ def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:
                     options.forget(run, holder)
                 case Opaque(model=None) if key is not UNKNOWN:
                     run.heap.set(holder, f"[{key!r}]", value)
+                case Weights() if isinstance(value, Weights):
+                    holder.mixed = holder.mixed or value.mixed
+                case Constant(value=None) | Opaque(model=None) if isinstance(value, Weights):
+                    bind(run, base, value)  # A dict, made on another path or not followed.
 
 
 def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None:
@@ -218,7 +227,7 @@ def _unpack(run: Run, elements: Sequence[cst.BaseElement], value: Value) -> None
                 bind(run, element.value, Opaque(holds=tuple(run.reachable(value))))
             case Data(loader=loader):
                 bind(run, element.value, Tensor(loader.batch_size, loader=loader))
-            case Tensor() | Members() | Models():
+            case Tensor() | Members() | Models() | Weights():
                 bind(run, element.value, value)
             case Opaque():
                 name = dotted(element.value) or ""

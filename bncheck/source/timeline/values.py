@@ -46,6 +46,15 @@ class Members:
     """Only some, and normalisation layers are among the others: the last stages, for example."""
 
 
+@dataclass(eq=False)
+class Weights:
+    """Tensors that were computed from the parameters of networks; a list or dict of them too."""
+
+    models: tuple[Model, ...]
+    mixed: bool = False
+    """Whether they were weighed, or several added."""
+
+
 @dataclass(frozen=True)
 class Data:
     """A data loader, or something that iterates over it."""
@@ -261,6 +270,7 @@ Value = (
     Constant
     | Models
     | Members
+    | Weights
     | Data
     | Tensor
     | Optimizer
