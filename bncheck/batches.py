@@ -6,14 +6,14 @@ This module imports neither libcst nor torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
-from bncheck.events import ForwardCall, Loader, Mode, Model, WrapKind
+from bncheck.events import ForwardCall, Loader, Mode, ModeChange, Model, WrapKind
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node, Unknown
 from bncheck.paths import Moment, assurance, frozen_in_forward, training_forwards
-from bncheck.timeline import Loop, Timeline
+from bncheck.timeline import Loop, Step, Timeline
 
 _OF_IMAGES = frozenset({"BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 
@@ -66,15 +66,26 @@ class Feeding:
 def feedings(timeline: Timeline) -> Iterator[Feeding]:
     """Yield each training forward call in a loop on a known loader's batches.
 
-    That is a loop over the loader, or one that asks it for the next batch. What a framework
-    manages is left out. What runs with the settings as they are comes once more by itself: a freeze
-    that only another setting makes is none there.
+    That is a loop over the loader, or one that asks it for the next batch, or what Lightning fits.
+    What another framework manages is left out. What runs with the settings as they are comes once
+    more by itself: a freeze that only another setting makes is none there.
     """
     if timeline.driven_by:
         return
     yield from _feedings(timeline)
     if _may_matter(timeline) and timeline.usual is not None:
         yield from _feedings(timeline.usual)
+    for steps in timeline.fits:
+        yield from _fitted(timeline, steps)
+
+
+def _fitted(timeline: Timeline, steps: tuple[Step, ...]) -> Iterator[Feeding]:
+    """Yield what a trainer of Lightning feeds, unless the script itself switches a mode in it."""
+    switched = [event.model for _, event in timeline.of(ModeChange)]
+    for feeding in _feedings(replace(timeline, steps=steps, fits=()), managed=True):
+        model = feeding.model
+        if not any(model.within(other) or other.within(model) for other in switched):
+            yield feeding
 
 
 def _may_matter(timeline: Timeline) -> bool:
@@ -85,7 +96,7 @@ def _may_matter(timeline: Timeline) -> bool:
     )
 
 
-def _feedings(timeline: Timeline) -> Iterator[Feeding]:
+def _feedings(timeline: Timeline, managed: bool = False) -> Iterator[Feeding]:
     forwards = training_forwards(timeline)
     ordinary = {forward.site for _, forward in forwards if forward.model.by_default}
     for moment, forward in forwards:
@@ -96,7 +107,7 @@ def _feedings(timeline: Timeline) -> Iterator[Feeding]:
             loader = loop.loader
         elif moment.occurrence.loops:
             loop = moment.occurrence.loops[-1]
-        if loop is not None and loader is not None and not forward.model.driven_by:
+        if loop is not None and loader is not None and (managed or not forward.model.driven_by):
             for one in (loader, *(other for other in loader.instead if other.training is True)):
                 yield Feeding(one, loop, forward, moment)
 

@@ -343,6 +343,8 @@ class Timeline:
     """For MODULE: what the constructors of the file's networks freeze by halves."""
     lost_freezes: tuple[LostFreeze, ...] = ()
     """For MODULE: what they freeze whole, until the first `train()`."""
+    fits: tuple[tuple[Step, ...], ...] = ()
+    """What each `fit` of Lightning's does with a network; its training steps are not in `steps`."""
 
     @cached_property
     def _occurrences(self) -> list[Occurrence]:

@@ -9,6 +9,7 @@ import libcst as cst
 from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.source.timeline import (
     accessors,
+    batches_of_one,
     choices,
     classes,
     commandline,
@@ -17,6 +18,7 @@ from bncheck.source.timeline import (
     expressions,
     external,
     functions,
+    lightning,
     loaders,
     members,
     networks,
@@ -261,22 +263,9 @@ def _tensor_method(
         run.emit(BackwardCall(run.site(node), run.count))
     elif name in _TENSOR_METHODS:
         return receiver
-    elif makes_batch_of_one(name, arguments):
+    elif batches_of_one.of_method(name, arguments):
         return Tensor(1, receiver.made_up, receiver.loader)
     return Tensor(made_up=receiver.made_up, loader=receiver.loader)
-
-
-def makes_batch_of_one(method: str, arguments: Arguments) -> bool:
-    """Recognise `x.unsqueeze(0)`, and `x.view(1, -1)` or `x.reshape(1, ...)`."""
-    match method:
-        case "unsqueeze":
-            return arguments.get(0, "dim") == Constant(0)
-        case "view" | "reshape":
-            first = arguments.get(0, "shape")
-            if isinstance(first, Container) and first.elements:
-                first = first.elements[0]
-            return first == Constant(1)
-    return False
 
 
 def _instance_method(
@@ -291,6 +280,8 @@ def _instance_method(
     known = run.heap.get(receiver, name) or found
     if known is not None:
         return call_value(run, node, known, arguments)
+    if name == "save_hyperparameters":
+        lightning.save_hyperparameters(run, receiver, arguments)
     if name in _ITSELF:
         return receiver
     return unknown_call(run, node, name, [receiver, *arguments.all()])

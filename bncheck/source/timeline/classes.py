@@ -66,7 +66,9 @@ def is_network(project: Project, cls: Class) -> Fact:
     """Tell whether a class derives from `torch.nn.Module`."""
     found = ancestry(project, cls)
     for base in found.external:
-        if base.startswith("torch.nn.") or known.framework(base) == "lightning":
+        if base.startswith("torch.nn."):
+            return True
+        if known.framework(base) == "lightning" and not base.endswith("DataModule"):
             return True
         if known.zoo_model(base, None) is not None:
             return True
@@ -253,7 +255,7 @@ def may_load(project: Project, cls: Class) -> bool:
 _CHANGES = frozenset(
     """
     eval train requires_grad requires_grad_ load_state_dict no_grad inference_mode checkpoint
-    freeze convert_sync_batchnorm convert_syncbn_model
+    freeze convert_sync_batchnorm convert_syncbn_model train_dataloader
     """.split()  # noqa: SIM905
 )
 

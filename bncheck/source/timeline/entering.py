@@ -142,6 +142,7 @@ def from_function(
         managed=frozenset(run.settings.mode_managed_by),
         said=run.project.said,
         minimum_batch_size=run.settings.minimum_batch_size,
+        fits=tuple(run.fits),
     )
 
 

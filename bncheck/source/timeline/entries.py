@@ -20,7 +20,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.distrust import leave_averages
 from bncheck.source.timeline.entering import Before, from_function, start
 from bncheck.source.timeline.factories import is_one_of_many
-from bncheck.source.timeline.keepers import infers, kept_models
+from bncheck.source.timeline.keepers import acts, infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
 from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
@@ -39,7 +39,7 @@ _RELEVANT = tuple(
     DistributedDataParallel trace export checkpoint AveragedModel momentum __main__
     """.split()  # noqa: SIM905
 )
-_RELEVANT_CALLS = ("jit.script(", ".prepare", "DataLoader(")
+_RELEVANT_CALLS = ("jit.script(", ".prepare", "DataLoader(", "Trainer(")
 """A file without any of these does nothing to a model, and starts nothing that does."""
 
 
@@ -78,6 +78,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             freeze_tests=freeze_tests,
             gradient_stops=tuple(stops.gradient_stops(module, project)),
             lost_freezes=tuple(lost_freezes(module, project)),
+            fits=tuple(body.fits),
         )
     ]
     kept = kept_models(body)
@@ -88,6 +89,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
         and (
             _may_start(project, module, node, owner, settings)
             or infers(project, module, node, owner, kept)
+            or acts(project, module, node, owner)
         )
     ]
     if not candidates:

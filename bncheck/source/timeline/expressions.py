@@ -127,9 +127,9 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return shares.sliced(value, node)
         case Weights(), _:
             return value
-        case Tensor(), Constant(value=None):
+        case Tensor(), Constant(value=None) | Outside(name="numpy.newaxis"):
             return Tensor(1, value.made_up, value.loader)
-        case Opaque(model=None), Constant(value=None):
+        case Opaque(model=None), Constant(value=None) | Outside(name="numpy.newaxis"):
             return Tensor(1)
         case Tensor(), _:
             return Tensor(made_up=value.made_up, loader=value.loader)

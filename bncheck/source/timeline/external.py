@@ -21,11 +21,13 @@ from bncheck.events import (
 )
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
+    batches_of_one,
     calls,
     checkpoints,
     files,
     iterables,
     known,
+    lightning,
     lookups,
     networks,
     options,
@@ -93,13 +95,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return zoo.make(run, node, name, holds, arguments)
     if last in _MADE_UP and name.startswith("torch."):
         return Tensor(_first_dimension(arguments), made_up=True)
-    axis = arguments.get(1, "dim") or arguments.keywords.get("axis")
-    if name in {"torch.unsqueeze", "numpy.expand_dims"} and axis == Constant(0):
-        return Tensor(1)
-    if name == "torch.from_numpy" and isinstance(first, Tensor):
-        return first
-    if name == "torch.autograd.Variable" and isinstance(first, Tensor):
-        return first
+    if (tensor := batches_of_one.of_call(name, first, arguments)) is not None:
+        return tensor
     if name == "dict" and isinstance(first, Members):
         return first
     if name == "dict" and (copied := options.dict_of(run, arguments)) is not None:
@@ -346,6 +343,8 @@ def method_of_unknown(
         return networks.method(run, node, promoted.models[0], name, arguments)
     lowered = receiver.name.lower()
     match name:
+        case "fit":
+            lightning.fit(run, node, arguments)
         case "backward" | "manual_backward":
             run.emit(BackwardCall(run.site(node), run.count))
             return Opaque()
@@ -357,7 +356,7 @@ def method_of_unknown(
             ):
                 run.emit(OptimizerStep(run.site(node), run.count))
             return Opaque()
-        case "unsqueeze" | "view" | "reshape" if calls.makes_batch_of_one(name, arguments):
+        case "unsqueeze" | "view" | "reshape" if batches_of_one.of_method(name, arguments):
             return Tensor(1)
         case "prepare" | "setup" | "setup_module" | "initialize":
             run.escape(node, given, name)

@@ -55,6 +55,29 @@ def infers(
     )
 
 
+_ONE = frozenset(
+    {"unsqueeze", "expand_dims", "newaxis", "tensor", "FloatTensor", "reshape", "view"}
+)
+"""What makes a batch of a single sample, among others."""
+
+
+def acts(
+    project: Project, module: SourceModule, node: cst.FunctionDef, owner: cst.ClassDef | None
+) -> bool:
+    """Tell whether a method may give one sample to a network that its class trains.
+
+    An agent that chooses an action does, between its training steps. Where the files call `eval()`
+    on anything, it may have been called before.
+    """
+    if owner is None or mentions(node.body).isdisjoint(_ONE):
+        return False
+    return (
+        {"step", "backward"} <= mentions(owner)
+        and "eval" not in project.said.called_on_others
+        and classes.is_network(project, Class(owner, module)) is False
+    )
+
+
 @lru_cache(maxsize=64)
 def _given_weights(text: str) -> frozenset[str]:
     """Return the attributes of objects that load weights."""

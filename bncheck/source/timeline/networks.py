@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import libcst as cst
 
@@ -26,6 +27,7 @@ from bncheck.source.timeline import (
     containers,
     external,
     functions,
+    lightning,
     parts,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -148,8 +150,12 @@ def _made_of(run: Run, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _input(arguments: Arguments) -> Tensor:
-    tensors = [value for value in arguments.all() if isinstance(value, Tensor)]
-    return tensors[0] if tensors else Tensor()
+    given = arguments.all()
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    if not tensors:
+        return Tensor()
+    # What stands behind something unknown may be a number of its own, such as a time step.
+    return tensors[0] if given[0] is tensors[0] else replace(tensors[0], batch_size=UNKNOWN)
 
 
 def method(
@@ -202,6 +208,8 @@ def method(
         case "save" | "_save_for_lite_interpreter":
             external.save_script(run, model)
             return Opaque()
+        case "save_hyperparameters":
+            lightning.save_hyperparameters(run, model, arguments)
         case "append" | "extend" | "insert" | "add_module" if _is_container(model):
             containers.add(model, arguments.all())
         case _ if name in _FORWARDS or name == "module":

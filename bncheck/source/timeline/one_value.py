@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 import libcst as cst
 
@@ -14,6 +15,7 @@ from bncheck.source.project import Defined, Project
 from bncheck.source.single import Given, graph_of
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.closer import CloserLook
+from bncheck.source.timeline.constructors import assigned_in_init
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class, Models
@@ -31,7 +33,7 @@ _KEEPS_ONE = re.compile(r"(?:ReLU6?|LeakyReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Dropout
 
 def note_one_value_norms(run: Run) -> None:
     """Set `one_value_norm` on the models that are called and whose network is known."""
-    for occurrence in occurrences(tuple(run.steps)):
+    for occurrence in occurrences((*run.steps, *chain.from_iterable(run.fits))):
         event = occurrence.event
         if isinstance(event, ForwardCall) and event.model.one_value_norm is UNKNOWN:
             known = _fact(event.model, run.classes, run.project)
@@ -67,8 +69,24 @@ def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
         return True if _ZOO.search(model.type_name) else UNKNOWN
     if model in classes:
         return _of_class(classes[model], project, _constants(model))
+    if model.parent in classes:
+        return _of_part(model, classes[model.parent], project)
     if isinstance(model.site.mark, cst.Call):
         return _of_sequential(model.site.mark)
+    return UNKNOWN
+
+
+def _of_part(part: Model, cls: Class, project: Project) -> Fact:
+    """Look at the call that makes a part in the constructor of the network that keeps it."""
+    made = assigned_in_init(cls.node).get(part.name.rpartition(".")[2])
+    name = dotted(made.func) if isinstance(made, cst.Call) else None
+    if name is None or not isinstance(made, cst.Call):
+        return UNKNOWN
+    if name.rpartition(".")[2] == "Sequential":
+        return _of_sequential(made)
+    for meaning in project.resolve(name, cls.module):
+        if isinstance(meaning, Defined) and isinstance(meaning.binding, cst.ClassDef):
+            return _of_class(Class(meaning.binding, meaning.module), project, frozenset())
     return UNKNOWN
 
 

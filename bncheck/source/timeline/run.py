@@ -78,6 +78,8 @@ class Run:
     """Names at module level, of modules whose body runs in this timeline."""
     asked: set[cst.CSTNode] = field(default_factory=set)
     """What names of other modules are assigned, while that is made out."""
+    fits: list[tuple[Step, ...]] = field(default_factory=list)
+    """What trainers of Lightning do with a network that they are given."""
     stack: list[cst.CSTNode] = field(default_factory=list)
     """The functions that are being followed."""
     followed: set[cst.CSTNode] = field(default_factory=set)
