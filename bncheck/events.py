@@ -182,6 +182,8 @@ class ForwardCall(ModelEvent):
     """Where its input comes from, where known."""
     called: str = ""
     """What the model is called where it runs, such as `self.net`; empty: it has no name there."""
+    volatile: bool = False
+    """Whether its input is a `Variable(..., volatile=True)`, which records no gradients."""
 
 
 @dataclass(frozen=True, eq=False)

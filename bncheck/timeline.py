@@ -20,6 +20,7 @@ from bncheck.events import (
     BackwardCall,
     Event,
     Fact,
+    ForwardCall,
     Leave,
     Loader,
     Model,
@@ -126,6 +127,8 @@ class Occurrence:
     @property
     def gradient(self) -> Fact:
         """Whether gradients are recorded here."""
+        if isinstance(self.event, ForwardCall) and self.event.volatile:
+            return False
         for block in reversed(self.inside):
             if isinstance(block, Context):
                 match block.kind:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.values import Constant, Container, Opaque, Tensor, Value
 
@@ -21,6 +23,8 @@ def of_call(name: str, first: Value | None, arguments: Arguments) -> Tensor | No
         return Tensor(1)
     if name not in _HAND_ON:
         return None
+    if arguments.keywords.get("volatile") == Constant(True):
+        return replace(first if isinstance(first, Tensor) else Tensor(), volatile=True)
     match first:
         case Tensor():
             return first

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
+from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     accessors,
     batches_of_one,
@@ -264,8 +265,8 @@ def _tensor_method(
     elif name in _TENSOR_METHODS:
         return receiver
     elif batches_of_one.of_method(name, arguments):
-        return Tensor(1, receiver.made_up, receiver.loader)
-    return Tensor(made_up=receiver.made_up, loader=receiver.loader)
+        return receiver.of_size(1)
+    return receiver.of_size(UNKNOWN)
 
 
 def _instance_method(

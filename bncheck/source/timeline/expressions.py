@@ -128,11 +128,11 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Weights(), _:
             return value
         case Tensor(), Constant(value=None) | Outside(name="numpy.newaxis"):
-            return Tensor(1, value.made_up, value.loader)
+            return value.of_size(1)
         case Opaque(model=None), Constant(value=None) | Outside(name="numpy.newaxis"):
             return Tensor(1)
         case Tensor(), _:
-            return Tensor(made_up=value.made_up, loader=value.loader)
+            return value.of_size(UNKNOWN)
         case Data(loader=loader), _:
             return Tensor(loader=loader)
         case Models(models=[model]), _ if (bounds := shares.bounds(node)) is not None:

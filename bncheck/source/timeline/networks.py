@@ -109,7 +109,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
     names = tuple(
         dict.fromkeys(name for argument in node.args for name in names_in_order(argument.value))
     )
-    made_of = _made_of(run, names) if not run.records_gradients else ()
+    made_of = _made_of(run, names) if given.volatile or not run.records_gradients else ()
     called = (dotted(node.func) or "").removesuffix(".forward")
     if isinstance(run.look_up(called.partition(".")[0]), Outside | None):
         called = ""  # nn.parallel.data_parallel(network, images)
@@ -126,13 +126,14 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
                 place_before(run, model, called),
                 given.loader,
                 called,
+                given.volatile,
             )
         )
         cls = run.classes.get(model)
         found = classes.find(run, cls, "forward") if cls is not None else None
         if isinstance(found, Function) and (model.driven_by or mentions(found.node) & _IN_FORWARD):
             functions.follow(run, node, classes.bound(found, Models((model,))), arguments)
-    return Tensor(made_up=given.made_up)
+    return Tensor(made_up=given.made_up, volatile=given.volatile)
 
 
 _HOPS = 3
@@ -155,7 +156,8 @@ def _input(arguments: Arguments) -> Tensor:
     if not tensors:
         return Tensor()
     # What stands behind something unknown may be a number of its own, such as a time step.
-    return tensors[0] if given[0] is tensors[0] else replace(tensors[0], batch_size=UNKNOWN)
+    first = tensors[0] if given[0] is tensors[0] else tensors[0].of_size(UNKNOWN)
+    return replace(first, volatile=any(tensor.volatile for tensor in tensors))
 
 
 def method(

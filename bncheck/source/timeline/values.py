@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import libcst as cst
@@ -72,6 +72,12 @@ class Tensor:
     made_up: bool = False
     loader: Loader | None = None
     """Where its data comes from."""
+    volatile: bool = False
+    """Whether nothing that is computed from it records gradients, as torch had it before 0.4."""
+
+    def of_size(self, batch_size: Number) -> Tensor:
+        """Return the same data in batches of another size."""
+        return replace(self, batch_size=batch_size)
 
 
 @dataclass(frozen=True)
