@@ -52,6 +52,7 @@ from bncheck.timeline import (
     occurrences,
     trains,
 )
+from bncheck.usage import turns_out_free
 
 _MAX_ROUNDS = 4
 """Passes over a loop's body before what it adds is taken as it is."""
@@ -239,7 +240,7 @@ def assurance(model: Model) -> Confidence | None:
     holds = model.holds_batch_norm
     if holds is UNKNOWN and model.confirm is not None:
         holds = model.confirm()
-    if holds is False or (holds is True and _turns_out_free(model)):
+    if holds is False or (holds is True and turns_out_free(model)):
         return None
     return Confidence.POSSIBLE if holds is UNKNOWN else Confidence.LIKELY
 
@@ -269,10 +270,3 @@ def assurance_of_part(part: Model) -> Confidence | None:
     ):
         return assurance(part.parent)
     return sure
-
-
-def _turns_out_free(model: Model) -> bool:
-    """Tell whether a network, or what it is a part of, holds no BatchNorm on a closer look."""
-    if model.confirm is not None and model.confirm() is False:
-        return True
-    return model.parent is not None and _turns_out_free(model.parent)

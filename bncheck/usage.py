@@ -218,6 +218,13 @@ def is_optimized(timeline: Timeline, model: Model) -> bool:
     return any(True for _ in events_on(timeline, model, OptimizerBuilt))
 
 
+def turns_out_free(model: Model) -> bool:
+    """Tell whether a network, or what it is a part of, applies no BatchNorm on a closer look."""
+    if model.confirm is not None and model.confirm() is False:
+        return True
+    return model.parent is not None and turns_out_free(model.parent)
+
+
 def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidence | None:
     """Return how sure a finding on a model is; None: it holds no BatchNorm.
 
@@ -228,7 +235,7 @@ def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidenc
     if model.holds_batch_norm is False or root(model).holds_batch_norm is False:
         return None
     if model.holds_batch_norm is True and not timeline.is_test:
-        return known
+        return None if turns_out_free(model) else known
     made = root(model)
     if made.origin is Origin.ZOO and not made.by_default and not timeline.is_test:
         return max(known, Confidence.LIKELY, key=list(Confidence).index)

@@ -27,7 +27,6 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         facts = mode_flow(timeline).before(event)
         if not any(_begins_in_train_mode(model, fact) for fact in facts):
             continue
-        known = confidence(timeline, model, Confidence.PROVEN)
         undone = [
             fact
             for fact in facts
@@ -38,7 +37,8 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
             and fact.since.target is Target.WHOLE
             and _share_a_loop(loops.get(fact.since, ()), occurrence.loops)
         ]
-        if undone and known is not None:
+        known = confidence(timeline, model, Confidence.PROVEN) if undone else None
+        if known is not None:
             yield Match(
                 _site(occurrence),
                 f"`{model.name}` trains in eval mode after the first evaluation: an `eval()` in "

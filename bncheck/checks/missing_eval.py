@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
+from bncheck.graph import Site
 from bncheck.mode_flow import Facts, mode_flow, usual_mode_flow
-from bncheck.timeline import Branch, Occurrence, Timeline, trains
+from bncheck.timeline import Branch, Call, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
     has_weights,
@@ -42,8 +43,9 @@ _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.
 @check("BN201", Timeline)
 def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
+    told: set[Site] = set()
     for occurrence, event in timeline.of(ForwardCall):
-        if event.discarded or managed(timeline, event.model):
+        if event.discarded or managed(timeline, event.model) or _is_inside(occurrence, told):
             continue
         how = _inference(timeline, occurrence, event)
         if (
@@ -68,6 +70,8 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         if known is not None and _GENERATOR.search(event.model.name):
             known = Confidence.POSSIBLE
         if known is not None:
+            if known is not Confidence.POSSIBLE:
+                told.add(event.site)
             yield Match(
                 event.site,
                 f"`{event.model.name}` runs {how} but is in train mode: its BatchNorm normalises "
@@ -76,6 +80,14 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
                 confidence=known,
                 fix=_fix(timeline, occurrence, event),
             )
+
+
+def _is_inside(occurrence: Occurrence, told: set[Site]) -> bool:
+    """Tell whether a network that a finding tells of makes the call in its own forward."""
+    return any(
+        isinstance(block, Call) and block.site in told and block.function.endswith(".forward")
+        for block in occurrence.inside
+    )
 
 
 def _is_a_second_look(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:

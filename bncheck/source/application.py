@@ -65,7 +65,7 @@ class Application:
         except GiveUpError as reason:
             self.understanding.doubts[reason.reason] += 1
         if graph.nodes and (machine.names.sets_modes or keeps or _takes_more(root)):
-            graph.otherwise = partial(self._otherwise, machine, root, whole or root, graph)
+            graph.otherwise = partial(self.otherwise, machine, root, whole or root, graph)
         yield graph
 
     def _parts(
@@ -107,7 +107,7 @@ class Application:
             self.understanding.partly += 1
         return graph
 
-    def _otherwise(
+    def otherwise(
         self, machine: Machine, root: Instance, whole: Instance, graph: LayerGraph
     ) -> LayerGraph:
         """Return the graph with nothing known of what callers may give or leave to its default.

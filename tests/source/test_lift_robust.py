@@ -14,7 +14,7 @@ from bncheck.source.interpret.effort import Effort
 from bncheck.source.interpret.problems import FruitlessError
 from bncheck.source.lift import graphs, networks
 from bncheck.source.project import Defined, Project
-from bncheck.source.single import holds_batch_norm
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.understanding import Understanding
 from bncheck.worker import lint_files, lint_source
 
@@ -336,13 +336,17 @@ def test_what_is_not_understood_is_opaque() -> None:
         ("self.l = nn.Sequential(nn.Linear(1, n), nn.BatchNorm1d(n))", True),
         ("self.l = nn.Linear(1, n)", False),
         ("self.l = n", False),
-        ("self.l = elsewhere.make(n)", UNKNOWN),
+        ("self.l = elsewhere.make(n)", False),
+        ("self.l = make(n)", UNKNOWN),
+        ("self.l = nn.BatchNorm1d(n)\n    def forward(self, x):\n        return x", False),
+        ("self.l = nn.BatchNorm1d(n)\n    def forward(self, x):\n        return self.l(x)", True),
         ("self.l = Own(n)", UNKNOWN),
         ("self.l = LayerNorm(n)", False),
         ("self.l = Drop(elsewhere.rate(n))", False),
-        ("self.l = Wrapped(elsewhere.make(n))", UNKNOWN),
+        ("self.l = Wrapped(elsewhere.make(n))", False),
         ("self.fast = elsewhere.may(n)\n        self.l = 1 if self.fast else 2", False),
-        ("self.l = elsewhere.make(n)\n        self.m = self.l if n else None", UNKNOWN),
+        ("self.l = elsewhere.make(n)\n        self.m = self.l if n else None", False),
+        ("self.l = make(n)\n        self.m = self.l if n else None", UNKNOWN),
     ],
 )
 def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
@@ -356,6 +360,7 @@ def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
         "class Wrapped(nn.Module):\n    def __init__(self, inner=None):\n"
         "        super().__init__()\n        self.inner = inner\n"
         "    def forward(self, x):\n        return drop(x, self.inner, self.training)\n"
+        "def make(n):\n    return elsewhere.make(nn.BatchNorm1d(n))\n"
         "class A(nn.Module):\n    def __init__(self, n):\n"
         f"        super().__init__()\n        {body}\n"
     )
@@ -363,7 +368,7 @@ def test_whether_a_class_holds_batch_norm(body: str, answer: object) -> None:
     module = project.module("a.py")
     [meaning] = project.resolve("A", module)
     assert isinstance(meaning, Defined)
-    assert holds_batch_norm(meaning, project) is answer
+    assert CloserLook(meaning, project, frozenset())() is answer
 
 
 def test_a_repeated_block_is_read_as_if_each_were_run() -> None:

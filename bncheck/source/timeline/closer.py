@@ -1,12 +1,26 @@
-"""Asks, on a closer look, whether a network that a script makes or a part of it holds norms."""
+"""Asks, on a closer look, whether a network that a script makes or a part of it holds norms.
+
+It is constructed for that, which takes some time; what follows a script asks
+`bncheck.source.timeline.ingredients` first.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from bncheck.depth import deep
 from bncheck.events import Fact
-from bncheck.source.project import Defined, Project
-from bncheck.source.single import Given, holds_batch_norm
+from bncheck.graph import Kind
+from bncheck.source.application import named_layers
+from bncheck.source.interpret.problems import GiveUpError, PathEndsError
+from bncheck.source.interpret.values import UNKNOWN, Branches, Instance, Unknown, options
+from bncheck.source.no_modules import cannot_be_module
+from bncheck.source.project import Defined, External, Project
+from bncheck.source.single import Given, constructed, machine_for
+from bncheck.source.timeline.left_out import are_left_out
+from bncheck.source.timeline.values import Class
 
 
 @dataclass(frozen=True)
@@ -19,9 +33,87 @@ class CloserLook:
     part: str = ""
 
     def __call__(self) -> Fact:
-        """Construct the network and look for BatchNorm; the answer is kept for the next time."""
-        return holds_batch_norm(self.definition, self.project, self.given, self.part)
+        """Construct the network and look for BatchNorm; the answer is kept for the next time.
+
+        UNKNOWN where something of it is not understood and no BatchNorm was seen, but may be there.
+        """
+        key = (id(self.definition.binding), self.given, self.part)
+        answers = self.project.batch_norm_holders
+        if key not in answers:
+            answers[key] = UNKNOWN
+            with deep():
+                answers[key] = _holds(self)
+        return answers[key]
 
     def at(self, part: str) -> CloserLook:
         """Return the same for an attribute of the network."""
         return replace(self, part=f"{self.part}.{part}" if self.part else part)
+
+
+def _holds(look: CloserLook) -> bool | Unknown:
+    machine = machine_for(look.project)
+    try:
+        made = constructed(machine, look.definition, look.given)
+        for name in look.part.split(".") if look.part else ():
+            made = made.state.get(name, UNKNOWN) if isinstance(made, Instance) else UNKNOWN
+        if not isinstance(made, Instance) or not made.is_module:
+            return UNKNOWN
+        norms = [layer for layer in named_layers(made) if layer.kind is Kind.BATCH_NORM]
+        if norms:
+            return not are_left_out(norms, made, machine, look.project)
+        if any(_is_own_norm(inner) for inner in _objects_in(made)):
+            return UNKNOWN
+    except (PathEndsError, GiveUpError, RecursionError):
+        return UNKNOWN
+    return UNKNOWN if machine.doubts or _has_unknown_part(made, look) else False
+
+
+def _has_unknown_part(root: Instance, look: CloserLook) -> bool:
+    """Tell whether anything in an object is not known, and so may be a module with BatchNorm."""
+    from bncheck.source.timeline import ingredients
+
+    definition, project = look.definition, look.project
+    anything = ingredients.takes_from_outside(project, definition.binding, definition.module)
+    return any(
+        isinstance(option, (Unknown, Branches))
+        for part in _objects_in(root)
+        for name, value in part.state.items()
+        for option in options(value)
+        if not cannot_be_module(part, name) and (anything or _may_hold(part, name, project))
+    )
+
+
+def _may_hold(part: Instance, name: str, project: Project) -> bool:
+    """Tell whether there is a reason to think that what an attribute holds has BatchNorm."""
+    from bncheck.source.timeline import parts
+
+    if part.cls is None:
+        return True
+    return parts.names_a_norm(project, Class(part.cls.node, part.cls.module), name)
+
+
+_MAY_BE_BATCH_NORM = re.compile(r"(?<!Layer)(?<!Group)(?<!RMS)(?<!Response)Norm")
+
+
+def _is_own_norm(part: Instance) -> bool:
+    """Tell whether an object may be a norm of the project's own, derived from torch's or not."""
+    return part.cls is not None and (
+        "running_mean" in part.state
+        or any(
+            isinstance(a, External) and _MAY_BE_BATCH_NORM.search(a.name) for a in part.cls.order
+        )
+    )
+
+
+def _objects_in(root: Instance) -> Iterator[Instance]:
+    """Yield an object and those that it holds as attributes."""
+    seen = {id(root)}
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for value in part.state.values():
+            for option in options(value):
+                if isinstance(option, Instance) and id(option) not in seen:
+                    seen.add(id(option))
+                    waiting.append(option)

@@ -148,6 +148,24 @@ def defaults(cls: Class) -> Given:
     return frozenset((name, value) for name, value in given if isinstance(value, str))
 
 
+def usually_given(run: Run, cls: Class) -> Given:
+    """Return what a network's constructor takes from code that is not known.
+
+    Defaults are usual but for switches, and for what may be left out.
+    """
+    init = classes.find(run, cls, "__init__")
+    params = init.node.params if isinstance(init, Function) else cst.Parameters()
+    return frozenset(
+        (parameter.name.value, UNKNOWN)
+        for parameter in (*params.params[1:], *params.kwonly_params)
+        if parameter.default is None
+        or (
+            isinstance(parameter.default, cst.Name)
+            and parameter.default.value in {"True", "False", "None"}
+        )
+    )
+
+
 def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:
     init = classes.find(run, cls, "__init__")
     if isinstance(made, Models) and not classes.changes_modes(run.project, cls):

@@ -187,7 +187,8 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
         )
         if holds is True:
             definition = Defined(cls.module, owner.name.value, cls.node)
-            model.confirm = CloserLook(definition, run.project, frozenset())
+            usual = construction.usually_given(run, cls)
+            model.confirm = CloserLook(definition, run.project, usual)
         run.classes[model] = cls
         run.models.append(model)
         made: Value = Models((model,))

@@ -52,6 +52,8 @@ class Ingredient:
     """The BatchNorm class that it is."""
     definition: cst.ClassDef | cst.FunctionDef | cst.BaseExpression | None = None
     module: SourceModule | None = None
+    outside: bool = False
+    """Whether it makes what the reader of networks can't see: a library's, or by a path."""
 
 
 @lru_cache(maxsize=4096)
@@ -76,6 +78,12 @@ def made_by(
     return True if kinds else UNKNOWN if unknown else False
 
 
+@lru_cache(maxsize=1024)
+def takes_from_outside(project: Project, definition: cst.CSTNode, module: SourceModule) -> bool:
+    """Tell whether BatchNorm in what a class or factory makes may come from a library's network."""
+    return any(part.outside for part in _closure(project, [(definition, module)], frozenset()))
+
+
 def _reached(
     project: Project,
     waiting: list[tuple[cst.CSTNode, SourceModule]],
@@ -87,6 +95,19 @@ def _reached(
     """
     kinds: set[str] = set()
     unknown = False
+    for part in _closure(project, waiting, dead):
+        if part.kind:
+            kinds.add(part.kind)
+        unknown = unknown or part.fact is UNKNOWN
+    return frozenset(kinds), unknown or bool(waiting)
+
+
+def _closure(
+    project: Project,
+    waiting: list[tuple[cst.CSTNode, SourceModule]],
+    dead: frozenset[cst.CSTNode],
+) -> Iterator[Ingredient]:
+    """Yield what definitions and those that they name are made of; too many are left waiting."""
     roots = {node for node, _ in waiting}
     seen: set[cst.CSTNode] = set()
     while waiting and len(seen) < _MAX_CLOSURE:
@@ -95,12 +116,9 @@ def _reached(
             continue
         seen.add(node)
         for part in ingredients_of(project, node, module, dead if node in roots else frozenset()):
-            if part.kind:
-                kinds.add(part.kind)
-            unknown = unknown or part.fact is UNKNOWN
+            yield part
             if part.definition is not None and part.module is not None:
                 waiting.append((part.definition, part.module))
-    return frozenset(kinds), unknown or bool(waiting)
 
 
 @lru_cache(maxsize=1024)
@@ -199,11 +217,11 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                     made = known.zoo_model(outside, mentioned.first_strings.get(name))
                     norm = known.LAYERS_WITH_NORM.get(outside)
                     if norm is not None and name not in mentioned.told:
-                        yield Ingredient(True, norm)
+                        yield Ingredient(True, norm, outside=True)
                     elif made is True:
-                        yield Ingredient(True, "BatchNorm2d")
+                        yield Ingredient(True, "BatchNorm2d", outside=True)
                     elif made is UNKNOWN or _may_be_a_layer(outside):
-                        yield Ingredient(UNKNOWN)
+                        yield Ingredient(UNKNOWN, outside=made is UNKNOWN)
 
 
 def meanings(
@@ -228,7 +246,7 @@ def _imported_by_path(
         for origin in project.defining(last):
             for binding in origin.bindings[last]:
                 if isinstance(binding, cst.ClassDef | cst.FunctionDef):
-                    yield Ingredient(False, "", binding, origin)
+                    yield Ingredient(False, "", binding, origin, outside=True)
 
 
 @lru_cache(maxsize=1024)

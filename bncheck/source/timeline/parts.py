@@ -39,6 +39,24 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
     return UNKNOWN
 
 
+def names_a_norm(project: Project, cls: Class, name: str) -> bool:
+    """Tell whether what `__init__` assigns to `self.name` leads to code that names BatchNorm."""
+    if part_holds(project, cls, name) is True:
+        return True
+    values = (
+        (assigned_in_init(ancestor.node).get(name), ancestor.module)
+        for ancestor in ancestry(project, cls).project
+    )
+    return any(
+        isinstance(found.definition, cst.FunctionDef | cst.ClassDef)
+        and found.module is not None
+        and made_by(project, found.definition, found.module) is True
+        for value, module in values
+        if value is not None
+        for found in ingredients_of(project, value, module)
+    )
+
+
 def parts(node: cst.ClassDef) -> frozenset[str]:
     """Return the names that `__init__` gives to what it calls: layers, mostly."""
     made = assigned_in_init(node).items()
