@@ -15,6 +15,7 @@ from bncheck.events import (
     Mode,
     ModeChange,
     Model,
+    Origin,
     RequiresGrad,
     Target,
 )
@@ -182,11 +183,16 @@ def _in_lightning(timeline: Timeline) -> Iterator[Match]:
             and part.parent.overrides_train is False
             and part.overrides_train is False
             and any(name.endswith(".__init__") for name in occurrence.functions)
-            and any(model.within(part) for model in stepped)
+            and any(model.within(part) or _uses(model, part) for model in stepped)
             and not any(_same(part, model) for model in followers | on_again)
             and not _FOLLOWS_ANOTHER.search(part.name)
         ):
             yield _half(event, part, Confidence.LIKELY)
+
+
+def _uses(model: Model, part: Model) -> bool:
+    """Tell whether a step of a network runs a part, as that of a library's network does."""
+    return part.parent is model and model.origin is Origin.ZOO
 
 
 def _fitted(timeline: Timeline) -> Iterator[Match]:

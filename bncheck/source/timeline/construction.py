@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
@@ -37,6 +37,7 @@ from bncheck.source.timeline.values import (
     Outside,
     Value,
 )
+from bncheck.source.walk import walk_kinds
 
 
 def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Value:
@@ -169,8 +170,8 @@ def usually_given(run: Run, cls: Class) -> Given:
 def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:
     init = classes.find(run, cls, "__init__")
     if isinstance(made, Models) and not classes.changes_modes(run.project, cls):
-        if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
-            _take_in(run, init.node, made.models[0], arguments)
+        if isinstance(init, Function):
+            _take_in(run, init, made.models[0], arguments)
         return
     if isinstance(init, Function):
         functions.follow(run, node, classes.bound(init, made), arguments)
@@ -179,17 +180,21 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
             run.heap.set(made, keyword, value)
 
 
-def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments) -> None:
+def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> None:
     """Note the networks that a constructor is given, or makes of what it is given, and keeps."""
+    if not isinstance(init.node, cst.FunctionDef):
+        return
     given: dict[str, Models] = {}
     makers: dict[str, Class | Function | Instance | Outside] = {}
-    for position, parameter in enumerate(init.params.params[1:]):
+    for position, parameter in enumerate(init.node.params.params[1:]):
         value = arguments.get(position, parameter.name.value)
         if isinstance(value, Models):
             given[parameter.name.value] = value
         elif isinstance(value, Class | Function | Instance | Outside):
             makers[parameter.name.value] = value
-    for attribute, expression in classes.kept(init) if given or makers else ():
+    if given:
+        _hand_up(run, init, made, given)
+    for attribute, expression in classes.kept(init.node) if given or makers else ():
         match expression:
             case cst.Call(
                 func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method)),
@@ -215,6 +220,27 @@ def _take_in(run: Run, init: cst.FunctionDef, made: Model, arguments: Arguments)
                 called = identifiers(expression)
                 for name in given.keys() & called if "children" in called else ():
                     _inherit(made, given[name].models)
+
+
+def _hand_up(run: Run, init: Function, made: Model, given: Mapping[str, Models]) -> None:
+    """Follow `super().__init__(backbone)`: a base class keeps the networks that it is given."""
+    cls = run.classes.get(made)
+    for call in walk_kinds(init.node.body, (cst.Call,)):
+        match call.func:
+            case cst.Attribute(
+                value=cst.Call(func=cst.Name(value="super")), attr=cst.Name(value="__init__")
+            ) if call.args and cls is not None and init.owner is not None:
+                above = classes.find_above(run, cls, init.owner, "__init__")
+                handed = Arguments()
+                for argument in call.args:
+                    name = argument.value.value if isinstance(argument.value, cst.Name) else ""
+                    value = given.get(str(name), Opaque())
+                    if argument.keyword is not None:
+                        handed.keywords[argument.keyword.value] = value
+                    else:
+                        handed.positional.append(value)
+                if isinstance(above, Function):
+                    _take_in(run, above, made, handed)
 
 
 def _makes_batch_norm(run: Run, maker: Instance, method: str) -> bool:

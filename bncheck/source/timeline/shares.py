@@ -41,7 +41,7 @@ _BACK = re.compile(
 )
 _NORM = re.compile(r"norm|(?:^|\.)bn\d*(?:\.|$)", re.IGNORECASE)
 _FROZEN = re.compile(r"(?<!un)(?<!un_)(?:freez|frozen)", re.IGNORECASE)
-_TRAINED = re.compile(r"un_?(?:freez|frozen)|trainable|fine_?tune", re.IGNORECASE)
+_TRAINED = re.compile(r"un_?(?:freez|frozen)|trainable|fine_?tune|to_train(?![a-z])", re.IGNORECASE)
 """Names of lists of layers, where what they list is not known."""
 
 
@@ -102,6 +102,8 @@ def tested(
     run: Run, test: cst.BaseExpression, together: tuple[str, ...], value: Members
 ) -> Refined:
     """Return what a test on names or counts means: `"fc" not in name` is all but a head."""
+    if _asks_for_gradient(test, together):
+        return Refined(together, value, some(value))
     counted = _counted(test, value)
     if counted is not None:
         return Refined(together, *counted)
@@ -113,11 +115,30 @@ def tested(
         pair = (without_norms(value), value)
     elif words and all(_FRONT.search(word) for word in words):
         pair = (value, without_norms(value))
+    elif not words and _names_none(run, test):
+        pair = (without_norms(value), value)
     elif not words and (listed := _listed(test)) is not None:
         pair = (value, without_norms(value)) if listed else (without_norms(value), value)
     else:
         pair = (some(value), value if excludes else some(value))
     return Refined(together, *(reversed(pair) if excludes else pair))
+
+
+def _asks_for_gradient(test: cst.BaseExpression, together: tuple[str, ...]) -> bool:
+    """Recognise `p.requires_grad`: what is frozen behind it is all that was not yet."""
+    match test:
+        case cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value="requires_grad")):
+            return name in together
+    return False
+
+
+def _names_none(run: Run, test: cst.BaseExpression) -> bool:
+    """Tell whether a test asks for the names in a list that is empty: `freeze = []`."""
+    for name in identifiers(test):
+        match run.look_up(name):
+            case Container(elements=(), changed=False, instead=()):
+                return True
+    return False
 
 
 def _listed(test: cst.BaseExpression) -> bool | None:
