@@ -19,6 +19,7 @@ from bncheck.source.timeline import (
     expressions,
     external,
     functions,
+    known,
     lightning,
     loaders,
     members,
@@ -184,10 +185,12 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
 def unknown_call(run: Run, node: cst.Call, name: str, values: Sequence[Value]) -> Opaque:
     """Follow a call of something unknown: it may change every model that it can get at.
 
-    What it is given to call back does no more than it does anywhere.
+    What it is given to call back does no more than it does anywhere, and by its name it may do
+    nothing to a model's mode.
     """
     values = [value for value in values if not is_harmless_callback(run, value)]
-    run.escape(node, values, name)
+    if not known.LEAVES_MODES.match(name.rpartition(".")[2]):
+        run.escape(node, values, name)
     holds = dict.fromkeys(model for value in values for model in run.reachable(value))
     return Opaque(name, run.site(node), name, holds=tuple(holds))
 

@@ -10,6 +10,8 @@ from bncheck.events import (
     Export,
     ExportKind,
     Fact,
+    Mode,
+    ModeChange,
     Model,
     OptimizerBuilt,
     OptimizerStep,
@@ -248,6 +250,8 @@ def _copy(
     run.models.append(copied)
     run.emit(Copied(site, copied, model))
     if wrapped is not None:
+        if known.AVERAGES_IN_EVAL.search(name):
+            run.emit(ModeChange(site, copied, Mode.EVAL))
         run.emit(Wrap(site, model, WrapKind.AVERAGED, wrapped, True, copied, name))
     return copied
 

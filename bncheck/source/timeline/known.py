@@ -229,6 +229,14 @@ HARMLESS_PREFIXES = (
     "pandas.",
 )
 
+LEAVES_MODES = re.compile(
+    r"(?:save(?![a-z])|dump|log(?:ger)?(?:_|$)|print_|summar|count_|broadcast_|reduce_|distribute_bn$"
+    r"|unwrap|de_parallel$|is_parallel$|(?:get_)?state_dict$|clip_grad|zero_grad"
+    r"|(?:model_?)?check_?point(?:s|er|saver)?$|early_?stop|saver$)",
+    re.IGNORECASE,
+)
+"""How names of functions begin that store a model, print it or share its weights."""
+
 HARMLESS_METHODS = _words(
     """
     append info debug warning error log add_graph watch write add_scalar state_dict add_summary
@@ -278,6 +286,8 @@ AVERAGES = re.compile(
     r"(?:^|\.)(?:AveragedModel|ModelEma(?:V[23])?|ModelEMA|ExponentialMovingAverage|EMA|EMAModel)$"
 )
 """Classes that keep an average of a model's weights."""
+AVERAGES_IN_EVAL = re.compile(r"(?:^|\.)ModelE(?:ma|MA)(?:V[23])?$")
+"""Those of timm, and what follows them, which put their copy in eval mode at once."""
 
 EXPORTERS = {
     "torch.onnx.export": ExportKind.ONNX,
