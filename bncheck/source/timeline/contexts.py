@@ -128,9 +128,14 @@ def _qualified(run: Run, func: cst.BaseExpression) -> str:
 
 
 def own_decorator(run: Run, function: Function, name: str) -> Function | None:
-    """Return the function of the project that a decorator is, by its last name."""
+    """Return the function of the project that a decorator is, by its last name.
+
+    The `main` that `@hydra.main` decorates is none.
+    """
     found = run.module_level(name, function.module)
-    return found if isinstance(found, Function) and found.receiver is None else None
+    if not isinstance(found, Function) or found.node is function.node:
+        return None
+    return found if found.receiver is None else None
 
 
 def of_decorators(run: Run, function: Function, code: cst.FunctionDef) -> list[Entered]:

@@ -13,6 +13,7 @@ from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
+    Class,
     Function,
     Instance,
     Members,
@@ -34,6 +35,8 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
     if any(isinstance(v, Members | Optimizer | Package) or run.reachable(v) for v in given):
         return True
     if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
+        return True
+    if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in given):
         return True
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):

@@ -68,7 +68,7 @@ def _composed(
 
 def _defaults(text: str) -> Iterator[tuple[str, str]]:
     """Yield the group, empty for none, and the name of each file that a list of defaults names."""
-    block = _DEFAULTS.search(text)
+    block = _DEFAULTS.search(text.replace("\r\n", "\n"))
     for line in block[1].splitlines() if block else ():
         entry = _ENTRY.match(line.partition("#")[0])
         if entry is not None and entry[2] != "_self_":

@@ -32,7 +32,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     dataset = arguments.get(kind.dataset, "dataset")
     sampler = arguments.keywords.get("sampler")
     whole = "batch_sampler" in arguments.keywords
-    size = _number(arguments.get(kind.batch_size, "batch_size"), arguments, 1)
+    size = _size(run, arguments.get(kind.batch_size, "batch_size"), arguments)
     loader = Loader(
         "",
         run.site(node),
@@ -131,11 +131,15 @@ def _takes_single_samples(node: cst.FunctionDef | cst.Lambda) -> bool:
     return uses == single > 0
 
 
-def _number(value: Value | None, arguments: Arguments, default: int) -> Number:
-    if value is None:
-        return default if arguments.complete else UNKNOWN
-    if isinstance(value, Constant) and isinstance(value.value, int):
-        return value.value
+def _size(run: Run, value: Value | None, arguments: Arguments) -> Number:
+    """Return how many samples a batch holds, or at most where even those are too few."""
+    match value:
+        case None:
+            return 1 if arguments.complete else UNKNOWN
+        case Constant(value=int(size)):
+            return size
+        case Opaque(at_most=int(size)) if size < run.settings.minimum_batch_size:
+            return size
     return UNKNOWN
 
 

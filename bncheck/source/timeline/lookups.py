@@ -38,6 +38,8 @@ def call(
     if (number := operators.computed(name, arguments.all())) is not None:
         return number
     match name:
+        case "int" if isinstance(first, Opaque) and isinstance(first.at_most, int):
+            return first
         case "globals":
             return Package(run.frame.module)
         case "eval":

@@ -76,6 +76,8 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         return left if isinstance(left, Tensor) else right
     match left, right:
+        case Constant(value=int(whole)), Opaque() if isinstance(op, cst.FloorDivide | cst.Divide):
+            return Opaque(at_most=whole)
         case Container(keys=None), Container(keys=None):
             return Container(left.elements + right.elements)
     made = weights.combined(left, op, right)

@@ -251,6 +251,8 @@ class Opaque:
     """The network that it is an attribute of."""
     length: Number = UNKNOWN
     """How many samples it holds, for a dataset."""
+    at_most: Number = UNKNOWN
+    """The largest number that it can be: a batch size that is divided by the number of devices."""
     texts: tuple[str, ...] = ()
     """For a setting: what the settings files of the project say that it may be."""
 
