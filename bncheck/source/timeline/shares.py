@@ -117,7 +117,7 @@ def tested(
         pair = (value, without_norms(value))
     elif not words and _names_none(run, test):
         pair = (without_norms(value), value)
-    elif not words and (listed := _listed(test)) is not None:
+    elif not words and (listed := _listed(run, test, excludes)) is not None:
         pair = (value, without_norms(value)) if listed else (without_norms(value), value)
     else:
         pair = (some(value), value if excludes else some(value))
@@ -141,14 +141,20 @@ def _names_none(run: Run, test: cst.BaseExpression) -> bool:
     return False
 
 
-def _listed(test: cst.BaseExpression) -> bool | None:
+def _listed(run: Run, test: cst.BaseExpression, excludes: bool) -> bool | None:
     """Tell whether a test asks if a list of a setting names the layer as one to freeze.
 
-    False: as one to train; None: the test asks for something else.
+    False: as one to train; None: the test asks for something else. Where what the list is called
+    says nothing, the setting that it comes from may, or the function.
     """
-    if not any(isinstance(node, cst.In | cst.NotIn | cst.Call) for node in walk(test)):
+    names = set(identifiers(test))
+    looks_up = "startswith" in names or any(isinstance(n, cst.In | cst.NotIn) for n in walk(test))
+    if not looks_up and not isinstance(test, cst.Call):
         return None
-    names = identifiers(test)
+    if looks_up and not excludes:
+        values = [run.look_up(name) for name in names]
+        names |= {value.name for value in values if isinstance(value, Opaque)}
+        names.add(run.frame.function)
     if any(map(_TRAINED.search, names)):
         return False
     return True if any(map(_FROZEN.search, names)) else None
