@@ -21,6 +21,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Optimizer,
     Package,
+    Parser,
     Partial,
     Settings,
     Value,
@@ -32,7 +33,9 @@ _SETTINGS = frozenset({"json", "yaml", "OmegaConf", "merge_from_file"}) | CLASSE
 
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     """Tell whether a function may do or return something that matters."""
-    if any(isinstance(v, Members | Optimizer | Package) or run.reachable(v) for v in given):
+    if any(
+        isinstance(v, Members | Optimizer | Package | Parser) or run.reachable(v) for v in given
+    ):
         return True
     if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
         return True

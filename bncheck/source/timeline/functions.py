@@ -207,7 +207,24 @@ def _run_function(
         return Opaque(function.name, site, function.name, holds=tuple(reached))
     if not frame.returned:
         return _generated(run, code, arguments)
-    return join(frame.returned, settled[-1] if settled else None)
+    returned = frame.returned
+    if run.unpacked is not None and run.unpacked[0] is node:
+        returned = _of_length(returned, run.unpacked[1])
+    usual = settled[-1] if settled else None
+    return join(returned, usual if any(value is usual for value in returned) else None)
+
+
+def _of_length(values: list[Value], length: int) -> list[Value]:
+    """Return the tuples of a length among what is returned on several paths; all if there is none.
+
+    `model, optimizer = make(args)`, of a function that returns the model alone to evaluate it.
+    """
+    fitting: list[Value] = [
+        value
+        for value in values
+        if isinstance(value, Container) and value.keys is None and len(value.elements) == length
+    ]
+    return fitting or values
 
 
 def _generated(run: Run, code: cst.FunctionDef, arguments: Arguments) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libcst as cst
 
 from bncheck.source.timeline import (
@@ -15,9 +17,11 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import (
     AnyPackage,
     Constant,
+    Container,
     Instance,
     Models,
     Opaque,
@@ -40,6 +44,8 @@ def call(
     match name:
         case "int" if isinstance(first, Opaque) and isinstance(first.at_most, int):
             return first
+        case "len" if any(_DEVICES.search(part) for part in identifiers(node)):
+            return _length(first)
         case "globals":
             return Package(run.frame.module)
         case "eval":
@@ -57,6 +63,20 @@ def call(
             return Opaque()
         case "getattr":
             return _attribute(run, node, first, arguments.get(1, "name"))
+    return None
+
+
+_DEVICES = re.compile(r"gpu|device", re.IGNORECASE)
+
+
+def _length(listed: Value | None) -> Value | None:
+    """Return how many devices settings list: `"0,1".split(",")`, or "0" by itself."""
+    match listed:
+        case Constant(value=str(text)):
+            return Constant(len(text), fixed=False)
+        case Container(elements=elements) if elements and not listed.changed:
+            known = all(isinstance(element, Constant) for element in elements)
+            return Constant(len(elements), fixed=False) if known else None
     return None
 
 

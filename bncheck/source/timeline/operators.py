@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -96,7 +97,14 @@ def _makes_long_text(left: object, op: cst.BaseBinaryOp, right: object) -> bool:
     return False
 
 
-_COMPUTES: dict[str, Callable[..., object]] = {"int": int, "round": round, "max": max, "min": min}
+_COMPUTES: dict[str, Callable[..., object]] = {
+    "int": int,
+    "round": round,
+    "max": max,
+    "min": min,
+    "math.ceil": math.ceil,
+    "math.floor": math.floor,
+}
 
 
 def computed(name: str, values: Sequence[Value]) -> Constant | None:

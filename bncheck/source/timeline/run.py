@@ -90,6 +90,8 @@ class Run:
     """The simple statement that is being executed."""
     discarded: cst.CSTNode | None = None
     """The expression whose value the statement throws away."""
+    unpacked: tuple[cst.Call, int] | None = None
+    """The call whose result was last unpacked, and into how many names."""
     count: Count | None = None
     """The count that what runs waits for, such as `if step % 16 == 0:`."""
     over_members: bool = False

@@ -120,6 +120,9 @@ def _small(run: Run, node: cst.CSTNode) -> None:
         case cst.Assign(targets=targets, value=value):
             if value.__class__ in members.TESTS and members.set_by_test(run, node):
                 return
+            first = targets[0].target
+            if isinstance(first, cst.Tuple) and isinstance(value, cst.Call):
+                run.unpacked = value, len(first.elements)
             result = expressions.evaluate(run, value)
             for target in targets:
                 bind(run, target.target, result)
