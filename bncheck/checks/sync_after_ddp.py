@@ -8,8 +8,8 @@ from bncheck.checks import check
 from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
-from bncheck.paths import Moment, moments
-from bncheck.timeline import Branch, Call, Entry, Timeline, occurrences
+from bncheck.paths import moments
+from bncheck.timeline import Branch, Occurrence, Timeline
 
 
 @check("BN402", Timeline)
@@ -23,8 +23,8 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             or wrap.kind is not WrapKind.SYNC_BATCH_NORM
             or wrap.site in seen
             or wrap.model.holds_batch_norm is False
-            or _asks_for_wrapper(moment)
-            or _is_made_anew(timeline, moment, wrap)
+            or _asks_for_wrapper(moment.occurrence)
+            or _is_wrapped_next(timeline, wrap)
         ):
             continue
         before = moment.wrapped(wrap.model, WrapKind.DISTRIBUTED)
@@ -39,28 +39,24 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             )
 
 
-def _is_made_anew(timeline: Timeline, moment: Moment, converted: Wrap) -> bool:
-    """Tell whether the entry point itself converts, then wraps what its constructor has wrapped.
+def _is_wrapped_next(timeline: Timeline, converted: Wrap) -> bool:
+    """Tell whether DistributedDataParallel wraps what is converted once more, later on.
 
-    The constructor has called this method, which is followed once more by itself.
+    The function that does both was called before, or the wrapper is kept beside the network.
     """
-    calls = [block for block in moment.occurrence.inside if isinstance(block, Call)]
-    if timeline.entry is not Entry.METHOD or [c.function for c in calls] != [timeline.name]:
-        return False
-    events = [found.event for found in occurrences(calls[0].steps)]
+    wraps = [found for found in timeline.of(Wrap) if found[1].model is converted.model]
+    later = wraps[[event for _, event in wraps].index(converted) + 1 :]
     return any(
-        isinstance(event, Wrap)
-        and event.kind is WrapKind.DISTRIBUTED
-        and event.model is converted.model
-        for event in events[events.index(converted) + 1 :]
+        event.kind is WrapKind.DISTRIBUTED and not _asks_for_wrapper(occurrence)
+        for occurrence, event in later
     )
 
 
 _WRAPPERS = {"DistributedDataParallel", "DDP"}
 
 
-def _asks_for_wrapper(moment: Moment) -> bool:
+def _asks_for_wrapper(occurrence: Occurrence) -> bool:
     """Tell whether a condition around it asks for the wrapper's class: `isinstance(model, DDP)`."""
-    conditions = (b.condition for b in moment.occurrence.inside if isinstance(b, Branch))
+    conditions = (b.condition for b in occurrence.inside if isinstance(b, Branch))
     words = (word for condition in conditions for word in condition.replace(".", " ").split())
     return not _WRAPPERS.isdisjoint(words)
