@@ -145,9 +145,22 @@ def _super_call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Va
         return functions.follow(run, node, classes.bound(found, receiver), arguments)
     if name == "__init__" and isinstance(receiver, Instance):
         loaders.construct_above(run, node, receiver, arguments)
+        _keep_above(run, receiver, arguments)
+    elif isinstance(receiver, Instance):
+        return unknown_call(run, node, name, [receiver, *arguments.all()])
     if name != "__init__" and isinstance(receiver, Models):
         return networks.method(run, node, receiver.models[0], name, arguments, inherited=True)
     return Opaque()
+
+
+def _keep_above(run: Run, receiver: Instance, arguments: Arguments) -> None:
+    """Note that a base class from elsewhere keeps the networks that its constructor is given."""
+    for position, value in enumerate(arguments.positional):
+        if isinstance(value, Models):
+            run.heap.set(receiver, f"[{position}]", value)
+    for keyword, value in arguments.keywords.items():
+        if isinstance(value, Models):
+            run.heap.set(receiver, keyword, value)
 
 
 def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) -> Value:
