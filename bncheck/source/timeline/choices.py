@@ -6,6 +6,7 @@ mistake around it is a mistake for whoever chooses that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -56,13 +57,25 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
         return picked
     found = (run.module_level(n, package.module) for n in _makers(run.project, package.module))
     candidates = [candidate for candidate in found if candidate is not None]
-    recipes = [
+    recipes: list[Value] = [
         candidate
         for candidate in candidates
         if isinstance(candidate, Class)
         and _is_recipe(run.project, candidate.node, candidate.module)
     ]
-    return _instead(run, picked, _one(run, recipes or candidates)) or picked or Opaque()
+    named = recipes or [c for c in candidates if not _chooses(c)] or candidates
+    return _instead(run, picked, _one(run, named)) or picked or Opaque()
+
+
+_ARCHITECTURE = re.compile(r"^(?:arch(?:itecture)?|(?:model|net|network)(?:_?name)?|name)$")
+
+
+def _chooses(candidate: Value) -> bool:
+    """Tell whether a function is first told which network to make: its name names no network."""
+    match candidate:
+        case Function(node=cst.FunctionDef(params=cst.Parameters(params=[first, *_]))):
+            return _ARCHITECTURE.match(first.name.value) is not None
+    return False
 
 
 def of_any_package(run: Run, *names: str) -> Value:
