@@ -171,7 +171,7 @@ class ForwardCall(ModelEvent):
     made_up_input: bool = False
     """Whether an argument is made on the spot: `torch.randn(...)`, `torch.zeros(...)`."""
     discarded: bool = False
-    """Whether nothing uses the result."""
+    """Whether nothing uses the result, or nothing but its shape."""
     arguments: tuple[str, ...] = ()
     """The names in the arguments, such as `images` or `val_x`."""
     made_of: tuple[str, ...] = ()

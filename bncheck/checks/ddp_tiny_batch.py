@@ -23,12 +23,16 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
             seen.add(wrap.site)
             yield Match(
                 wrap.site,
-                f"each process trains the BatchNorm of `{feeding.model.name}` on {size} samples "
+                f"each process trains the BatchNorm of `{feeding.model.name}` on {_samples(size)} "
                 "and keeps its statistics to itself: the variance of as many independent samples "
                 f"is off by {variance_error(size):.0%} (root mean square)",
                 "convert with torch.nn.SyncBatchNorm.convert_sync_batchnorm before wrapping",
                 sure,
             )
+
+
+def _samples(size: int) -> str:
+    return "one sample" if size == 1 else f"{size} samples"
 
 
 def _distributed(timeline: Timeline, model: Model) -> Iterator[Wrap]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import ForwardCall, Mode
+from bncheck.events import ForwardCall, Mode, Model
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments, training_step
@@ -44,9 +44,9 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
                 severity=Severity.ERROR,
             )
             continue
+        if forward.made_up_input or _is_synchronised(forward.model):
+            continue  # A look at shapes, not a training step; or one sample to each process.
         sure = assurance(forward.model)
-        if forward.made_up_input:
-            continue  # A look at shapes, not a training step.
         if sure is not None and training_step(moment.occurrence, timeline):
             seen.add(forward.site)
             yield Match(
@@ -56,3 +56,9 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
                 "train on batches, freeze the statistics, or use GroupNorm",
                 sure,
             )
+
+
+def _is_synchronised(model: Model) -> bool:
+    """Tell whether all BatchNorm of a network takes its statistics from several processes."""
+    kinds = model.norm_kinds
+    return model.synchronised or bool(kinds and all("Sync" in kind for kind in kinds))

@@ -104,7 +104,8 @@ def _receiver(run: Run, func: cst.Attribute) -> Value:
 
 
 def _arguments(run: Run, node: cst.Call) -> Arguments:
-    outer, run.discarded = run.discarded, None
+    outer = run.discarded
+    run.discarded = node.args[0].value if _takes_the_shape(node) else None
     arguments = Arguments()
     for argument in node.args:
         value = expressions.evaluate(run, argument.value)
@@ -129,6 +130,14 @@ def _arguments(run: Run, node: cst.Call) -> Arguments:
             arguments.positional.append(value)
     run.discarded = outer
     return arguments
+
+
+def _takes_the_shape(node: cst.Call) -> bool:
+    """Tell whether a call asks no more of what it is given than its shape."""
+    match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value=name)), args=[cst.Arg()]):
+            return name in known.OF_THE_SHAPE
+    return False
 
 
 def _is_super(node: cst.Call) -> bool:

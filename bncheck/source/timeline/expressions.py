@@ -258,11 +258,15 @@ def _sequence(run: Run, node: cst.Tuple | cst.List | cst.Set) -> Value:
     return Container(tuple(evaluate(run, element.value) for element in node.elements))
 
 
+def _attribute(run: Run, node: cst.Attribute) -> Value:
+    if node.attr.value == "shape" and isinstance(node.value, cst.Call):
+        run.discarded = node.value
+    return attributes.attribute(run, evaluate(run, node.value), node.attr.value, node)
+
+
 _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Name: lambda run, node: _name(run, node.value),
-    cst.Attribute: lambda run, node: attributes.attribute(
-        run, evaluate(run, node.value), node.attr.value, node
-    ),
+    cst.Attribute: lambda run, node: _attribute(run, node),
     cst.Call: lambda run, node: calls.call(run, node),
     cst.Integer: lambda run, node: Constant(literal(node)),
     cst.Float: lambda run, node: Constant(literal(node)),

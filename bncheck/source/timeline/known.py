@@ -34,6 +34,8 @@ BATCH_NORMS = frozenset(
     }
 )
 """Last parts of the names of BatchNorm classes."""
+OF_THE_SHAPE = _words("rand_like randn_like zeros_like ones_like empty_like full_like")
+"""Functions of a tensor's shape alone."""
 TORCH_BATCH_NORMS = frozenset(f"torch.nn.{name}" for name in BATCH_NORMS)
 
 LAYERS_WITH_NORM = {
