@@ -10,7 +10,7 @@ from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Or
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import Facts, mode_flow, usual_mode_flow
-from bncheck.timeline import Branch, Call, Occurrence, Timeline, trains
+from bncheck.timeline import Branch, Call, Context, Loop, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
     has_weights,
@@ -21,6 +21,7 @@ from bncheck.usage import (
     managed,
     may_have_weights,
     may_train,
+    root,
     speaks_of_evaluation,
 )
 
@@ -44,6 +45,7 @@ _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.
 def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
     told: set[Site] = set()
+    calls: set[Site] = set()
     for occurrence, event in timeline.of(ForwardCall):
         if event.discarded or managed(timeline, event.model) or _is_inside(occurrence, told):
             continue
@@ -69,17 +71,43 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             known = Confidence.LIKELY
         if known is not None and _GENERATOR.search(event.model.name):
             known = Confidence.POSSIBLE
-        if known is not None:
-            if known is not Confidence.POSSIBLE:
-                told.add(event.site)
-            yield Match(
-                event.site,
-                f"`{event.model.name}` runs {how} but is in train mode: its BatchNorm normalises "
-                "by this batch, and moves its running statistics",
-                f"call `{event.model.name}.eval()` first",
-                confidence=known,
-                fix=_fix(timeline, occurrence, event),
-            )
+        if known is None:
+            continue
+        if known is not Confidence.POSSIBLE:
+            told.add(event.site)
+        site, name, fix = event.site, event.model.name, _fix(timeline, occurrence, event)
+        call = _own_method(occurrence, event.model)
+        if call is not None:
+            if call.site in calls:
+                continue
+            calls.add(call.site)
+            site, name, fix = call.site, root(event.model).name, None
+        yield Match(
+            site,
+            f"`{name}` runs {how} but is in train mode: its BatchNorm normalises "
+            "by this batch, and moves its running statistics",
+            f"call `{name}.eval()` first",
+            confidence=known,
+            fix=fix,
+        )
+
+
+def _own_method(occurrence: Occurrence, model: Model) -> Call | None:
+    """Return the call of another forward of a network, `features` say, that runs a part of it.
+
+    A method that evaluates, with a loop or without gradients, is none.
+    """
+    whole = root(model)
+    if whole is model or whole.origin is not Origin.PROJECT:
+        return None
+    own = whole.type_name.rpartition(".")[2]
+    for position, block in enumerate(occurrence.inside):
+        if isinstance(block, Call) and block.function.partition(".")[0] == own:
+            name = block.function.rpartition(".")[2]
+            within = occurrence.inside[position:]
+            evaluates = any(isinstance(inner, Context | Loop) for inner in within)
+            return None if evaluates or name.startswith("__") or name == "forward" else block
+    return None
 
 
 def _is_inside(occurrence: Occurrence, told: set[Site]) -> bool:
@@ -171,13 +199,21 @@ def _while_made(timeline: Timeline, occurrence: Occurrence) -> bool:
 
 def _fix(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> Fix | None:
     name = event.called
-    if event.place is None or not name:
+    if event.place is None or not name or _trains_here(timeline, event):
         return None
     title, changes = f"Call {name}.eval() before", [InsertLine(event.place, f"{name}.eval()")]
     if _trains_on(timeline, occurrence, event.model):
         title += f", and {name}.train() after"
         changes.append(InsertLine(event.place, f"{name}.train()", after=True))
     return Fix(title, tuple(changes), safe=False)
+
+
+def _trains_here(timeline: Timeline, event: ForwardCall) -> bool:
+    """Tell whether the same line makes training steps, where another caller or round runs it."""
+    return any(
+        call is not event and call.site == event.site and in_training_loop(found)
+        for found, call in timeline.of(ForwardCall)
+    )
 
 
 def _trains_on(timeline: Timeline, occurrence: Occurrence, model: Model) -> bool:

@@ -13,7 +13,15 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
 from bncheck.source.timeline import operators
 from bncheck.source.timeline.constants import module_constant
-from bncheck.source.timeline.values import Constant, Container, Opaque, Value
+from bncheck.source.timeline.values import (
+    Class,
+    Constant,
+    Container,
+    Function,
+    Opaque,
+    Outside,
+    Value,
+)
 
 Meanings = Callable[[str], Value | None]
 """What a dotted name stands for in that module."""
@@ -30,13 +38,17 @@ def value_of(node: cst.BaseExpression, meaning: Meanings) -> Value:
             keywords = [a.keyword.value for a in arguments if a.keyword is not None]
             return Container(_values((a.value for a in arguments), meaning), tuple(keywords))
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
-            found = tuple(module_constant(element.value) for element in elements)
-            known = bool(found) and all(isinstance(value, Constant) for value in found)
+            found = _values((element.value for element in elements), meaning)
+            known = bool(found) and all(isinstance(value, _KNOWN) for value in found)
             return Container(found) if known else Opaque()
         case cst.BinaryOperation(left=left, operator=operator, right=right):
             one, other = _values((left, right), meaning)
             return operators.binary(one, operator, other)
     return module_constant(node)
+
+
+_KNOWN = (Constant, Class, Function, Outside)
+"""What a list at the top of a module may hold to be taken as one."""
 
 
 def _values(nodes: Iterable[cst.BaseExpression], meaning: Meanings) -> tuple[Value, ...]:

@@ -66,7 +66,12 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     named = next((value for value in opaque if value.parameter or value.type_name), None)
     if named is not None and len(opaque) == 1:
         return named
-    return Opaque(holds=tuple(holds), name=opaque[0].name if opaque else "")
+    kinds = {value.type_name for value in opaque}
+    return Opaque(
+        holds=tuple(holds),
+        name=opaque[0].name if opaque else "",
+        type_name=kinds.pop() if len(kinds) == 1 and len(opaque) == len(informative) else "",
+    )
 
 
 def join_states(states: list[dict[Key, Value]], usual: int | None) -> dict[Key, Value]:

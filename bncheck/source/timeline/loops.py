@@ -63,7 +63,7 @@ def for_loop(run: Run, node: cst.For) -> None:
         statements.run_body(run, node.body.body)
     run.dead = False
     loader = over.loader if isinstance(over, Data) else None
-    over_names, times = _over(node.iter), _times(run, node.iter)
+    over_names, times = _over(node.iter) + _chosen(run, node.iter), _times(run, node.iter)
     binds = assigned(node.body).union(targets(node.target))
     loop = Loop(run.site(node), tuple(steps), loader, over_names, times, binds)
     _emit_loop(run, node, loop)
@@ -98,6 +98,18 @@ def _times(run: Run, over: cst.BaseExpression) -> Number:
         case cst.Call(func=cst.Name(value="range"), args=[only]):
             return run.number(only.value)
     return UNKNOWN
+
+
+def _chosen(run: Run, node: cst.BaseExpression) -> str:
+    """Return the text that a name stands for: `loaders[phase]` where the phase is `"val"`."""
+    match node:
+        case cst.Call(args=[first, *_]):
+            return _chosen(run, first.value)
+        case cst.Subscript(slice=[cst.SubscriptElement(slice=cst.Index(value=cst.Name(value=n)))]):
+            value = run.look_up(n)
+            if isinstance(value, Constant) and value.fixed and isinstance(value.value, str):
+                return f" {value.value}"
+    return ""
 
 
 def _over(node: cst.BaseExpression) -> str:

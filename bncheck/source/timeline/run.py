@@ -23,6 +23,7 @@ from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.joining import join_states
 from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
+from bncheck.source.timeline.outer_names import OuterNames
 from bncheck.source.timeline.reachable import reachable
 from bncheck.source.timeline.registries import or_registered
 from bncheck.source.timeline.values import (
@@ -141,6 +142,7 @@ class Run:
         """
         names, heap, was_dead = dict(self.frame.names), self.heap, self.dead
         frame, settled = self.frame, self.frame.settled
+        outside = OuterNames(frame) if frame.outside else None
         alternatives: list[tuple[Step, ...]] = []
         after: list[tuple[dict[str, Value], Heap]] = []
         sides: list[defaults.Way] = []
@@ -149,6 +151,8 @@ class Run:
         for position, way in enumerate(ways):
             self.frame.names, self.heap, self.dead = dict(names), heap.on_top(), was_dead
             before = len(frame.returned)
+            if outside is not None:
+                outside.begin()
             with self.block() as steps:
                 way()
             alternatives.append(tuple(steps))
@@ -162,6 +166,10 @@ class Run:
             if not self.dead:
                 usual = len(after) if position == taken else usual
                 after.append((self.frame.names, self.heap))
+                if outside is not None:
+                    outside.keep()
+        if outside is not None:
+            outside.join(usual)
         frame.settled = ended
         if taken is not None:
             for other in (*sides[:taken], *sides[taken + 1 :]):

@@ -17,6 +17,7 @@ from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
 
 _GLOBALS = re.compile(r"^[ \t]*global[ \t]+([\w, \t]+)", re.MULTILINE)
+_SET = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(?!=|None\b)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"\bself\.(\w+)")
 _LOADED = re.compile(r"\bself\.(\w+)(?:\.module)?\.load_state_dict\(")
 _ASSIGNED = re.compile(r"\bself\.(\w+)[ \t]*=[ \t]*(?!=|None\b)")
@@ -82,7 +83,8 @@ def _loading(module: SourceModule, owner: cst.ClassDef) -> Iterator[cst.Function
 
 
 def _globals(functions: Iterable[cst.FunctionDef]) -> set[str]:
-    return {name.strip() for names in _found(_GLOBALS, functions) for name in names.split(",")}
+    declared = {n.strip() for names in _found(_GLOBALS, functions) for n in names.split(",")}
+    return declared & _found(_SET, functions)
 
 
 def _attributes(functions: Iterable[cst.FunctionDef]) -> set[str]:
