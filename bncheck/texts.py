@@ -26,6 +26,7 @@ _LIBRARIES = re.compile(
 )
 """Whose networks for images hold BatchNorm2d."""
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
+_FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
     rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
@@ -75,8 +76,19 @@ class Texts:
         return frozenset(
             str(path)
             for path, text in self._encoded()
-            if b"BatchNorm" in text and b"nn.Module)" not in text and _FREEZES.search(text)
+            if b"BatchNorm" in text and b"nn.Module)" not in text
+            if any(self._is_used(path, text[: found.start()]) for found in _FREEZES.finditer(text))
         )
+
+    def _is_used(self, path: Path, before: bytes) -> bool:
+        """Tell whether a file's text goes on inside a function that trains, or is spoken of."""
+        functions = list(_FUNCTIONS.finditer(before))
+        if not functions or b".train(" in before[functions[-1].end() :]:
+            return True
+        # Not its definition, an option of that name, or a method of something else.
+        name, of_module = functions[-1][1], re.escape(path.stem.encode())
+        used = re.compile(rb"(?<!def )(?<![\w.\-'\"])%s\b|\b%s\.%s\b" % (name, of_module, name))
+        return any(used.search(text) for _, text in self._encoded())
 
     def call_in_several_places(self, name: str) -> bool:
         """Tell whether the files call a function of that name more than once."""
