@@ -14,6 +14,7 @@ from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
     Class,
+    Data,
     Function,
     Instance,
     Members,
@@ -34,7 +35,8 @@ _SETTINGS = frozenset({"json", "yaml", "OmegaConf", "merge_from_file"}) | CLASSE
 def worth_following(run: Run, function: Function, given: Sequence[Value]) -> bool:
     """Tell whether a function may do or return something that matters."""
     if any(
-        isinstance(v, Members | Optimizer | Package | Parser) or run.reachable(v) for v in given
+        isinstance(v, Data | Members | Optimizer | Package | Parser) or run.reachable(v)
+        for v in given
     ):
         return True
     if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
