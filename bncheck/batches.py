@@ -49,9 +49,18 @@ class Feeding:
         What a collate function joins in another way than by stacking is no image: a network whose
         BatchNorm asks for images is not given it.
         """
+        if self.loader.graphs:
+            return self.model.one_value_per_graph
         custom = self.loader.custom_batches
         kinds = self.model.norm_kinds
         return custom is False or (custom is UNKNOWN and bool(kinds) and kinds <= _OF_IMAGES)
+
+    @property
+    def fails_on_one(self) -> bool:
+        """Whether a batch of one sample fails in train mode."""
+        if self.loader.graphs:
+            return self.model.one_value_per_graph
+        return self.model.one_value_norm is True
 
     @property
     def normalises_by_batch(self) -> bool:
@@ -92,7 +101,7 @@ def _may_matter(timeline: Timeline) -> bool:
     """Tell whether the size of a batch may matter to a network at all."""
     sizes = [loader.batch_size for loader in timeline.loaders]
     return any(isinstance(size, int) and size < timeline.minimum_batch_size for size in sizes) or (
-        any(model.one_value_norm is True for model in timeline.models)
+        any(model.one_value_norm is True or model.one_value_per_graph for model in timeline.models)
     )
 
 

@@ -58,6 +58,8 @@ class Model:
     """False where a setting chooses it and another one is made with the settings as they are."""
     one_value_norm: Fact = UNKNOWN
     """Whether a BatchNorm in it sees one value per channel and sample: it fails on one sample."""
+    one_value_per_graph: bool = False
+    """Whether a BatchNorm in it stands behind the pooling of each graph of a batch."""
 
     confirm: Callable[[], Fact] | None = None
     """Asks again whether it holds BatchNorm, in a way that takes longer and is surer."""
@@ -91,6 +93,8 @@ class Loader:
 
     UNKNOWN: a collate function stacks samples, and joins something of theirs in another way too.
     """
+    graphs: bool = False
+    """Whether a batch is of graphs, joined to one."""
     training: Fact = UNKNOWN
     """Whether it feeds training, by its names and `shuffle`."""
     instead: tuple[Loader, ...] = ()

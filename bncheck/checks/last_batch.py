@@ -23,7 +23,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or loader.drop_last is not False
             or not feeding.of_samples
             or feeding.batch_size == 1
-            or feeding.model.one_value_norm is not True
+            or not feeding.fails_on_one
             or not feeding.normalises_by_batch
             or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)  # It counts the samples of all processes.
             or _looks_at_the_size(feeding)

@@ -25,7 +25,7 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
         if feeding.loader.site in seen or _is_shared(feeding):
             continue
         seen.add(feeding.loader.site)
-        if size == 1 and feeding.model.one_value_norm is True:
+        if size == 1 and feeding.fails_on_one:
             yield Match(
                 feeding.loader.site,
                 f"batches of one go into `{feeding.model.name}` in train mode: a BatchNorm in it "

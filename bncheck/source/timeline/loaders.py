@@ -44,6 +44,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         custom_batches=True
         if kind.graphs or whole
         else _decides_batches(run, arguments.keywords.get("collate_fn")),
+        graphs=kind.graphs,
         training=_feeds_training(node, arguments),
     )
     run.loaders.append(loader)

@@ -16,6 +16,7 @@ from bncheck.source.single import Given, graph_of
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import assigned_in_init
+from bncheck.source.timeline.pooled_graphs import sees_pooled_graphs
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class, Models
@@ -32,7 +33,11 @@ _KEEPS_ONE = re.compile(r"(?:ReLU6?|LeakyReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Dropout
 
 
 def note_one_value_norms(run: Run) -> None:
-    """Set `one_value_norm` on the models that are called and whose network is known."""
+    """Set `one_value_norm` on the models that are called and whose network is known.
+
+    `one_value_per_graph` too, where batches are of graphs.
+    """
+    of_graphs = any(loader.graphs for loader in run.loaders)
     for occurrence in occurrences((*run.steps, *chain.from_iterable(run.fits))):
         event = occurrence.event
         if isinstance(event, ForwardCall) and event.model.one_value_norm is UNKNOWN:
@@ -41,6 +46,9 @@ def note_one_value_norms(run: Run) -> None:
             if any(_fact(part, run.classes, run.project) is True for part in given):
                 known = True
             event.model.one_value_norm = known
+            cls = run.classes.get(event.model) if of_graphs else None
+            if cls is not None and event.model.holds_batch_norm is True:
+                event.model.one_value_per_graph = sees_pooled_graphs(run.project, cls)
 
 
 def _parts(run: Run, model: Model) -> list[Model]:
