@@ -11,6 +11,8 @@ from bncheck.source.timeline.values import Constant, Models, Value
 
 def outcome(test: Value) -> bool | None:
     """Tell how a test comes out unless a user sets something else; None: unknown."""
+    if isinstance(test, Models) and test.exists is not None:
+        test = test.exists
     return bool(test.value) if isinstance(test, Constant) else None
 
 

@@ -8,6 +8,7 @@ from bncheck.events import Loader
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import weights
 from bncheck.source.timeline.values import (
+    NONE,
     Class,
     Constant,
     Container,
@@ -44,7 +45,7 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     models = [value for value in values if isinstance(value, Models)]
     if models:
         together = dict.fromkeys(model for value in models for model in value.models)
-        return Models(tuple(together))
+        return Models(tuple(together), _exists(values, usual))
     informative = [v for v in values if not isinstance(v, Constant) or v.value is not None]
     loaders = [value.loader for value in informative if isinstance(value, Data)]
     if loaders:
@@ -72,6 +73,17 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         name=opaque[0].name if opaque else "",
         type_name=kinds.pop() if len(kinds) == 1 and len(opaque) == len(informative) else "",
     )
+
+
+def _exists(values: list[Value], usual: Value | None) -> Constant | Opaque | None:
+    """Return whether a joined model is one and not None; None: it surely is."""
+    if not any(value == NONE or (isinstance(value, Models) and value.exists) for value in values):
+        return None
+    if usual == NONE:
+        return Constant(False, fixed=False)
+    if isinstance(usual, Models):
+        return usual.exists or Constant(True, fixed=False)
+    return Opaque()
 
 
 def join_states(states: list[dict[Key, Value]], usual: int | None) -> dict[Key, Value]:

@@ -130,12 +130,21 @@ def compare(left: Value, op: cst.BaseCompOp, right: Value) -> Value:
                 return Constant(bool(compute(left.value, right.value)), left.fixed and right.fixed)
             except TypeError:
                 return Opaque()
+    if isinstance(left, Models) and left.exists is not None and right == Constant(None):
+        return _whether(left.exists, isinstance(op, cst.IsNot | cst.NotEqual))
     if isinstance(right, Constant) and right.value is None and isinstance(left, _OBJECTS):
         return Constant(isinstance(op, cst.IsNot | cst.NotEqual))
     match left, right:
         case Constant(), Container(elements=elements) if isinstance(op, cst.In):
             if all(isinstance(element, Constant) for element in elements):
                 return Constant(left in elements, left.fixed)
+    return Opaque()
+
+
+def _whether(value: Constant | Opaque, wanted: bool) -> Value:
+    """Return whether a truth value is the wanted one."""
+    if isinstance(value, Constant):
+        return Constant(bool(value.value) is wanted, value.fixed)
     return Opaque()
 
 

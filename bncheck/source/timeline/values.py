@@ -29,6 +29,8 @@ class Models:
     """One model; several where branches bind a name to different ones."""
 
     models: tuple[Model, ...]
+    exists: Constant | Opaque | None = None
+    """Whether it is not None, where only some paths bind the name to a model."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,6 @@ def truth(value: Value) -> bool | None:
     match value:
         case Constant(value=constant, fixed=True):
             return bool(constant)
-        case Models() | Function() | Class() | Instance():
+        case Models(exists=None) | Function() | Class() | Instance():
             return True
     return None
