@@ -25,7 +25,7 @@ from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.owning import take_in
 from bncheck.source.timeline.picked import picks_batch_norm
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -174,9 +174,21 @@ def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Ar
             _take_in(run, init, made.models[0], arguments)
         return
     if isinstance(init, Function):
+        if isinstance(made, Instance) and not _SETS_ALL.isdisjoint(mentions(init.node)):
+            _keep(run, made, arguments)
         functions.follow(run, node, classes.bound(init, made), arguments)
     elif isinstance(made, Instance):
-        for keyword, value in arguments.keywords.items():
+        _keep(run, made, arguments)
+
+
+_SETS_ALL = frozenset({"setattr", "__dict__"})
+"""What a constructor names that keeps all of its keywords: `setattr(self, name, value)`."""
+
+
+def _keep(run: Run, made: Instance, arguments: Arguments) -> None:
+    """Note that an object keeps what it is given by keywords."""
+    for keyword, value in arguments.keywords.items():
+        if keyword != "*":
             run.heap.set(made, keyword, value)
 
 

@@ -47,10 +47,21 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
         made.pretrained = sources[0].pretrained
     for part in parts:
         part.parent = part.parent or made
+    for key, part in _kept(arguments):
+        run.parts[made, f"[{key}]"] = part
     if parts and len({part.type_name for part in parts}) == 1:
         run.parts[made, EACH] = parts[0]
         made.holds_batch_norm = parts[0].holds_batch_norm
     return value
+
+
+def _kept(arguments: Arguments) -> Iterator[tuple[object, Model]]:
+    """Yield the networks that a list or dict of networks is made of, and what picks each."""
+    match arguments.all():
+        case [Container(elements=elements, keys=keys)]:
+            for key, value in zip(keys or range(len(elements)), elements, strict=True):
+                if isinstance(value, Models) and len(value.models) == 1 and key is not UNKNOWN:
+                    yield key, value.models[0]
 
 
 def sliced(run: Run, model: Model, bounds: tuple[int | None, int | None]) -> Models:
