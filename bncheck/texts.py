@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
-_NORM_LINES = re.compile(rb"^.*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
+_NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
     rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
     rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
@@ -27,6 +27,7 @@ _LIBRARIES = re.compile(
 """Whose networks for images hold BatchNorm2d."""
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
 _FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
+_COMMENTS = re.compile(rb"#[^\n]*")
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
     rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
@@ -50,7 +51,8 @@ class Texts:
     @cached_property
     def called_on_others(self) -> frozenset[str]:
         """The methods that the files call on something but `self`."""
-        found = (name for _, text in self._encoded() for name in set(_CALLED.findall(text)))
+        code = (_COMMENTS.sub(b"", text) for _, text in self._encoded())
+        found = (name for text in code for name in set(_CALLED.findall(text)))
         return frozenset(name.decode() for name in found)
 
     @cached_property

@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import libcst as cst
+
 from bncheck.depth import deep
 from bncheck.events import Fact
 from bncheck.graph import Kind
 from bncheck.source.application import named_layers
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
-from bncheck.source.interpret.values import UNKNOWN, Branches, Instance, Unknown, options
+from bncheck.source.interpret.values import UNKNOWN, Branches, Function, Instance, Unknown, options
+from bncheck.source.interpret.values import Class as Interpreted
 from bncheck.source.no_modules import cannot_be_module
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, constructed, machine_for
@@ -65,7 +68,24 @@ def _holds(look: CloserLook) -> bool | Unknown:
             return UNKNOWN
     except (PathEndsError, GiveUpError, RecursionError):
         return UNKNOWN
-    return UNKNOWN if machine.doubts or _has_unknown_part(made, look) else False
+    if machine.doubts or _is_finished_later(made) or _has_unknown_part(made, look):
+        return UNKNOWN
+    return False
+
+
+def _is_finished_later(root: Instance) -> bool:
+    """Tell whether a method that its constructor does not call makes parts of a network."""
+    from bncheck.source.timeline import classes
+
+    return any(
+        attribute not in root.state and isinstance(value, cst.Call)
+        for cls in (root.cls.order if root.cls is not None else ())
+        if isinstance(cls, Interpreted)
+        for name, method in cls.namespace.items()
+        if isinstance(method, Function) and isinstance(method.node, cst.FunctionDef)
+        if name != "forward"
+        for attribute, value in classes.kept(method.node)
+    )
 
 
 def _has_unknown_part(root: Instance, look: CloserLook) -> bool:
