@@ -42,7 +42,7 @@ class Texts:
     """The texts of a run's files, by path."""
 
     texts: Mapping[Path, str | bytes]
-    _called_often: dict[str, bool] = field(default_factory=dict)
+    _calls: dict[str, int] = field(default_factory=dict)
 
     def _encoded(self) -> Iterator[tuple[Path, bytes]]:
         for path, text in self.texts.items():
@@ -94,12 +94,20 @@ class Texts:
 
     def call_in_several_places(self, name: str) -> bool:
         """Tell whether the files call a function of that name more than once."""
-        if name not in self._called_often:
+        return self._calls_of(name) > 1
+
+    def call_somewhere(self, name: str) -> bool:
+        """Tell whether the files call a function or method of that name."""
+        return self._calls_of(name) > 0
+
+    def _calls_of(self, name: str) -> int:
+        """Count the calls of a name, as far as two."""
+        if name not in self._calls:
             # The name comes first: for what a pattern begins with, whole texts are scanned.
             call = re.compile(b"%b(?<!def %b)(?<!\\w%b)" % ((re.escape(f"{name}(".encode()),) * 3))
             calls = chain.from_iterable(call.finditer(text) for _, text in self._encoded())
-            self._called_often[name] = len(list(islice(calls, 2))) > 1
-        return self._called_often[name]
+            self._calls[name] = len(list(islice(calls, 2)))
+        return self._calls[name]
 
     def defining(self, name: str) -> list[Path]:
         """Return the files that define a function or class of that name at module level."""

@@ -190,6 +190,7 @@ def _methods(timeline: Timeline) -> Iterator[Match]:
             and overriding.get(test.class_name) is False
             and test.class_name not in driven
             and any("BatchNorm" in name for name in test.classes)
+            and timeline.said.call_somewhere(test.function)
         ):
             yield Match(
                 test.eval_site,
