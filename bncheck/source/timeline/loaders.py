@@ -24,7 +24,7 @@ from bncheck.source.timeline.values import (
     Value,
     truth,
 )
-from bncheck.source.walk import walk
+from bncheck.source.walk import walk, walk_kinds
 
 
 def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Arguments) -> Value:
@@ -37,7 +37,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         "",
         run.site(node),
         batch_size=UNKNOWN if whole else size,
-        drop_last=_drops_last(arguments, sampler),
+        drop_last=UNKNOWN if _holds_whole_batches(run, node) else _drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
@@ -151,6 +151,23 @@ def _flag(value: Value | None, arguments: Arguments) -> Fact:
         return value.value
     known = truth(value)
     return UNKNOWN if known is None else known
+
+
+def _holds_whole_batches(run: Run, node: cst.Call) -> bool:
+    """Tell whether a dataset is told to be as long as so many batches.
+
+    `Pictures(root, max_iters=args.num_steps * args.batch_size)`
+    """
+    given = node.args[0].value if node.args else None
+    for argument in node.args:
+        if argument.keyword is not None and argument.keyword.value == "dataset":
+            given = argument.value
+    made = run.frame.assigned.get(given.value) if isinstance(given, cst.Name) else given
+    return isinstance(made, cst.Call) and any(
+        isinstance(product.operator, cst.Multiply)
+        and any("batch" in name.lower() for name in identifiers(product))
+        for product in walk_kinds(made, (cst.BinaryOperation,))
+    )
 
 
 def _drops_last(arguments: Arguments, sampler: Value | None) -> Fact:
