@@ -210,7 +210,8 @@ def may_have_weights(timeline: Timeline, model: Model) -> bool:
         if current.pretrained is not False:
             return True
         current = current.parent
-    return has_weights(timeline, model)
+    kept = (part.pretrained is True for part in timeline.models if part.parent is model)
+    return any(kept) or has_weights(timeline, model)
 
 
 def is_optimized(timeline: Timeline, model: Model) -> bool:
@@ -225,18 +226,25 @@ def turns_out_free(model: Model) -> bool:
     return model.parent is not None and turns_out_free(model.parent)
 
 
+def _is_chosen(model: Model) -> bool:
+    """Tell whether settings choose a model of a library's, most of which hold BatchNorm."""
+    unknown = model.holds_batch_norm is not False
+    return model.origin is Origin.ZOO and not model.by_default and unknown
+
+
 def confidence(timeline: Timeline, model: Model, known: Confidence) -> Confidence | None:
     """Return how sure a finding on a model is; None: it holds no BatchNorm.
 
     A model of which nothing is known gives no more than `POSSIBLE`. Of a library's models that
-    only a run's settings choose from, most hold BatchNorm: a mistake around one is a mistake for
-    whoever chooses those.
+    only a run's settings choose from, most hold BatchNorm: a mistake around one, or around what
+    keeps one, is a mistake for whoever chooses those.
     """
     if model.holds_batch_norm is False or root(model).holds_batch_norm is False:
         return None
     if model.holds_batch_norm is True and not timeline.is_test:
         return None if turns_out_free(model) else known
-    made = root(model)
-    if made.origin is Origin.ZOO and not made.by_default and not timeline.is_test:
+    whole = root(model)
+    kept = [part for part in timeline.models if part.parent is whole] if model is whole else []
+    if any(map(_is_chosen, (whole, model, *kept))) and not timeline.is_test:
         return max(known, Confidence.LIKELY, key=list(Confidence).index)
     return Confidence.POSSIBLE

@@ -21,6 +21,7 @@ from bncheck.source.timeline.values import (
     Models,
     Opaque,
     Optimizer,
+    Outside,
     Package,
     Parser,
     Partial,
@@ -43,6 +44,8 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         return True
     if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in given):
         return True
+    if any(isinstance(value, Outside) and value.name.startswith(known.ZOOS) for value in given):
+        return True  # It is told which network of a library's to make.
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):
         # What it does may stand in the methods that it calls on itself.

@@ -19,6 +19,8 @@ def take_in(run: Run, model: Model, name: str, value: Value) -> None:
             if part.holds_batch_norm is True:
                 model.holds_batch_norm = True
                 model.norm_kinds |= part.norm_kinds
+            elif part.holds_batch_norm is UNKNOWN and model.holds_batch_norm is False:
+                model.holds_batch_norm = UNKNOWN
             if model.within(part) or not (part.parent is None or is_nameless(part.parent)):
                 continue
             part.parent = model
