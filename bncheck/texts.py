@@ -100,6 +100,11 @@ class Texts:
         """Tell whether the files call a function or method of that name."""
         return self._calls_of(name) > 0
 
+    def speak_of(self, name: str) -> bool:
+        """Tell whether the files name a function beside its definition: a call, or an argument."""
+        named = re.compile(rb"(?<!def )(?<![\w'\"\-])%s\b" % re.escape(name.encode()))
+        return any(named.search(_COMMENTS.sub(b"", text)) for _, text in self._encoded())
+
     def _calls_of(self, name: str) -> int:
         """Count the calls of a name, as far as two."""
         if name not in self._calls:

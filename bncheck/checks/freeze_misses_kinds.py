@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -40,7 +41,9 @@ def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
                 "would train on unnoticed",
                 f"test for {_BASE}, the base class of them all",
                 Confidence.LIKELY
-                if len(kinds) == 1 and _may_meet_others(timeline, test, kinds)
+                if len(kinds) == 1
+                and _may_meet_others(timeline, test, kinds)
+                and not _lies_idle(timeline, test)
                 else Confidence.POSSIBLE,
                 fix=_widened(test),
             )
@@ -66,6 +69,19 @@ def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
         and known.holds_batch_norm is True
         and known.norm_kinds == kinds
         for known in timeline.classes
+    )
+
+
+_FREEZES = re.compile(r"freez|frozen|fix|bn|norm", re.IGNORECASE)
+
+
+def _lies_idle(timeline: Timeline, test: FreezeTest) -> bool:
+    """Tell whether the test stands in a helper that a project which trains networks never asks."""
+    said = timeline.said
+    return (
+        _FREEZES.search(test.function) is not None
+        and said.train_networks
+        and not said.speak_of(test.function)
     )
 
 
