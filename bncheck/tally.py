@@ -28,8 +28,9 @@ def _counted(sites: Collection[Site | None]) -> Iterator[tuple[Site, int]]:
 class Tally:
     """Which layers were constructed where, and what is wrong with how many of them.
 
-    Networks whose parameters are symbols count only for sites of which no others tell. A layer
-    that no forward applies counts only for checks of layers as they are constructed.
+    Networks whose parameters are symbols count only for sites of which no others tell, or where
+    some layers of one are right and some are not. A layer that no forward applies counts only for
+    checks of layers as they are constructed.
     """
 
     checks: Sequence[Check]
@@ -112,7 +113,11 @@ class Tally:
                 # Calls with known arguments construct this layer, and they tell more.
                 continue
             match = found[0]
-            if len(found) < instances[symbolic, site]:
+            others = self._wrong[site].get((check, True), ())
+            if (
+                len(found) < instances[symbolic, site]
+                or 0 < len(others) < instances[True, site]  # Parts of one network differ.
+            ):
                 hint = match.hint_in_some or match.hint
                 match = replace(match, confidence=Confidence.POSSIBLE, hint=hint, fix=None)
             yield check.code, match

@@ -63,3 +63,40 @@ def test_what_is_right_in_other_instances_is_possible_has_another_advice_and_no_
     assert found.fix is None
     assert found.confidence is Confidence.POSSIBLE
     assert "bias=not use_norm" in found.hint
+
+
+PARTS = """
+from torch import nn
+
+class Layer(nn.Module):
+    def __init__(self, inputs, outputs, norm=False):
+        super().__init__()
+        layers = [nn.Conv2d(inputs, outputs, 3, padding=1)]
+        if norm:
+            layers.append(nn.BatchNorm2d(outputs))
+        self.layers = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.layers(x)
+
+class Residual(nn.Module):
+    def __init__(self, width=64):
+        super().__init__()
+        self.layer = Layer(width, width, norm=True)
+    def forward(self, x):
+        return x + self.layer(x)
+"""
+WHOLE = """
+class Network(nn.Module):
+    def __init__(self, inputs):
+        super().__init__()
+        self.first = Layer(inputs, 64)
+        self.body = Residual()
+    def forward(self, x):
+        return self.body(self.first(x))
+"""
+
+
+def test_a_part_with_defaults_tells_less_than_a_network_whose_layers_differ() -> None:
+    settings = Settings(select=("BN101",))
+    assert [finding.line for finding in lint_source(PARTS, settings=settings)] == [7]
+    assert not lint_source(PARTS + WHOLE, settings=settings)
