@@ -78,6 +78,8 @@ class ModeFlow:
     """Whether only the ways are followed that the settings as they are choose, where known."""
     _before: dict[ModelEvent, set[ModeFact]] = field(default_factory=lambda: defaultdict(set))
     _parts_in_eval: set[ModelEvent] = field(default_factory=set)
+    _made_of: dict[Model, set[Model]] = field(default_factory=dict)
+    """The networks that another is put together of, which may be switched by themselves later."""
     _for_training: set[Site] = field(default_factory=set)
     """Where a `train()` stands that training comes after."""
 
@@ -206,10 +208,11 @@ class ModeFlow:
     def _event(self, event: Event, state: State) -> None:
         if isinstance(event, ModelEvent):
             self._before[event] |= self._get(state, event.model)
+            made_of = self._made_of.get(event.model, set())
             if isinstance(event, ForwardCall | Export) and any(
                 fact.mode is Mode.EVAL
                 for model, facts in state.items()
-                if model is not event.model and model.within(event.model)
+                if model is not event.model and (model.within(event.model) or model in made_of)
                 for fact in facts
             ):
                 self._parts_in_eval.add(event)
@@ -222,6 +225,8 @@ class ModeFlow:
                 self._set(state, model, frozenset({ModeFact(mode, event)}))
             case Copied(model=model, source=source) | Assembled(model=model, source=source):
                 state[model] = self._get(state, source)
+                if isinstance(event, Assembled):
+                    self._made_of.setdefault(model, set()).add(source)
             case Escape(model=model):
                 self._set(state, model, frozenset({ModeFact(Mode.UNKNOWN, event)}))
             case BackwardCall() | OptimizerStep():
