@@ -64,6 +64,9 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
         and _is_recipe(run.project, candidate.node, candidate.module)
     ]
     named = recipes or [c for c in candidates if not _chooses(c)] or candidates
+    if isinstance(name, str) and name.islower():
+        # What such a name chooses is a function, or a class where there is none.
+        named = [c for c in named if isinstance(c, Function)] or named
     return _instead(run, picked, _one(run, named)) or picked or Opaque()
 
 

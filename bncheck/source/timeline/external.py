@@ -143,7 +143,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _optimizer(run, node, arguments)
     if name in _SEQUENTIAL:
         return make_container(run, node, name, arguments)
-    if last == "DistributedSampler":
+    if last in {"DistributedSampler", "BatchSampler"}:
         return Opaque(last, run.site(node), name)
     if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
         return Opaque(last, run.site(node), name, length=first.batch_size)

@@ -31,7 +31,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     """Follow the construction of a data loader."""
     dataset = arguments.get(kind.dataset, "dataset")
     sampler = arguments.keywords.get("sampler")
-    whole = "batch_sampler" in arguments.keywords
+    whole = "batch_sampler" in arguments.keywords or _gives_batches(sampler)
     size = _size(run, arguments.get(kind.batch_size, "batch_size"), arguments)
     loader = Loader(
         "",
@@ -182,6 +182,11 @@ def _length(dataset: Value | None) -> Number:
     if isinstance(dataset, Opaque) and isinstance(dataset.length, int):
         return dataset.length
     return UNKNOWN
+
+
+def _gives_batches(sampler: Value | None) -> bool:
+    """Tell whether each sample that is asked for is a batch: `sampler=BatchSampler(...)`."""
+    return isinstance(sampler, Opaque) and sampler.type_name.endswith(".BatchSampler")
 
 
 def _distributed(sampler: Value | None) -> Fact:
