@@ -9,16 +9,16 @@ from bncheck.events import Escape, ForwardCall, Mode, ModeChange, Model, Optimiz
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
-from bncheck.timeline import Call, Loop, Occurrence, Timeline
+from bncheck.timeline import Call, Loop, Occurrence, Timeline, occurrences
 from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 
 
 @check("BN202", Timeline)
 def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
     """Yield each training step that an `eval()` earlier in its loop is still in force at."""
-    loops = {event: occurrence.loops for occurrence, event in timeline.of(ModeChange)}
+    switches = {event: occurrence for occurrence, event in timeline.of(ModeChange)}
     optimizers = bool(timeline.of(OptimizerBuilt))
-    for occurrence, event in timeline.of(ForwardCall) if loops else ():
+    for occurrence, event in timeline.of(ForwardCall) if switches else ():
         if not _is_training_step(occurrence):
             continue
         model = event.model
@@ -35,7 +35,9 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
             and fact.carried
             and not fact.doubtful
             and fact.since.target is Target.WHOLE
-            and _share_a_loop(loops.get(fact.since, ()), occurrence.loops)
+            and fact.since in switches
+            and _share_a_loop(switches[fact.since].loops, occurrence.loops)
+            and not _chooses(switches[fact.since], model)
         ]
         known = confidence(timeline, model, Confidence.PROVEN) if undone else None
         if known is not None:
@@ -64,6 +66,16 @@ def _site(occurrence: Occurrence) -> Site:
     loop = inside.index(occurrence.loops[-1])
     calls = [block for block in inside[loop:] if isinstance(block, Call)]
     return calls[0].site if calls else occurrence.event.site
+
+
+def _chooses(switch: Occurrence, model: Model) -> bool:
+    """Tell whether a function that runs no network puts a model in one mode or in the other."""
+    calls = [block for block in switch.inside if isinstance(block, Call)]
+    done = [found.event for found in occurrences(calls[-1].steps)] if calls else []
+    return not any(isinstance(event, ForwardCall) for event in done) and any(
+        isinstance(event, ModeChange) and event.mode is Mode.TRAIN and model.within(event.model)
+        for event in done
+    )
 
 
 def _share_a_loop(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> bool:
