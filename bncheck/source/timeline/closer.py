@@ -83,7 +83,7 @@ def _is_finished_later(root: Instance) -> bool:
         if isinstance(cls, Interpreted)
         for name, method in cls.namespace.items()
         if isinstance(method, Function) and isinstance(method.node, cst.FunctionDef)
-        if name != "forward"
+        if name not in ("__init__", "forward")
         for attribute, value in classes.kept(method.node)
     )
 
