@@ -28,9 +28,9 @@ def _counted(sites: Collection[Site | None]) -> Iterator[tuple[Site, int]]:
 class Tally:
     """Which layers were constructed where, and what is wrong with how many of them.
 
-    Networks whose parameters are symbols count only for sites of which no others tell, or where
-    some layers of one are right and some are not. A layer that no forward applies counts only for
-    checks of layers as they are constructed.
+    Networks whose parameters are symbols count only for sites of which no others tell, or of which
+    some layers of the network are right and some are not. A layer that no forward applies counts
+    only for checks of layers as they are constructed.
     """
 
     checks: Sequence[Check]
@@ -40,6 +40,8 @@ class Tally:
     """How many layers each site constructed, in networks with symbols or without."""
     _applied: _Counts = field(default_factory=_counts)
     _wrong: dict[Site, dict[tuple[Check, bool], list[Match]]] = field(default_factory=dict)
+    _mixed: set[tuple[Check, Site]] = field(default_factory=set)
+    """Where layers of one network are right and others of it are not."""
 
     def add(self, graph: LayerGraph) -> None:
         """Run the checks on a network."""
@@ -61,6 +63,11 @@ class Tally:
                 counts[symbolic, site] += count
                 if site in self._wrong:
                     sites.add(site)
+        if symbolic and found:
+            for (check, site), count in Counter((check, m.site) for check, m in found).items():
+                met = [layer.site for layer in layers] if check.unapplied else applied
+                if count < met.count(site):
+                    self._mixed.add((check, site))
         for check, match in found:
             self.note(check, symbolic, match)
             sites.add(match.site)
@@ -113,11 +120,7 @@ class Tally:
                 # Calls with known arguments construct this layer, and they tell more.
                 continue
             match = found[0]
-            others = self._wrong[site].get((check, True), ())
-            if (
-                len(found) < instances[symbolic, site]
-                or 0 < len(others) < instances[True, site]  # Parts of one network differ.
-            ):
+            if len(found) < instances[symbolic, site] or (check, site) in self._mixed:
                 hint = match.hint_in_some or match.hint
                 match = replace(match, confidence=Confidence.POSSIBLE, hint=hint, fix=None)
             yield check.code, match
