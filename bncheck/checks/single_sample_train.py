@@ -61,4 +61,8 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
 def _is_synchronised(model: Model) -> bool:
     """Tell whether all BatchNorm of a network takes its statistics from several processes."""
     kinds = model.norm_kinds
-    return model.synchronised or bool(kinds and all("Sync" in kind for kind in kinds))
+    return (
+        model.synchronised
+        or "Sync" in model.type_name.rpartition(".")[2]
+        or bool(kinds and all("Sync" in kind for kind in kinds))
+    )
