@@ -8,6 +8,7 @@ import libcst as cst
 
 from bncheck.source.timeline import classes, expressions, functions
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.frames import in_frame
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Constant, Frame, Function, Instance, Opaque, Value
 
@@ -46,11 +47,10 @@ def _result(
         return functions.follow(run, node, function, Arguments(list(given)))
     names = [parameter.name.value for parameter in code.params.params]
     values = dict(zip(names, (function.receiver, *given), strict=False))
-    outer, run.frame = run.frame, Frame(function.module, function.name, values)
     run.stack.append(code)
-    value = expressions.evaluate(run, result)
+    with in_frame(run, Frame(function.module, function.name, values)):
+        value = expressions.evaluate(run, result)
     run.stack.pop()
-    run.frame = outer
     return value
 
 

@@ -22,6 +22,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
+from bncheck.source.timeline.frames import in_frame
 from bncheck.source.timeline.owning import take_in
 from bncheck.source.timeline.picked import picks_batch_norm
 from bncheck.source.timeline.run import Run
@@ -265,10 +266,8 @@ def _makes_batch_norm(run: Run, maker: Instance, method: str) -> bool:
 
 def _made_by(run: Run, cls: Class, node: cst.Call, maker: Instance, method: str) -> Value:
     """Return what a method of an object that a constructor is given makes."""
-    outer, run.frame = run.frame, Frame(cls.module, f"{cls.node.name.value}.__init__")
-    made = calls.method(run, node, maker, method, Arguments())
-    run.frame = outer
-    return made
+    with in_frame(run, Frame(cls.module, f"{cls.node.name.value}.__init__")):
+        return calls.method(run, node, maker, method, Arguments())
 
 
 def _inherit(made: Model, parts: Sequence[Model]) -> None:

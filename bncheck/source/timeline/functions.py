@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.following import is_managed, worth_following
+from bncheck.source.timeline.frames import in_frame
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run
@@ -159,10 +160,8 @@ def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Argum
     frame = Frame(function.module, "<lambda>", outer=function.outer)
     for parameter, value in zip(code.params.params, arguments.positional, strict=False):
         frame.names[parameter.name.value] = value
-    outer, run.frame = run.frame, frame
-    value = expressions.evaluate(run, code.body)
-    run.frame = outer
-    return value
+    with in_frame(run, frame):
+        return expressions.evaluate(run, code.body)
 
 
 def _run_function(
@@ -278,9 +277,8 @@ def _default(run: Run, module: SourceModule, node: cst.BaseExpression) -> Value:
             return found if isinstance(found, Function | Outside) else value
         case cst.Call(func=cst.Name(value=name)) if isinstance(value, Opaque):
             if isinstance(run.module_level(name, module), Class):
-                outer, run.frame = run.frame, Frame(module, "")
-                value = expressions.evaluate(run, node)
-                run.frame = outer
+                with in_frame(run, Frame(module, "")):
+                    return expressions.evaluate(run, node)
     return value
 
 

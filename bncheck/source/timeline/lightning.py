@@ -30,7 +30,8 @@ _BEFORE = ("on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_b
 """Hooks of a LightningModule that come before its training step."""
 _LOADERS = ("train_dataloaders", "train_dataloader", "datamodule")
 _OTHERWISE = ("sync_batchnorm", "inetuning")
-"""What a file says whose trainer synchronises BatchNorm, or has a callback that freezes layers."""
+"""What a file says whose trainer synchronises BatchNorm, or has a callback that freezes layers:
+`BackboneFinetuning`, or one that is named after `finetuning`."""
 
 
 def fit(run: Run, node: cst.Call, arguments: Arguments) -> None:

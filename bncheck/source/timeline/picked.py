@@ -9,6 +9,7 @@ from bncheck.source.project import External
 from bncheck.source.timeline import expressions, functions, known
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.classes import kept, members
+from bncheck.source.timeline.frames import in_frame
 from bncheck.source.timeline.ingredients import meanings
 from bncheck.source.timeline.mentioned import mentioned_in
 from bncheck.source.timeline.run import Run
@@ -49,8 +50,6 @@ def _within(
     """Return the constant that an expression is in a constructor; None: it is no constant."""
     frame = Frame(cls.module, f"{cls.node.name.value}.__init__")
     functions.bind_parameters(run, frame, init, Constant(None), arguments)
-    outer, run.frame = run.frame, frame
-    with run.block():
+    with in_frame(run, frame), run.block():
         value = expressions.evaluate(run, expression)
-    run.frame = outer
     return value.value if isinstance(value, Constant) else None
