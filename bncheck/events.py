@@ -222,6 +222,8 @@ class Wrap(ModelEvent):
     """The averaged copy, for AVERAGED; otherwise the model stays the same."""
     function: str = ""
     """Qualified name of what is called, for AVERAGED."""
+    of_wrapper: Fact = False
+    """Whether what is given is what DistributedDataParallel put around the model."""
 
 
 class ExportKind(Enum):

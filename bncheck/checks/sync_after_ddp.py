@@ -24,7 +24,7 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             or wrap.site in seen
             or wrap.model.holds_batch_norm is False
             or _asks_for_wrapper(moment.occurrence)
-            or _is_wrapped_next(timeline, wrap)
+            or _is_for_another_run(timeline, wrap)
         ):
             continue
         before = moment.wrapped(wrap.model, WrapKind.DISTRIBUTED)
@@ -39,17 +39,26 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             )
 
 
-def _is_wrapped_next(timeline: Timeline, converted: Wrap) -> bool:
-    """Tell whether DistributedDataParallel wraps what is converted once more, later on.
+def _is_for_another_run(timeline: Timeline, converted: Wrap) -> bool:
+    """Tell whether the wrapper that is there is one of an earlier run of the same code.
 
-    The function that does both was called before, or the wrapper is kept beside the network.
+    Then the network is wrapped once more after this, or what is converted here, before as well, is
+    the network itself and the wrapper is kept beside it. Where it is the wrapper that is
+    converted, the earlier run must have converted it too.
     """
     wraps = [found for found in timeline.of(Wrap) if found[1].model is converted.model]
-    later = wraps[[event for _, event in wraps].index(converted) + 1 :]
-    return any(
+    place = [event for _, event in wraps].index(converted)
+    again = any(event.site == converted.site for _, event in wraps[:place])
+    wrapped_next = any(
         event.kind is WrapKind.DISTRIBUTED and not _asks_for_wrapper(occurrence)
-        for occurrence, event in later
+        for occurrence, event in wraps[place + 1 :]
     )
+    match converted.of_wrapper:
+        case True:
+            return again and wrapped_next
+        case False:
+            return again or wrapped_next
+    return wrapped_next
 
 
 _WRAPPERS = {"DistributedDataParallel", "DDP"}

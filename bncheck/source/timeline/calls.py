@@ -29,6 +29,7 @@ from bncheck.source.timeline import (
     strings,
     typed_options,
     weights,
+    wrapping,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.following import is_harmless_callback
@@ -221,7 +222,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
     """Follow `receiver.name(...)`."""
     match receiver:
         case Models(models=models):
-            return join([networks.method(run, node, m, name, arguments) for m in models])
+            result = join([networks.method(run, node, m, name, arguments) for m in models])
+            return wrapping.after_method(receiver, result)
         case Members():
             return members.call(run, node, receiver, name, arguments.all())
         case Weights():

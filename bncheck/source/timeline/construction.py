@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
-from bncheck.events import Model, Origin, Wrap, WrapKind
+from bncheck.events import Model, Origin, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
 from bncheck.source.single import Given
@@ -19,6 +19,7 @@ from bncheck.source.timeline import (
     ingredients,
     known,
     loaders,
+    wrapping,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
@@ -98,9 +99,7 @@ def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Mode
         if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
             kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER
             keywords = external.constant_keywords(arguments)
-            for model in given.models:
-                run.emit(Wrap(run.site(node), model, kind, keywords))
-            return given
+            return wrapping.wrap(run, run.site(node), given, kind, keywords)
     return None
 
 

@@ -35,6 +35,7 @@ from bncheck.source.timeline import (
     options,
     typed_options,
     weights,
+    wrapping,
     zoo,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -204,9 +205,7 @@ def _on_a_model(
         if known.EXPORTERS[name] in {ExportKind.TRACE, ExportKind.PROGRAM, ExportKind.ONNX}:
             return Opaque("exported")
     if kind is not None:
-        for model in first.models:
-            run.emit(Wrap(site, model, kind, keywords, run.discarded is not node))
-        return first
+        return wrapping.wrap(run, site, first, kind, keywords, run.discarded is not node)
     if averages:
         for position, keyword in ((2, "avg_fn"), (3, "multi_avg_fn")):
             if averages_equally(arguments.get(position, keyword)):

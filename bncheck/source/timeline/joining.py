@@ -45,7 +45,9 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     models = [value for value in values if isinstance(value, Models)]
     if models:
         together = dict.fromkeys(model for value in models for model in value.models)
-        return Models(tuple(together), _exists(values, usual))
+        wrappers = {value.wrapper for value in models}
+        wrapper = wrappers.pop() if len(wrappers) == 1 else UNKNOWN
+        return Models(tuple(together), _exists(values, usual), wrapper)
     informative = [v for v in values if not isinstance(v, Constant) or v.value is not None]
     loaders = [value.loader for value in informative if isinstance(value, Data)]
     if loaders:

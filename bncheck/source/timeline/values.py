@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import libcst as cst
 
-from bncheck.events import Loader, Model, Number
+from bncheck.events import Fact, Loader, Model, Number
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.module import SourceModule
 
@@ -31,6 +31,8 @@ class Models:
     models: tuple[Model, ...]
     exists: Constant | Opaque | None = None
     """Whether it is not None, where only some paths bind the name to a model."""
+    wrapper: Fact = False
+    """Whether this is what DistributedDataParallel put around it, and not the model itself."""
 
 
 @dataclass(frozen=True)
