@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from bncheck.events import ForwardCall, Loader, Mode, ModeChange, Model, WrapKind
+from bncheck.events import ForwardCall, Loader, Mode, ModeChange, Model, Wrap, WrapKind
 from bncheck.findings import Confidence
 from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node, Unknown
 from bncheck.paths import Moment, assurance, frozen_in_forward, training_forwards
@@ -141,6 +141,13 @@ def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence
             and (sure := assurance(feeding.model)) is not None
         ):
             yield feeding, size, sure
+
+
+def distributed_by(timeline: Timeline, model: Model) -> Iterator[Wrap]:
+    """Yield what shares a model, or what it is a part of, among processes."""
+    for _, event in timeline.of(Wrap):
+        if event.kind is WrapKind.DISTRIBUTED and model.within(event.model):
+            yield event
 
 
 def variance_error(samples: int) -> float:

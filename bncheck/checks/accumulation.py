@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import Feeding, tiny_feedings
+from bncheck.batches import Feeding, distributed_by, tiny_feedings
 from bncheck.checks import check
 from bncheck.events import BackwardCall, OptimizerStep
 from bncheck.findings import Match
@@ -37,6 +37,8 @@ def accumulation(timeline: Timeline) -> Iterator[Match]:
     for feeding, size, sure in tiny_feedings(timeline):
         if size == 1 and feeding.fails_on_one:
             continue  # It raises at the first batch: BN301's case.
+        if any(distributed_by(timeline, feeding.model)):
+            continue  # SyncBatchNorm is what helps there: BN401's case.
         for step in _accumulated(feeding, timeline):
             if step.site in seen:
                 continue

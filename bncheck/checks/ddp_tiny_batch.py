@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.batches import tiny_feedings, variance_error
+from bncheck.batches import distributed_by, tiny_feedings, variance_error
 from bncheck.checks import check
-from bncheck.events import Model, Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.timeline import Timeline
@@ -17,7 +16,7 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
     """Yield each DistributedDataParallel whose processes train BatchNorm on tiny batches."""
     seen: set[Site] = set()
     for feeding, size, sure in tiny_feedings(timeline):
-        for wrap in _distributed(timeline, feeding.model):
+        for wrap in distributed_by(timeline, feeding.model):
             if wrap.site in seen:
                 continue
             seen.add(wrap.site)
@@ -26,16 +25,11 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
                 f"each process trains the BatchNorm of `{feeding.model.name}` on {_samples(size)} "
                 "and keeps its statistics to itself: the variance of as many independent samples "
                 f"is off by {variance_error(size):.0%} (root mean square)",
-                "convert with torch.nn.SyncBatchNorm.convert_sync_batchnorm before wrapping",
+                "convert with torch.nn.SyncBatchNorm.convert_sync_batchnorm before wrapping; "
+                "accumulating gradients does not help",
                 sure,
             )
 
 
 def _samples(size: int) -> str:
     return "one sample" if size == 1 else f"{size} samples"
-
-
-def _distributed(timeline: Timeline, model: Model) -> Iterator[Wrap]:
-    for _, event in timeline.of(Wrap):
-        if event.kind is WrapKind.DISTRIBUTED and model.within(event.model):
-            yield event
