@@ -137,7 +137,7 @@ def tiny_feedings(timeline: Timeline) -> Iterator[tuple[Feeding, int, Confidence
             and feeding.normalises_by_batch
             and not any(part.within(feeding.model) for part in frozen)
             and not feeding.wrapped(WrapKind.SYNC_BATCH_NORM)
-            and not feeding.model.synchronised
+            and not feeding.model.shares_statistics
             and (sure := assurance(feeding.model)) is not None
         ):
             yield feeding, size, sure

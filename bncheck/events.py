@@ -15,6 +15,7 @@ from bncheck.graph import UNKNOWN, Site, Unknown
 Fact = bool | Unknown
 """Yes, no or unknown; only yes makes a finding."""
 Number = int | Unknown
+SYNCHRONISED_NORMS = frozenset({"SyncBatchNorm", "SyncBatchNormAct"})
 
 
 class Origin(Enum):
@@ -53,7 +54,7 @@ class Model:
     driven_by: str = ""
     """The framework that calls `train()` and `eval()` on it, such as `lightning`; empty: none."""
     synchronised: bool = False
-    """Whether it is made with norms that share their statistics, of torch's or another kind."""
+    """Whether it is given norms that share their statistics, of torch's or another kind."""
     by_default: bool = True
     """False where a setting chooses it and another one is made with the settings as they are."""
     one_value_norm: Fact = UNKNOWN
@@ -63,6 +64,11 @@ class Model:
 
     confirm: Callable[[], Fact] | None = None
     """Asks again whether it holds BatchNorm, in a way that takes longer and is surer."""
+
+    @property
+    def shares_statistics(self) -> bool:
+        """Whether it is made with norms that share their statistics, of torch's or another kind."""
+        return self.synchronised or not SYNCHRONISED_NORMS.isdisjoint(self.norm_kinds)
 
     def within(self, other: Model) -> bool:
         """Tell whether this is `other` or a part of it."""

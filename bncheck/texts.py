@@ -26,6 +26,8 @@ _LIBRARIES = re.compile(
 )
 """Whose networks for images hold BatchNorm2d."""
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
+_REPLACED = re.compile(rb"^[ \t]*(?!self\.)\w[^#\n=(]*\.BatchNorm\w*[ \t]*=[^=]", re.MULTILINE)
+"""`module.BatchNorm2d = torch.nn.BatchNorm2d`"""
 _FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
 _COMMENTS = re.compile(rb"#[^\n]*")
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
@@ -80,6 +82,15 @@ class Texts:
             for path, text in self._encoded()
             if b"BatchNorm" in text and b"nn.Module)" not in text
             if any(self._is_used(path, text[: found.start()]) for found in _FREEZES.finditer(text))
+        )
+
+    @cached_property
+    def scripts_that_replace_norms(self) -> frozenset[str]:
+        """The files that put another class in a BatchNorm's place in some module."""
+        return frozenset(
+            str(path)
+            for path, text in self._encoded()
+            if b".BatchNorm" in text and _REPLACED.search(text)
         )
 
     def _is_used(self, path: Path, before: bytes) -> bool:

@@ -10,6 +10,8 @@ from bncheck.events import (
     BackwardCall,
     Event,
     LoadWeights,
+    Mode,
+    ModeChange,
     Model,
     ModelEvent,
     OptimizerBuilt,
@@ -48,6 +50,12 @@ def root(model: Model) -> Model:
 def managed(timeline: Timeline, model: Model) -> bool:
     """Tell whether a framework drives the mode of a model here."""
     return bool(timeline.driven_by or model.driven_by or root(model).driven_by)
+
+
+def only_evaluated(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a model is put in eval mode and never in train mode: no statistics move."""
+    modes = {event.mode for _, event in timeline.of(ModeChange) if model.within(event.model)}
+    return modes == {Mode.EVAL}
 
 
 def speaks_of_evaluation(names: str | tuple[str, ...]) -> bool:

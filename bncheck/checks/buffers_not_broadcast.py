@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Mode, ModeChange, Model, Wrap, WrapKind
+from bncheck.events import Model, Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
 from bncheck.timeline import Timeline
-
-
-def _is_only_evaluated(timeline: Timeline, model: Model) -> bool:
-    """Tell whether a model is put in eval mode and never in train mode: no statistics move."""
-    modes = {event.mode for _, event in timeline.of(ModeChange) if model.within(event.model)}
-    return modes == {Mode.EVAL}
+from bncheck.usage import only_evaluated
 
 
 def _is_converted_in_part(timeline: Timeline, model: Model) -> bool:
@@ -39,13 +34,12 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
             or wrap.keywords.get("broadcast_buffers") is not False
             or moment.wrapped(wrap.model, WrapKind.SYNC_BATCH_NORM) is not False
             or wrap.site in seen
-            or wrap.model.synchronised
-            or "SyncBatchNorm" in wrap.model.norm_kinds
+            or wrap.model.shares_statistics
             or _is_converted_in_part(timeline, wrap.model)
         ):
             continue
         sure = assurance(wrap.model)
-        if sure is not None and not _is_only_evaluated(timeline, wrap.model):
+        if sure is not None and not only_evaluated(timeline, wrap.model):
             seen.add(wrap.site)
             yield Match(
                 wrap.site,

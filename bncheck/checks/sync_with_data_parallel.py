@@ -10,6 +10,7 @@ from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.paths import Moment, moments
 from bncheck.timeline import Branch, Timeline
+from bncheck.usage import only_evaluated
 
 _BOTH = {
     WrapKind.DATA_PARALLEL: WrapKind.SYNC_BATCH_NORM,
@@ -74,9 +75,12 @@ def _together(
     if model.holds_batch_norm is False:
         return None
     if other is WrapKind.SYNC_BATCH_NORM and "SyncBatchNorm" in model.norm_kinds:
-        # A project's own class of that name may well synchronise threads.
-        own = timeline.said.defining("SyncBatchNorm")
-        return None if own else Confidence.LIKELY
+        # A project's own class of that name may well synchronise threads, a script may put another
+        # class into the network's module, and in eval mode nothing is synchronised at all.
+        said = timeline.said
+        if said.defining("SyncBatchNorm") or timeline.path in said.scripts_that_replace_norms:
+            return None
+        return None if only_evaluated(timeline, model) else Confidence.LIKELY
     match moment.wrapped(model, other):
         case True:
             return Confidence.PROVEN

@@ -201,7 +201,8 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
     for name in mentioned.names:
         last = name.rpartition(".")[2]
         if last in known.BATCH_NORMS:
-            yield Ingredient(True, last)
+            for kind in _kinds_by_that_name(project, name, last, module):
+                yield Ingredient(True, kind)
             continue
         for meaning in meanings(project, mentioned, name, module):
             match meaning:
@@ -222,6 +223,20 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield Ingredient(True, "BatchNorm2d", outside=True)
                     elif made is UNKNOWN or _may_be_a_layer(outside):
                         yield Ingredient(UNKNOWN, outside=made is UNKNOWN)
+
+
+def _kinds_by_that_name(
+    project: Project, name: str, last: str, module: SourceModule
+) -> Sequence[str]:
+    """Return the classes that the name of a BatchNorm stands for: `BatchNorm2d = SyncBatchNorm`."""
+    if name not in module.bindings and not module.star_imports:
+        return [last]
+    values = [
+        meaning.binding.value
+        for meaning in project.resolve(name, module)
+        if isinstance(meaning, Defined) and isinstance(meaning.binding, Assigned)
+    ]
+    return sorted({kind for v in values for kind in identifiers(v) & known.BATCH_NORMS}) or [last]
 
 
 def meanings(
