@@ -14,7 +14,7 @@ import libcst as cst
 
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients, known
+from bncheck.source.timeline import classes, ingredients, model_libraries
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import makes_models
 from bncheck.source.timeline.run import Run
@@ -137,7 +137,7 @@ def holds(run: Run, candidate: Value) -> object:
             if makes_models(run.project, module, node):
                 return ingredients.made_by(run.project, node, module)
         case Outside(name=name):
-            return known.zoo_model(name, None)
+            return model_libraries.zoo_model(name, None)
     return None
 
 

@@ -13,7 +13,7 @@ from bncheck.events import Fact
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted, statements
 from bncheck.source.project import Defined, External, Project
-from bncheck.source.timeline import known
+from bncheck.source.timeline import known, model_libraries
 from bncheck.source.timeline.assigned import value_of
 from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.run import Run
@@ -70,7 +70,7 @@ def is_network(project: Project, cls: Class) -> Fact:
             return True
         if known.framework(base) == "lightning" and not base.endswith("DataModule"):
             return True
-        if known.zoo_model(base, None) is not None:
+        if model_libraries.zoo_model(base, None) is not None:
             return True
     if (found.external or found.unknown) and any(_defines(c, "forward") for c in found.project):
         return True

@@ -12,7 +12,7 @@ import libcst as cst
 
 from bncheck.source.module import SourceModule, dotted, statements
 from bncheck.source.project import Defined, External, Project
-from bncheck.source.timeline import classes, known
+from bncheck.source.timeline import classes, known, model_libraries
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
@@ -56,7 +56,7 @@ def _matters(project: Project, module: SourceModule, call: cst.Call) -> bool:
                 if mentions(node) & _PARSES:
                     return True
             case External(name=name):
-                if known.zoo_model(name, None) is not None or name in known.LOADERS:
+                if model_libraries.zoo_model(name, None) is not None or name in known.LOADERS:
                     return True
     return False
 

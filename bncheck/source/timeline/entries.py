@@ -15,6 +15,7 @@ from bncheck.source.timeline import (
     classes,
     facts,
     known,
+    model_libraries,
     stops,
 )
 from bncheck.source.timeline.distrust import leave_averages
@@ -218,7 +219,7 @@ def _shows_batch_norm(module: SourceModule) -> bool:
         return True
     for bindings in module.bindings.values():
         for binding in bindings:
-            if isinstance(binding, Imported) and binding.module.startswith(known.ZOOS):
+            if isinstance(binding, Imported) and binding.module.startswith(model_libraries.ZOOS):
                 return True
     return False
 

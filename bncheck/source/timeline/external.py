@@ -31,6 +31,7 @@ from bncheck.source.timeline import (
     known,
     lightning,
     lookups,
+    model_libraries,
     networks,
     options,
     typed_options,
@@ -93,7 +94,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if last == "from_pretrained":
         return _from_pretrained(run, node, name, first)
     argument = first.value if isinstance(first, Constant) else None
-    holds = known.zoo_model(name, argument)
+    holds = model_libraries.zoo_model(name, argument)
     if holds is not None:
         return zoo.make(run, node, name, holds, arguments)
     if last in _MADE_UP and name.startswith("torch."):
@@ -273,7 +274,7 @@ def _load(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name == "torch.hub.load":
         repository, model_name = (arguments.get(0, "repo_or_dir"), arguments.get(1, "model"))
         if isinstance(model_name, Constant) and isinstance(model_name.value, str):
-            holds = known.by_family(model_name.value)
+            holds = model_libraries.by_family(model_name.value)
         if isinstance(repository, Constant) and str(repository.value).startswith("pytorch/vision"):
             starts = False
     return run.make(
@@ -288,7 +289,8 @@ def _from_pretrained(run: Run, node: cst.Call, name: str, first: Value | None) -
         owner = name.split(".")[-2]
         if not owner.endswith(("Model",)) and "For" not in owner and "AutoModel" not in owner:
             return Opaque(name, run.site(node), name)
-        holds, starts = UNKNOWN, True
+        named = model_libraries.zoo_model(name.rpartition(".")[0], None)
+        holds, starts = UNKNOWN if named is None else named, True
     elif name.startswith("efficientnet_pytorch."):
         holds, starts = True, False
     return run.make(Model("", Origin.ZOO, name, run.site(node), holds, frozenset(), True, starts))

@@ -9,6 +9,7 @@ import libcst as cst
 
 from bncheck.source.timeline import classes, known
 from bncheck.source.timeline.configurations import CLASSES
+from bncheck.source.timeline.model_libraries import ZOOS
 from bncheck.source.timeline.relevance import makes_models, may_switch, relevant
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
@@ -44,7 +45,7 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         return True
     if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in given):
         return True
-    if any(isinstance(value, Outside) and value.name.startswith(known.ZOOS) for value in given):
+    if any(isinstance(value, Outside) and value.name.startswith(ZOOS) for value in given):
         return True  # It is told which network of a library's to make.
     project, module, code = run.project, function.module, function.node
     if isinstance(function.receiver, Instance):

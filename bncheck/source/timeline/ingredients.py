@@ -23,6 +23,7 @@ from bncheck.source.timeline.constructors import (
     ruled_out,
 )
 from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
+from bncheck.source.timeline.model_libraries import ZOO_ROOTS, zoo_model
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 
@@ -64,7 +65,7 @@ def holds(project: Project, cls: Class) -> tuple[Fact, frozenset[str]]:
     """
     family = ancestry(project, cls)
     kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project])
-    if kinds or any(known.zoo_model(base, None) is True for base in family.external):
+    if kinds or any(zoo_model(base, None) is True for base in family.external):
         return True, kinds
     return UNKNOWN if unknown else False, frozenset()
 
@@ -133,7 +134,7 @@ def holds_when(project: Project, cls: Class, given: Given) -> tuple[Fact, frozen
     if not dead:
         return whole
     kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project], dead)
-    if kinds or any(known.zoo_model(base, None) is True for base in family.external):
+    if kinds or any(zoo_model(base, None) is True for base in family.external):
         return True, kinds
     by_text = any(isinstance(value, str) for _, value in given)
     return UNKNOWN if unknown or by_text else False, frozenset()
@@ -147,7 +148,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
     something is not known to be free of it, else False.
     """
     family = ancestry(project, cls)
-    if any(known.zoo_model(base, None) is not None for base in family.external):
+    if any(zoo_model(base, None) is not None for base in family.external):
         return True
     most: Fact = False
     seen: set[cst.CSTNode] = set()
@@ -171,7 +172,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
                     case External(name=outside):
                         if outside in known.LAYERS_WITH_NORM:
                             return True
-                        if outside in known.ZOO_ROOTS or known.zoo_model(outside, None) is not None:
+                        if outside in ZOO_ROOTS or zoo_model(outside, None) is not None:
                             return True
                         if _may_be_a_layer(outside):
                             most = UNKNOWN
@@ -215,7 +216,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                     if not kinds and isinstance(value, TABLES):
                         yield Ingredient(False, "", value, origin)
                 case External(name=outside):
-                    made = known.zoo_model(outside, mentioned.first_strings.get(name))
+                    made = zoo_model(outside, mentioned.first_strings.get(name))
                     norm = known.LAYERS_WITH_NORM.get(outside)
                     if norm is not None and name not in mentioned.told:
                         yield Ingredient(True, norm, outside=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bncheck.events import ExportKind, Fact, WrapKind
-from bncheck.graph import UNKNOWN
+from bncheck.events import ExportKind, WrapKind
 from bncheck.timeline import ContextKind
 
 
@@ -54,97 +53,6 @@ LAYERS_WITH_NORM = {
 """Layers of libraries that hold a BatchNorm of this class, unless they are told otherwise."""
 NORM_ARGUMENTS = frozenset({"norm", "norm_layer"})
 """The keywords that tell them."""
-
-_WITH = re.compile(
-    r"(?:tf_|tv_|gluon_|legacy_|seresnext|seresnet|se_|cs|ig_|ssl_|swsl_|wide_|skresne|ecaresne)?"
-    r"(?:resnet|resnext|res2net|resnest|wide_resnet|mobilenet|mnasnet|efficientnet|densenet|"
-    r"googlenet|inception|shufflenet|regnet|xception|dpn|darknet|cspresne|cspdarknet|dla|hrnet|"
-    r"fbnet|ghostnet|repvgg|senet|hardcorenas|spnasnet|mixnet|rexnet|vovnet|selecsls|lcnet|"
-    r"tinynet|fcn_resnet|deeplabv3|lraspp|r3d_18|mc3_18|r2plus1d|s3d|nasnet|pnasnet|"
-    r"polynet|condensenet|proxyless|preresnet|igcv|airnet|bamresnet|cbamresnet|pyramidnet)",
-    re.IGNORECASE,
-)
-_VGG_WITH = re.compile(r"vgg\d+_bn", re.IGNORECASE)
-_WITHOUT = re.compile(
-    r"(?:vit|deit|swin|convnext|alexnet|vgg\d+$|squeezenet|beit|mixer|maxvit_|cait|crossvit|pit_|"
-    r"bert|gpt|t5|roberta|llama|clip|dinov2|eva02|mvit|swin3d|raft|resnetv2_|nfnet|dm_nf|eca_nf|"
-    r"keypointrcnn|maskrcnn|fasterrcnn|retinanet|ssd300_vgg16)",
-    re.IGNORECASE,
-)
-
-ZOOS = (
-    "torchvision.models",
-    "timm",
-    "pytorchcv",
-    "segmentation_models_pytorch",
-    "monai.networks.nets",
-    "pretrainedmodels",
-    "efficientnet_pytorch",
-    "facenet_pytorch.InceptionResnetV1",
-    "geffnet",
-    "pytorch_fid.inception.InceptionV3",
-    "resnest.torch",
-)
-"""Packages of known models."""
-
-_SMP = _words(
-    """
-    Unet UnetPlusPlus MAnet Linknet FPN PSPNet PAN DeepLabV3 DeepLabV3Plus UPerNet
-    """
-)
-_MONAI_WITH = re.compile(
-    r"(?:Se)?(?:DenseNet|ResNet|SENet|SEResN|EfficientNet|TorchVisionFC)|FlexibleUNet|VNet$", re.I
-)
-
-ZOO_ROOTS = frozenset({*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS)}) - {"torch"}
-"""What is imported to make a model by a dotted name: `torchvision.models.resnet50()`."""
-
-
-def zoo_model(function: str, argument: object) -> Fact | None:
-    """Tell whether what a library's function makes holds BatchNorm; None: makes no model.
-
-    `function` is qualified; `argument` is its first argument where that is a constant, which is
-    the model's name for timm, torch.hub and pytorchcv.
-    """
-    package = next((z for z in ZOOS if function == z or function.startswith(f"{z}.")), None)
-    last = function.rpartition(".")[2]
-    if package is None:
-        return None
-    if package == "segmentation_models_pytorch":
-        return True if last in _SMP or last == "create_model" else None
-    if package == "monai.networks.nets":
-        if not last[:1].isupper():
-            return by_family(last)
-        return True if _MONAI_WITH.match(last) else UNKNOWN
-    if last in {"create_model", "get_model", "ptcv_get_model"}:
-        return by_family(argument) if isinstance(argument, str) else UNKNOWN
-    if package == "efficientnet_pytorch":
-        return True if function.startswith("efficientnet_pytorch.EfficientNet") else None
-    if package == "timm" and not function.startswith("timm.models."):
-        return None
-    if last == "__dict__":
-        return UNKNOWN
-    if last.endswith(("_Weights", "transforms")) or last.startswith(("list_", "is_", "_")):
-        return None
-    return by_family(last)
-
-
-def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
-    """Tell by the names in a `norm_layer` argument whether a model's layers are BatchNorm."""
-    if names & BATCH_NORMS or names <= {"None"}:
-        return otherwise
-    return False if any("Norm" in name or name == "Identity" for name in names) else UNKNOWN
-
-
-def by_family(name: str) -> Fact:
-    """Tell by a model's name, such as `resnet18`, whether it holds BatchNorm."""
-    base = name.rpartition("/")[2]
-    if _VGG_WITH.match(base) or base.startswith(("FasterRCNN_MobileNet", "fasterrcnn_mobile")):
-        return True
-    if _WITHOUT.match(base) or re.search(r"_(?:gn|evos\w*)(?:$|\.)", base):
-        return False
-    return True if _WITH.match(base) else UNKNOWN
-
 
 FRAMEWORKS = {
     "pytorch_lightning": "lightning",

@@ -6,7 +6,7 @@ import libcst as cst
 
 from bncheck.source.module import dotted
 from bncheck.source.project import External
-from bncheck.source.timeline import expressions, functions, known
+from bncheck.source.timeline import expressions, functions, model_libraries
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.classes import kept, members
 from bncheck.source.timeline.frames import in_frame
@@ -32,10 +32,10 @@ def picks_batch_norm(run: Run, cls: Class, arguments: Arguments) -> bool:
                     meaning.name
                     for meaning in meanings(run.project, mentioned, dotted(func) or "", cls.module)
                     if isinstance(meaning, External)
-                    and known.zoo_model(meaning.name, None) is not None
+                    and model_libraries.zoo_model(meaning.name, None) is not None
                 ]
                 name = _within(run, cls, init, arguments, first.value) if libraries else None
-                if any(known.zoo_model(library, name) is True for library in libraries):
+                if any(model_libraries.zoo_model(library, name) is True for library in libraries):
                     return True
     return False
 

@@ -11,7 +11,8 @@ import libcst as cst
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.outline import body_text
 from bncheck.source.project import Defined, External, ModuleObject, Project
-from bncheck.source.timeline.known import IMPORTERS, ZOOS
+from bncheck.source.timeline.known import IMPORTERS
+from bncheck.source.timeline.model_libraries import ZOOS, zoo_model
 from bncheck.source.timeline.registries import registered
 from bncheck.source.timeline.syntax import mentions
 
@@ -99,7 +100,7 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
         known_here = name in module.bindings or module.star_imports
         for meaning in project.resolve(name, module) if known_here else ():
             match meaning:
-                case External(name=outside) if outside.startswith(ZOOS):
+                case External(name=outside) if outside.startswith(ZOOS) or zoo_model(outside, None):
                     return True
                 case External(name="torchvision") if "models" in names:
                     return True

@@ -7,7 +7,7 @@ import libcst as cst
 from bncheck.events import Fact, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
-from bncheck.source.timeline import known
+from bncheck.source.timeline import model_libraries
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
@@ -21,7 +21,7 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
     """Make the model that a library's function returns."""
     for argument in node.args:
         if argument.keyword is not None and argument.keyword.value == "norm_layer":
-            holds = known.by_norm_layer(identifiers(argument.value), holds)
+            holds = model_libraries.by_norm_layer(identifiers(argument.value), holds)
         if argument.keyword is not None and argument.keyword.value == "norm":
             # MONAI's name of it: Norm.BATCH, "batch", ("batch", {"eps": 1e-3}).
             texts = walk_kinds(argument.value, (cst.SimpleString,))
