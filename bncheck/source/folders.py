@@ -41,13 +41,20 @@ def folders_of_packages(folder: Path) -> Iterator[Path]:
 
 
 def module_name(path: Path) -> str:
-    """Return the dotted name of a file: its packages are the folders with an `__init__.py`."""
+    """Return the dotted name of a file: its packages are the folders with an `__init__.py`.
+
+    So is a folder without one in a package.
+    """
     parts = [] if path.stem == "__init__" else [path.stem]
     folder = path.parent
-    while (folder / "__init__.py").is_file() and folder.name:
+    while _is_package(folder) and folder.name:
         parts.append(folder.name)
         folder = folder.parent
     return ".".join(reversed(parts)) or path.stem
+
+
+def _is_package(folder: Path) -> bool:
+    return any((place / "__init__.py").is_file() for place in (folder, folder.parent))
 
 
 def import_roots(path: Path) -> list[Path]:

@@ -38,6 +38,9 @@ from bncheck.source.timeline.values import (
     Weights,
 )
 
+_OF_A_TENSOR = frozenset({"shape", "dtype", "device", "ndim"})
+"""What only a tensor has: the network's part is none that can switch its mode."""
+
 
 def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Value:
     """Return `value.name`."""
@@ -119,6 +122,8 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
         return run.classes.get(model) or Opaque(name)
     if name == "_modules":
         return Members(model, parameters=False)
+    if name in _OF_A_TENSOR:
+        return Opaque(name)
     known = run.heap.get(model, name)
     if known is not None:
         return known

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from bncheck.events import BackwardCall, OptimizerStep
+from bncheck.events import OptimizerStep
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     accessors,
@@ -27,6 +27,7 @@ from bncheck.source.timeline import (
     options,
     sequences,
     strings,
+    sums,
     typed_options,
     weights,
     wrapping,
@@ -200,7 +201,7 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
             if callee.type_name.startswith("torch.nn."):
                 return Tensor()
             if any(isinstance(value, Optimizer) for value in arguments.all()):
-                run.emit(BackwardCall(run.site(node), run.count))
+                run.emit(sums.backward(run, node))
             return unknown_call(run, node, callee.name, [callee, *arguments.all()])
     return unknown_call(run, node, "", [callee, *arguments.all()])
 
@@ -276,11 +277,13 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Data(made=Instance(cls=cls) as made) if classes.find(run, cls, name) is not None:
             return _instance_method(run, node, made, cls, name, arguments)
         case Data(loader=loader):
+            if name == "__iter__":
+                return receiver
             return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
         case Opaque():
             return external.method_of_unknown(run, node, receiver, name, arguments)
     if name == "backward":
-        run.emit(BackwardCall(run.site(node), run.count))
+        run.emit(sums.backward(run, node))
     return Opaque()
 
 
@@ -288,7 +291,7 @@ def _tensor_method(
     run: Run, node: cst.Call, receiver: Tensor, name: str, arguments: Arguments
 ) -> Value:
     if name == "backward":
-        run.emit(BackwardCall(run.site(node), run.count))
+        run.emit(sums.backward(run, node))
     elif name in _TENSOR_METHODS:
         return receiver
     elif batches_of_one.of_method(name, arguments):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.events import (
-    BackwardCall,
     Copied,
     Export,
     ExportKind,
@@ -34,6 +33,7 @@ from bncheck.source.timeline import (
     model_libraries,
     networks,
     options,
+    sums,
     typed_options,
     weights,
     wrapping,
@@ -158,7 +158,9 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return Opaque(last, run.site(node), name)
     if name in known.HARMLESS or name.startswith(known.HARMLESS_PREFIXES):
         return Tensor() if name.startswith("torch.nn.functional.") else Opaque(last)
-    if name.startswith("torch.") and not any(run.reachable(v) for v in arguments.all()):
+    if known.OF_TENSORS.match(name) or (
+        name.startswith("torch.") and not any(run.reachable(v) for v in arguments.all())
+    ):
         return Opaque(last)
     return calls.unknown_call(run, node, name, arguments.all())
 
@@ -351,7 +353,7 @@ def method_of_unknown(
         case "fit":
             lightning.fit(run, node, arguments)
         case "backward" | "manual_backward":
-            run.emit(BackwardCall(run.site(node), run.count))
+            run.emit(sums.backward(run, node))
             return Opaque()
         case "step":
             if (
@@ -374,6 +376,8 @@ def method_of_unknown(
             return Opaque(holds=receiver.holds)
         case _ if name in known.HARMLESS_METHODS:
             return Opaque()
+        case _ if name in known.PASS_THROUGH and len(given) == 1 and isinstance(given[0], Data):
+            return given[0]
     return calls.unknown_call(run, node, f"{receiver.name}.{name}", [receiver, *given])
 
 

@@ -139,6 +139,9 @@ HARMLESS_PREFIXES = (
     "pandas.",
 )
 
+OF_TENSORS = re.compile(r"torch\.(?!(?:vmap|cond|compile|load)$)[a-z][a-z0-9_]*$")
+"""Functions of torch's own that compute with tensors and run no network."""
+
 LEAVES_MODES = re.compile(
     r"(?:save(?![a-z])|dump|log(?:ger)?(?:_|$)|print_|summar|count_|broadcast_|reduce_|distribute_bn$"
     r"|unwrap|de_parallel$|is_parallel$|(?:get_)?state_dict$|clip_grad|zero_grad"
@@ -164,7 +167,7 @@ PASS_THROUGH = _words(
     """
     enumerate tqdm zip iter next list tuple reversed cycle islice chain track trange
     progress_bar prefetcher data_prefetcher auto DataPrefetcher ParallelLoader MpDeviceLoader
-    per_device_loader setup_dataloaders prepare_data_loader sorted
+    per_device_loader setup_dataloaders prepare_data_loader sorted progressbar ProgressBar alive_it
     """
 )
 """Last parts of functions that iterate over what they are given, in its order and batches."""

@@ -87,6 +87,7 @@ def construct_above(run: Run, node: cst.Call, made: Instance, arguments: Argumen
 
 _ABOVE = "super().__init__"
 _STACKS = frozenset({"stack", "default_collate", "from_numpy", "pad_sequence"})
+_MAKES_A_BATCH = frozenset({"new", "new_zeros", "new_full", "new_ones", "zeros", "full", "ones"})
 _JOINS = frozenset(
     """
     cat concat concatenate vstack hstack chain batch Batch from_data_list sparse_collate extend
@@ -107,9 +108,18 @@ def _decides_batches(run: Run, collate: Value | None) -> Fact:
     if not isinstance(collate, Function):
         return True
     names = called(collate.node)
-    if not names & _STACKS or _takes_single_samples(collate.node):
+    if not names & _STACKS and not _pads(run, collate, names):
+        return True
+    if _takes_single_samples(collate.node):
         return True
     return UNKNOWN if names & _JOINS else False
+
+
+def _pads(run: Run, collate: Function, names: frozenset[str]) -> bool:
+    """Tell whether samples are copied one by one into a larger batch, or a function does that."""
+    helpers = (run.module_level(name, collate.module) for name in names)
+    every = [names, *(called(helper.node) for helper in helpers if isinstance(helper, Function))]
+    return any("copy_" in calls and calls & _MAKES_A_BATCH for calls in every)
 
 
 def _takes_single_samples(node: cst.FunctionDef | cst.Lambda) -> bool:

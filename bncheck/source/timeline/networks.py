@@ -114,6 +114,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
     if isinstance(run.look_up(called.partition(".")[0]), Outside | None):
         called = ""  # nn.parallel.data_parallel(network, images)
     for model in value.models:
+        run.ran[model] = None
         run.emit(
             ForwardCall(
                 run.site(node),

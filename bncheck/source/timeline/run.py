@@ -87,6 +87,8 @@ class Run:
     against: set[object] = field(default_factory=set)
     """Classes and functions, names of those from outside, that are followed though the settings as
     they are pick others."""
+    ran: dict[Model, None] = field(default_factory=dict)
+    """The models that ran forward, in the order in which they first did."""
     statement: cst.CSTNode | None = None
     """The simple statement that is being executed."""
     discarded: cst.CSTNode | None = None
@@ -145,7 +147,7 @@ class Run:
         outside = OuterNames(frame) if frame.outside else None
         alternatives: list[tuple[Step, ...]] = []
         after: list[tuple[dict[str, Value], Heap]] = []
-        sides: list[defaults.Way] = []
+        sides = defaults.Sides(self.ran)
         ended = settled
         usual: int | None = None
         for position, way in enumerate(ways):
@@ -162,7 +164,7 @@ class Run:
             elif taken is not None and position != taken:
                 frame.unusual.update(range(before, len(frame.returned)))
             frame.settled = settled
-            sides.append(defaults.Way(self.heap, {} if self.dead else frame.names))
+            sides.add(self.heap, {} if self.dead else frame.names)
             if not self.dead:
                 usual = len(after) if position == taken else usual
                 after.append((self.frame.names, self.heap))
@@ -171,9 +173,7 @@ class Run:
         if outside is not None:
             outside.join(usual)
         frame.settled = ended
-        if taken is not None:
-            for other in (*sides[:taken], *sides[taken + 1 :]):
-                defaults.mark(sides[taken], other)
+        sides.settle(taken)
         self.dead = was_dead or not after
         self.frame.names, self.heap = names, heap
         if after:

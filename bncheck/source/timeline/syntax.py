@@ -31,8 +31,11 @@ def identifiers(node: cst.CSTNode) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def called(node: cst.CSTNode) -> frozenset[str]:
     """Return the last parts of the names of what a node calls."""
-    calls = walk_kinds(node, (cst.Call,))
-    return frozenset((dotted(call.func) or "").rpartition(".")[2] for call in calls)
+    functions = (call.func for call in walk_kinds(node, (cst.Call,)))
+    return frozenset(
+        function.attr.value if isinstance(function, cst.Attribute) else dotted(function) or ""
+        for function in functions
+    )
 
 
 @lru_cache(maxsize=16384)
