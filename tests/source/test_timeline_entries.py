@@ -108,6 +108,34 @@ def test_of_many_factories_that_call_one_builder_two_are_followed() -> None:
     assert len([name for name in found if name.startswith(("make", "public"))]) == 2
 
 
+UNIT_TESTS = """
+from layers import {layer}
+
+
+def test_eval():
+    net = {layer}()
+    assert net.eval() is net
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "layer", "pedantic", "is_followed"),
+    [
+        ("tests/test_net.py", "Block", False, False),
+        ("tests/test_net.py", "Block", True, True),
+        ("tests/test_net.py", "BatchNormBlock", False, True),
+        ("tests/test_net.py", "sync_batchnorm_block", False, True),
+        ("net.py", "Block", False, True),
+    ],
+)
+def test_unit_tests_that_name_no_batch_norm_are_passed_by(
+    path: str, layer: str, pedantic: bool, is_followed: bool
+) -> None:
+    module, project = read(UNIT_TESTS.format(layer=layer), f"/nowhere/{path}")
+    found = {timeline.name for timeline in timelines(module, project, Settings(pedantic=pedantic))}
+    assert ("test_eval" in found) is is_followed
+
+
 BUILDER = """
 import torch
 from torch import nn
