@@ -165,9 +165,10 @@ def _conditional(run: Run, node: cst.IfExp) -> Value:
     names = " ".join(sorted(identifiers(node.test)))
     taken = None if chosen is None else int(not chosen)
     run.branch(node, [way(node.body), way(node.orelse)], names, taken)
-    if chosen is not None:
-        defaults.instead([values[not chosen]], values)
-    return join(values)
+    if chosen is None:
+        return join(values)
+    defaults.instead([values[not chosen]], values)
+    return join(values, values[not chosen])
 
 
 def _comprehension(

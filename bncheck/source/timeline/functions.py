@@ -252,6 +252,8 @@ def bind_parameters(
             frame.names[name] = arguments.keywords[name]
         elif parameter.default is not None and arguments.complete:
             frame.names[name] = _default(run, frame.module, parameter.default)
+        elif isinstance(usual := _usual(parameter), Constant):
+            frame.names[name] = usual
         elif code.decorators and arguments.complete:
             options = commandline.option_defaults(code)
             given_by = options.get(name) or (None if options else hydra.settings(run, code))
@@ -266,6 +268,18 @@ def bind_parameters(
         more = {k: v for k, v in arguments.keywords.items() if k not in frame.names and k != "*"}
         known = Container(tuple(more.values()), tuple(more), changed=not arguments.complete)
         frame.names[name] = known if more or arguments.complete else Opaque(name)
+
+
+def _usual(parameter: cst.Param) -> Value | None:
+    """Return what a switch is where `**settings` is given that may turn it: what it is by default.
+
+    A number or a text is what settings are there to say.
+    """
+    value = None if parameter.default is None else default_of(parameter.default)
+    match value:
+        case Constant(value=bool() as switch):
+            return Constant(switch, fixed=False)
+    return None
 
 
 def _default(run: Run, module: SourceModule, node: cst.BaseExpression) -> Value:

@@ -29,8 +29,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
     """Return what a name stands for that is bound to one of these on different paths.
 
     `usual` is the one on the path that the settings as they are lead to: a number or a text stays
-    what it is there, unless a user sets something else, and an object, class or function stands
-    for all.
+    what it is there, unless a user sets something else, and an object, class, function or layer
+    stands for all.
     """
     first = values[0]
     if all(value == first for value in values[1:]):
@@ -41,6 +41,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         case Constant(value=int() | float() | str() as constant):
             return Constant(constant, fixed=False)
         case Instance() | Class() | Function() | Partial():
+            return usual
+        case Opaque(type_name=layer) if layer.startswith("torch.nn."):
             return usual
     models = [value for value in values if isinstance(value, Models)]
     if models:
