@@ -88,7 +88,8 @@ def _told_as_teachers(timeline: Timeline) -> set[Model]:
 def _turned_on(timeline: Timeline) -> list[Model]:
     """Return what takes gradients again, the normalisation layers among it.
 
-    What is turned on once, before anything of it is stopped, only begins with all of it.
+    What is turned on once, before anything of it is stopped, only begins with all of it. What a
+    later epoch turns on had its statistics moved in the epochs before.
     """
     changes = timeline.of(RequiresGrad)
     stops = [
@@ -106,7 +107,10 @@ def _turned_on(timeline: Timeline) -> list[Model]:
             or not any(_same(event.model, model) for _, _, model in stops)
             or any(
                 _same(event.model, model)
-                and (before < place or set(stop.loops) & set(occurrence.loops))
+                and (
+                    set(stop.loops) & set(occurrence.loops)
+                    or (before < place and not occurrence.loops)
+                )
                 for before, stop, model in stops
             )
         )
