@@ -61,7 +61,11 @@ def _holds(look: CloserLook) -> bool | Unknown:
             made = made.state.get(name, UNKNOWN) if isinstance(made, Instance) else UNKNOWN
         if not isinstance(made, Instance) or not made.is_module:
             return UNKNOWN
-        norms = [layer for layer in named_layers(made) if layer.kind is Kind.BATCH_NORM]
+        norms = [
+            layer
+            for layer in named_layers(made)
+            if layer.kind is Kind.BATCH_NORM and layer.get("track_running_stats") is not False
+        ]
         if norms:
             return not are_left_out(norms, made, machine, look.project)
         if any(_is_own_norm(inner) for inner in _objects_in(made)):

@@ -62,6 +62,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         holds, kinds = True, frozenset({"BatchNorm2d"})
     if holds is True and isinstance(arguments.keywords.get("norm"), Opaque):
         holds = UNKNOWN  # It is told which norm to make, and which is not known.
+    if arguments.keywords.get("track_running_stats") == Constant(False):
+        holds = False  # There are no statistics for a mode or a freeze to keep.
     declared = run.declared(qualified, name)
     if declared is not None:
         holds, kinds = declared, kinds if declared else frozenset()

@@ -22,6 +22,7 @@ from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.following import is_managed, worth_following
 from bncheck.source.timeline.frames import in_frame
+from bncheck.source.timeline.frozen_norms import freezes_for_good, without_norms
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import may_switch
 from bncheck.source.timeline.run import MAX_DEPTH, MAX_STATEMENTS, Run
@@ -77,6 +78,8 @@ def _follow(
         return run.make_declared(node, function.name, declared)
     if isinstance(code, cst.Lambda):
         return _run_lambda(run, function, code, arguments)
+    if any(isinstance(value, Models) for value in given) and freezes_for_good(code):
+        return without_norms(run, given) or Opaque(function.name, run.site(node), function.name)
     if not worth_following(run, function, given):
         run.followed.add(code)
         return Opaque(function.name, run.site(node), function.name)

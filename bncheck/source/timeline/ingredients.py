@@ -26,6 +26,7 @@ from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
 from bncheck.source.timeline.model_libraries import ZOO_ROOTS, zoo_model
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
+from bncheck.source.walk import walk_kinds
 
 _MAX_CLOSURE = 40
 """Classes and functions looked into for what a network is made of."""
@@ -65,9 +66,22 @@ def holds(project: Project, cls: Class) -> tuple[Fact, frozenset[str]]:
     """
     family = ancestry(project, cls)
     kinds, unknown = _reached(project, [(c.node, c.module) for c in family.project])
+    if any(keeps_no_statistics(c.node) for c in family.project):
+        return UNKNOWN, frozenset()
     if kinds or any(zoo_model(base, None) is True for base in family.external):
         return True, kinds
     return UNKNOWN if unknown else False, frozenset()
+
+
+def keeps_no_statistics(node: cst.CSTNode) -> bool:
+    """Tell whether code has the norms of a network made with `track_running_stats=False`."""
+    return "track_running_stats" in mentions(node) and any(
+        isinstance(argument.keyword, cst.Name)
+        and argument.keyword.value == "track_running_stats"
+        and isinstance(argument.value, cst.Name)
+        and argument.value.value == "False"
+        for argument in walk_kinds(node, (cst.Arg,))
+    )
 
 
 @lru_cache(maxsize=4096)

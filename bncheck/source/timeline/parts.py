@@ -14,7 +14,14 @@ from bncheck.source.timeline.constructors import (
     parameters_for_batch_norm,
     put_into,
 )
-from bncheck.source.timeline.ingredients import TABLES, Ingredient, holds, ingredients_of, made_by
+from bncheck.source.timeline.ingredients import (
+    TABLES,
+    Ingredient,
+    holds,
+    ingredients_of,
+    keeps_no_statistics,
+    made_by,
+)
 from bncheck.source.timeline.mentioned import mentioned_in
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class
@@ -28,6 +35,8 @@ def part_holds(project: Project, cls: Class, name: str) -> Fact:
             if _built_by_default(ancestor, name):
                 return True
             continue
+        if keeps_no_statistics(value):
+            return False
         facts = {part.fact for part in ingredients_of(project, value, ancestor.module)}
         made = _made_of(project, value, ancestor.module)
         if True in facts or made is True or _collected(project, ancestor, name, value):
