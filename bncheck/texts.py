@@ -111,6 +111,16 @@ class Texts:
         """Tell whether the files call a function or method of that name."""
         return self._calls_of(name) > 0
 
+    def turn_on(self, switch: str) -> bool:
+        """Tell whether the files set a switch that is off by default, or a setting of its name."""
+        name = re.escape(switch.encode())
+        option = name.replace(b"_", b"[_-]")
+        said = re.compile(
+            rb"\b%s\s*[=:]\s*[Tt]rue\b|['\"-]%s\b|\w(?<!\bself)\.%s\b(?!\s*=[^=])"
+            % (name, option, name)
+        )
+        return any(said.search(_COMMENTS.sub(b"", text)) for _, text in self._encoded())
+
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
         named = re.compile(rb"(?<!def )(?<![\w'\"\-])%s\b" % re.escape(name.encode()))

@@ -231,6 +231,10 @@ class FreezeTest:
     """Whether the function that it stands in sets `requires_grad` as well."""
     in_forward: bool = False
     """Whether a forward method of its class calls that function."""
+    while_made: bool = False
+    """Whether that function is its class's constructor, or the constructor calls it."""
+    switch: str = ""
+    """The parameter of the constructor, off by default, that it waits for."""
 
 
 @dataclass(frozen=True, eq=False)

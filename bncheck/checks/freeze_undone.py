@@ -63,7 +63,10 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
             )
     sites = {freeze.site for freeze in told}
     yield from (match for match in _constructor(timeline) if match.site not in sites)
-    yield from _methods(timeline)
+    methods = list(_methods(timeline))
+    yield from methods
+    sites |= {match.site for match in methods}
+    yield from (match for match in _in_constructors(timeline) if match.site not in sites)
     for lost in timeline.lost_freezes:
         if lost.site not in sites:
             sure = Confidence.LIKELY if lost.trained else Confidence.POSSIBLE
@@ -175,6 +178,38 @@ def _within_constructor(model: Model, functions: tuple[str, ...]) -> tuple[str, 
     if constructor not in functions:
         return None
     return functions[functions.index(constructor) + 1 :]
+
+
+def _in_constructors(timeline: Timeline) -> Iterator[Match]:
+    """Yield a freeze of all norms in the constructor of a network that nothing here makes.
+
+    A configuration may make it; OpenMMLab's runners call `train()` in each epoch.
+    """
+    known = {one.name: one for one in timeline.classes}
+    # Tests in one function, one for each kind of BatchNorm, are told once.
+    firsts = {(test.class_name, test.function): test for test in reversed(timeline.freeze_tests)}
+    for test in firsts.values():
+        cls = known.get(test.class_name)
+        if (
+            cls is not None
+            and test.while_made
+            and test.eval_site is not None
+            and not test.in_forward
+            and cls.overrides_train is False
+            and cls.driven_by in {"", "mmcv"}
+            and any("BatchNorm" in name for name in test.classes)
+            and (not test.switch or timeline.said.turn_on(test.switch))
+        ):
+            again = test.function in timeline.said.called_on_others
+            trained = cls.driven_by or timeline.said.train_networks
+            yield Match(
+                test.eval_site,
+                _WHILE_MADE,
+                _HINT,
+                Confidence.POSSIBLE
+                if again or not trained or timeline.said.scripts_that_freeze_norms
+                else Confidence.LIKELY,
+            )
 
 
 def _methods(timeline: Timeline) -> Iterator[Match]:

@@ -18,6 +18,7 @@ from bncheck.source.timeline.stops import stops_gradients
 from bncheck.source.timeline.syntax import mentions, string
 from bncheck.source.timeline.train_methods import train_override
 from bncheck.source.timeline.values import Class
+from bncheck.source.timeline.while_made import freezes_while_made, switch_of
 from bncheck.source.walk import inside, walk
 from bncheck.timeline import FreezeTest, ModuleClass
 
@@ -100,6 +101,8 @@ def _freeze_test(
             Site(module.path, stops[-1]) if stops else None,
             function is not None and _sets_requires_grad(function),
             function is not None and owner is not None and _is_run_in_forward(owner, function),
+            function is not None and owner is not None and freezes_while_made(owner, function),
+            switch_of(owner, function, mark) if function is not None and owner is not None else "",
         )
 
 
