@@ -80,7 +80,7 @@ class Texts:
         return frozenset(
             str(path)
             for path, text in self._encoded()
-            if b"BatchNorm" in text and b"nn.Module)" not in text
+            if b"BatchNorm" in text and b"nn.Module)" not in text and b"def forward" not in text
             if any(self._is_used(path, text[: found.start()]) for found in _FREEZES.finditer(text))
         )
 
