@@ -34,7 +34,10 @@ class Feeding:
 
     @property
     def batch_size(self) -> int | Unknown:
-        """Samples per batch and process."""
+        """Samples per batch and process; per device where DataParallel shares them out."""
+        if self.loader.for_each_device is not UNKNOWN:
+            shared = self.moment.wrapped(self.model, WrapKind.DATA_PARALLEL) is True
+            return self.loader.for_each_device if shared else UNKNOWN
         return self.loader.batch_size
 
     def tiny(self, minimum: int) -> bool:
@@ -99,7 +102,7 @@ def _fitted(timeline: Timeline, steps: tuple[Step, ...]) -> Iterator[Feeding]:
 
 def _may_matter(timeline: Timeline) -> bool:
     """Tell whether the size of a batch may matter to a network at all."""
-    sizes = [loader.batch_size for loader in timeline.loaders]
+    sizes = [s for one in timeline.loaders for s in (one.batch_size, one.for_each_device)]
     return any(isinstance(size, int) and size < timeline.minimum_batch_size for size in sizes) or (
         any(model.one_value_norm is True or model.one_value_per_graph for model in timeline.models)
     )

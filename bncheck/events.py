@@ -89,6 +89,8 @@ class Loader:
     site: Site
     """The call that makes it."""
     batch_size: Number = UNKNOWN
+    for_each_device: Number = UNKNOWN
+    """How many samples a batch holds for each device, where it is so many times their number."""
     drop_last: Fact = False
     shuffle: Fact = False
     dataset_length: Number = UNKNOWN
@@ -282,6 +284,11 @@ class OptimizerBuilt(ModelEvent):
 @dataclass(frozen=True, eq=False)
 class Count:
     """A condition that holds once in so many rounds of a loop: `if step % 16 == 0`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gathering(Count):
+    """A count by which the optimizer waits while each round goes backward, as a library does it."""
 
 
 @dataclass(frozen=True, eq=False)

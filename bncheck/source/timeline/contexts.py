@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from bncheck.events import Count
 from bncheck.source.module import dotted
-from bncheck.source.timeline import classes, expressions, statements
+from bncheck.source.timeline import classes, expressions, statements, sums
 from bncheck.source.timeline.known import CONTEXTS
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
@@ -30,6 +31,8 @@ class Entered:
 
     kind: ContextKind | None
     value: Value | None = None
+    gathers: Count | None = None
+    """The count by which the optimizer waits in it, as in `with accelerator.accumulate(model):`."""
 
 
 _WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode"})
@@ -59,13 +62,14 @@ def within(
     run: Run, node: cst.CSTNode, entered: Sequence[Entered], body: Callable[[], None]
 ) -> None:
     """Run a body inside contexts, outermost first; unknown ones may restore modes at the end."""
-    outer = run.records_gradients
+    outer = run.records_gradients, run.count
     for one in entered:
         if one.kind in _RECORDS:
             run.records_gradients = _RECORDS[one.kind]
+        run.count = one.gathers or run.count
     with run.block() as steps:
         body()
-    run.records_gradients = outer
+    run.records_gradients, run.count = outer
     was_dead, run.dead = run.dead, False
     inner = tuple(steps)
     for one in reversed(entered):
@@ -95,7 +99,8 @@ def enter(run: Run, node: cst.BaseExpression) -> Entered:
             if kind is not None:
                 return Entered(_resolved(run, kind, node))
             if isinstance(func, cst.Attribute) and func.attr.value in {"no_sync", "accumulate"}:
-                return Entered(ContextKind.NO_SYNC)
+                gathers = sums.told(run, func.value, "gradient_accumulation_steps")
+                return Entered(ContextKind.NO_SYNC, gathers=gathers and gathers[1])
             if isinstance(func, cst.Attribute) and func.attr.value == "autocast":
                 return Entered(ContextKind.AUTOCAST)
     value = expressions.evaluate(run, node)

@@ -265,6 +265,12 @@ def _attribute(run: Run, node: cst.Attribute) -> Value:
     return attributes.attribute(run, evaluate(run, node.value), node.attr.value, node)
 
 
+def _binary(run: Run, node: cst.BinaryOperation) -> Value:
+    left, right = evaluate(run, node.left), evaluate(run, node.right)
+    many = operators.for_each_device(node, left, right)
+    return many or operators.binary(left, node.operator, right)
+
+
 _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Name: lambda run, node: _name(run, node.value),
     cst.Attribute: lambda run, node: _attribute(run, node),
@@ -279,9 +285,7 @@ _EVALUATORS: dict[type[cst.CSTNode], Callable[[Run, Any], Value]] = {
     cst.Dict: lambda run, node: _dict(run, node.elements),
     cst.Subscript: _subscript,
     cst.IfExp: _conditional,
-    cst.BinaryOperation: lambda run, node: operators.binary(
-        evaluate(run, node.left), node.operator, evaluate(run, node.right)
-    ),
+    cst.BinaryOperation: _binary,
     cst.Comparison: _comparison,
     cst.BooleanOperation: lambda run, node: operators.boolean(
         evaluate(run, node.left), node.operator, evaluate(run, node.right)

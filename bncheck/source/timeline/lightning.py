@@ -9,7 +9,7 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
-from bncheck.source.timeline import classes, functions, networks
+from bncheck.source.timeline import classes, functions, networks, sums
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.methods import leaves_modes_alone
 from bncheck.source.timeline.run import Run
@@ -69,8 +69,18 @@ def _train(
         given = Arguments([batch, Opaque("batch_idx")])
         functions.follow(run, node, classes.bound(step, model), given)
         run.emit(BackwardCall(run.site(node)))
-        run.emit(OptimizerStep(run.site(node)))
+        run.emit(_step(run, node))
     run.emit(Loop(run.site(node), tuple(inside), loader.loader))
+
+
+def _step(run: Run, node: cst.Call) -> OptimizerStep:
+    """Return the optimizer's step; it stands at the trainer where that gathers batches."""
+    owner = node.func.value if isinstance(node.func, cst.Attribute) else node.func
+    gathers = sums.told(run, owner, "accumulate_grad_batches")
+    if gathers is None:
+        return OptimizerStep(run.site(node))
+    made, count = gathers
+    return OptimizerStep(run.site(made), count)
 
 
 def _loader(

@@ -21,6 +21,7 @@ from bncheck.source.timeline.values import (
     Instance,
     Opaque,
     Outside,
+    Partial,
     Value,
     truth,
 )
@@ -32,11 +33,13 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     dataset = arguments.get(kind.dataset, "dataset")
     sampler = arguments.keywords.get("sampler")
     whole = "batch_sampler" in arguments.keywords or _gives_batches(sampler)
-    size = _size(run, arguments.get(kind.batch_size, "batch_size"), arguments)
+    told = arguments.get(kind.batch_size, "batch_size")
+    size = _size(run, told, arguments)
     loader = Loader(
         "",
         run.site(node),
         batch_size=UNKNOWN if whole else size,
+        for_each_device=told.for_each if isinstance(told, Opaque) and not whole else UNKNOWN,
         drop_last=UNKNOWN if _holds_whole_batches(run, node) else _drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
@@ -103,6 +106,8 @@ def _decides_batches(run: Run, collate: Value | None) -> Fact:
             return False
         case Outside(name=name):
             return not name.endswith("default_collate")
+        case Partial(value=prepared):
+            return _decides_batches(run, prepared)
         case Instance(cls=cls):
             collate = classes.find(run, cls, "__call__")
     if not isinstance(collate, Function):

@@ -11,21 +11,26 @@ from bncheck.batches import fails_on_one_sample
 from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.project import Defined, Project
+from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, graph_of
 from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import assigned_in_init
 from bncheck.source.timeline.pooled_graphs import sees_pooled_graphs
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class, Models
+from bncheck.source.walk import walk_kinds
 from bncheck.timeline import occurrences
 
 _ZOO = re.compile(
     r"deeplabv3|DeepLabV3|inception_v3|segmentation_models_pytorch.*\.(?:PSPNet|PAN|UPerNet)$"
 )
 """Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""
+
+_POOLING = frozenset({"ASPP", "ASPPPooling", "DeepLabHead"})
+"""Classes of torchvision's with BatchNorm behind image pooling."""
+_POOLING_FROM = frozenset(f"torchvision.models.segmentation.deeplabv3.{n}" for n in _POOLING)
 
 _HEADS = frozenset({"fc", "_fc", "classifier", "head", "heads", "last_linear"})
 """Attributes of library networks that hold what runs behind their pooling."""
@@ -71,6 +76,8 @@ def _run_in_forward(run: Run, model: Model) -> frozenset[str]:
 
 
 def _fact(model: Model, classes: dict[Model, Class], project: Project) -> Fact:
+    if model.type_name in _POOLING_FROM:
+        return True
     if model.holds_batch_norm is not True:
         return UNKNOWN
     if model.origin is Origin.ZOO:
@@ -111,8 +118,28 @@ def _of_class(cls: Class, project: Project, given: Given) -> Fact:
     if key not in project.one_value_norms:
         definition = Defined(cls.module, cls.node.name.value, cls.node)
         graph = graph_of(definition, project, given)
-        project.one_value_norms[key] = graph is not None and fails_on_one_sample(graph)
+        found = graph is not None and fails_on_one_sample(graph)
+        project.one_value_norms[key] = found or _pools_by_torchvision(cls, project)
     return project.one_value_norms[key] or UNKNOWN
+
+
+def _pools_by_torchvision(cls: Class, project: Project) -> bool:
+    """Tell whether a network derives from DeepLab's pooling of torchvision's, or makes one."""
+    family = ancestry(project, cls)
+    if not _POOLING_FROM.isdisjoint(family.external):
+        return True
+    for ancestor in family.project:
+        init = members(ancestor.node).get("__init__")
+        if not isinstance(init, cst.FunctionDef) or _POOLING.isdisjoint(mentions(init)):
+            continue
+        names = filter(None, (dotted(call.func) for call in walk_kinds(init.body, (cst.Call,))))
+        for name in names:
+            if name.rpartition(".")[2] in _POOLING and any(
+                isinstance(meaning, External) and meaning.name in _POOLING_FROM
+                for meaning in project.resolve(name, ancestor.module)
+            ):
+                return True
+    return False
 
 
 def _of_sequential(call: cst.Call) -> Fact:

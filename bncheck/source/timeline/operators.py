@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import libcst as cst
 
 from bncheck.source.timeline import weights
+from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
     LONGEST_TEXT,
     Class,
@@ -85,6 +87,24 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
     if made is not None:
         return made
     return left if isinstance(left, Members) else Opaque()
+
+
+_DEVICES = re.compile(r"gpu|device|card", re.IGNORECASE)
+
+
+def for_each_device(node: cst.BinaryOperation, left: Value, right: Value) -> Opaque | None:
+    """Return what each device is given of so many for each: `4 * torch.cuda.device_count()`."""
+    match left, right:
+        case (Constant(value=int(each)), Opaque(name=name)):
+            number = node.right
+        case (Opaque(name=name), Constant(value=int(each))):
+            number = node.left
+        case _:
+            return None
+    if not isinstance(node.operator, cst.Multiply):
+        return None
+    counted = isinstance(number, cst.Call) and any(map(_DEVICES.search, mentions(number)))
+    return Opaque(for_each=each) if counted or name == "device_count" else None
 
 
 def _makes_long_text(left: object, op: cst.BaseBinaryOp, right: object) -> bool:

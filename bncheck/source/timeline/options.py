@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bncheck.source import settings_files
+from bncheck.source.timeline import ini
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.configurations import CLASSES, below, files_for, replaced
 from bncheck.source.timeline.run import Run
@@ -41,6 +42,8 @@ def dict_of(run: Run, arguments: Arguments) -> Container | None:
 
 def made(run: Run, name: str, arguments: Arguments) -> Settings | None:
     """Return the object of known entries that a class or function makes of them; None: none."""
+    if (sections := ini.made(name)) is not None:
+        return sections
     if name.rpartition(".")[2] not in CLASSES and name not in _CREATES:
         return None
     given = [
@@ -126,6 +129,8 @@ def update(run: Run, settings: Settings, arguments: Arguments) -> None:
 
 def method(run: Run, settings: Settings, name: str, arguments: Arguments) -> Value:
     """Follow `settings.name(...)`, where that is no function that was put into them."""
+    if isinstance(settings, ini.Sections):
+        return ini.method(run, settings, name, arguments) or Opaque(name)
     match name:
         case "update" | "merge_update":
             update(run, settings, arguments)

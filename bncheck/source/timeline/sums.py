@@ -1,4 +1,4 @@
-"""Losses that each round of a loop adds to, and that go backward once in several rounds."""
+"""Gradients and losses that several rounds of a loop add up before the optimizer steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from bncheck.events import BackwardCall
+from bncheck.events import BackwardCall, Count, Gathering
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import names_in_order
 
@@ -17,11 +17,25 @@ def backward(run: Run, node: cst.Call) -> BackwardCall:
 
     One over what every round has added up goes back through each of them: it waits for no count.
     """
-    count = run.count
+    count = None if isinstance(run.count, Gathering) else run.count
     loops = [around for around, _ in run.frame.around if isinstance(around, cst.For | cst.While)]
     if count is not None and loops and not _summed(loops[-1]).isdisjoint(names_in_order(node)):
         count = None
     return BackwardCall(run.site(node), count)
+
+
+def told(run: Run, owner: cst.BaseExpression, keyword: str) -> tuple[cst.Call, Count] | None:
+    """Return the call that makes a library's object and tells it to gather batches.
+
+    `trainer = Trainer(accumulate_grad_batches=8)`; None: it is told none, or not known to be.
+    """
+    made = run.frame.assigned.get(owner.value) if isinstance(owner, cst.Name) else owner
+    for argument in made.args if isinstance(made, cst.Call) else ():
+        if argument.keyword is not None and argument.keyword.value == keyword:
+            number = run.number(argument.value)
+            if isinstance(made, cst.Call) and isinstance(number, int) and number > 1:
+                return made, Gathering()
+    return None
 
 
 @lru_cache(maxsize=1024)

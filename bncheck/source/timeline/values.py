@@ -257,6 +257,8 @@ class Opaque:
     """How many samples it holds, for a dataset."""
     at_most: Number = UNKNOWN
     """The largest number that it can be: a batch size that is divided by the number of devices."""
+    for_each: Number = UNKNOWN
+    """For a number that is so many times the number of devices: how many that is for each."""
     texts: tuple[str, ...] = ()
     """For a setting: what the settings files of the project say that it may be."""
 
