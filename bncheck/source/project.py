@@ -202,6 +202,10 @@ class Project:
         roots = self._roots[folder]
         if "." in dotted_name:
             roots = [*roots, *folders_of_packages(folder)]
+        elif f".{dotted_name}." in seen_from.name:
+            # A package around the file, of a folder that an `__init__.py` makes a package as well.
+            around = folders_of_packages(folder)
+            roots = [*roots, *(outer.parent for outer in around if outer.name == dotted_name)]
         for root in [*roots, *(root / more for more in added for root in roots)]:
             if root.name in _INSTALLED and not own_package:
                 continue

@@ -46,8 +46,11 @@ def of_container(run: Run, container: Container, key: Value) -> Value:
     return chosen or picked or join(list(container.elements))
 
 
-def of_package(run: Run, package: Package, key: Value) -> Value:
-    """Return what a name chooses of a module of the project."""
+def of_package(run: Run, package: Package, key: Value, asked_by: str = "") -> Value:
+    """Return what a name chooses of a module of the project.
+
+    `asked_by` is what the source calls the name: `posenet` in `getattr(models, args.posenet)`.
+    """
     told = [run.module_level(text, package.module) for text in _texts(key)]
     if (chosen := _one(run, [found for found in told if found is not None])) is not None:
         return chosen
@@ -64,10 +67,24 @@ def of_package(run: Run, package: Package, key: Value) -> Value:
         and _is_recipe(run.project, candidate.node, candidate.module)
     ]
     named = recipes or [c for c in candidates if not _chooses(c)] or candidates
+    kind = _GENERAL.sub("", asked_by.lower())
+    if isinstance(name, str) and kind and kind in name.lower():
+        named = [c for c in named if kind in _name(c).lower()]  # `PoseNet6`, and no `DispNet`
     if isinstance(name, str) and name.islower():
         # What such a name chooses is a function, or a class where there is none.
         named = [c for c in named if isinstance(c, Function)] or named
     return _instead(run, picked, _one(run, named)) or picked or Opaque()
+
+
+_GENERAL = re.compile(r"_?(?:model|arch(?:itecture)?|net(?:work)?|name|type|class)\w*$")
+"""What is left of a setting's name without it says what kind of network it chooses."""
+
+
+def _name(candidate: Value) -> str:
+    match candidate:
+        case Class(node=node) | Function(node=cst.FunctionDef() as node):
+            return node.name.value
+    return ""
 
 
 _ARCHITECTURE = re.compile(r"^(?:arch(?:itecture)?|(?:model|net|network)(?:_?name)?|name)$")

@@ -27,7 +27,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
-from bncheck.source.timeline.syntax import identifiers, targets
+from bncheck.source.timeline.syntax import identifiers, last_name, targets
 from bncheck.source.timeline.values import (
     NONE,
     Constant,
@@ -118,7 +118,7 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
         case Container(elements=elements), _ if elements:
             return choices.of_container(run, value, chosen)
         case Package(), _:
-            return choices.of_package(run, value, chosen)
+            return choices.of_package(run, value, chosen, last_name(node.slice[0].slice))
         case Settings(), Constant(value=str(name)):
             return attributes.attribute(run, value, name, node)
         case Instance(), _:

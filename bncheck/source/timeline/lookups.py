@@ -17,7 +17,7 @@ from bncheck.source.timeline import (
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import identifiers
+from bncheck.source.timeline.syntax import identifiers, last_name
 from bncheck.source.timeline.values import (
     AnyPackage,
     Constant,
@@ -93,7 +93,10 @@ def _attribute(run: Run, node: cst.Call, owner: Value | None, name: Value | None
     text = name.value if isinstance(name, Constant) and isinstance(name.value, str) else None
     match owner:
         case Package():
-            return owner if name is None else choices.of_package(run, owner, name)
+            if name is None:
+                return owner
+            asked_by = last_name(node.args[1].value) if len(node.args) > 1 else ""
+            return choices.of_package(run, owner, name, asked_by)
         case AnyPackage():
             texts = name.texts if isinstance(name, Opaque) else ()
             return choices.of_any_package(run, *((text,) if text is not None else texts))

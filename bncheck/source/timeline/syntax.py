@@ -119,3 +119,8 @@ def places(word: str, text: str) -> Iterator[int]:
 
 
 _LETTER = re.compile(r"\w")
+
+
+def last_name(node: cst.CSTNode) -> str:
+    """Return the last part of a dotted name, `posenet` of `args.posenet`; empty: it is none."""
+    return (dotted(node.value if isinstance(node, cst.Index) else node) or "").rpartition(".")[2]
