@@ -19,6 +19,7 @@ from bncheck.source.timeline import (
     expressions,
     external,
     functions,
+    handed_on,
     known,
     lightning,
     loaders,
@@ -212,6 +213,7 @@ def unknown_call(run: Run, node: cst.Call, name: str, values: Sequence[Value]) -
     What it is given to call back does no more than it does anywhere, and by its name it may do
     nothing to a model's mode.
     """
+    handed_on.note(run, values)
     values = [value for value in values if not is_harmless_callback(run, value)]
     if not known.LEAVES_MODES.match(name.rpartition(".")[2]):
         run.escape(node, values, name)

@@ -10,6 +10,7 @@ import libcst as cst
 from bncheck.events import CheckpointCall, Fact, Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, known
+from bncheck.source.timeline.parts import part_holds
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Frame, Function, Members, Models, Opaque, Value
@@ -105,7 +106,8 @@ def _names_a_norm(run: Run, value: Value) -> bool:
         own = classes.members(cls.node)
         methods = [own[name] for name in named if isinstance(own.get(name), cst.FunctionDef)]
         names = named.union(*(identifiers(method) for method in methods))
-        if any(run.part_holds(cls, name) is True for name in names if _NORM_NAME.match(name)):
+        norms = filter(_NORM_NAME.match, names)
+        if any(part_holds(run.project, cls, name) is True for name in norms):
             return True
     return False
 

@@ -12,12 +12,13 @@ from functools import lru_cache
 
 import libcst as cst
 
-from bncheck.source.module import SourceModule
+from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients, model_libraries
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.relevance import makes_models
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -139,8 +140,13 @@ def _is_fixed(key: Value) -> bool:
 def _one(run: Run, candidates: Sequence[Value]) -> Value | None:
     if not candidates or not all(isinstance(c, Class | Function | Outside) for c in candidates):
         return None
-    with_norm = (candidate for candidate in candidates if holds(run, candidate) is True)
-    return next(with_norm, candidates[0])
+    with_norm = [candidate for candidate in candidates if holds(run, candidate) is True]
+    says_so = (candidate for candidate in with_norm if _SAYS_SO.search(_name(candidate)))
+    return next(says_so, (with_norm or candidates)[0])
+
+
+_SAYS_SO = re.compile(r"(?:_|^)bn|batch_?norm|BN")
+"""Names such as `vgg11_bn`, beside which stands the same network without BatchNorm."""
 
 
 def holds(run: Run, candidate: Value) -> object:
@@ -197,4 +203,13 @@ def _names(project: Project, module: SourceModule, hops: int = 2) -> Iterator[st
     for star in module.star_imports if hops else ():
         origin = project.find(star, module)
         if origin is not None:
-            yield from _names(project, origin, hops - 1)
+            yield from _offered(origin) or _names(project, origin, hops - 1)
+
+
+def _offered(module: SourceModule) -> tuple[str, ...]:
+    """Return the names that a module's `__all__` offers to whoever imports everything of it."""
+    match module.bindings.get("__all__"):
+        case [Assigned(value=cst.List(elements=elements) | cst.Tuple(elements=elements))]:
+            texts = [string(element.value) for element in elements]
+            return tuple(text for text in texts if text is not None and text in module.bindings)
+    return ()

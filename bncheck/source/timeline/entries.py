@@ -13,6 +13,7 @@ from bncheck.source.project import Project
 from bncheck.source.timeline import (
     classes,
     facts,
+    handed_on,
     known,
     model_libraries,
     stops,
@@ -57,6 +58,8 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     body = start(module, project, settings, followed)
     body.runs_main = True
     run_body(body, module.tree.body)
+    if not _driver(module):
+        handed_on.follow_noted(body)
     note_one_value_norms(body)
     leave_averages(body, (n for _, n, _ in _candidates(project, module) if n not in followed))
     freeze_tests = tuple(facts.freeze_tests(module))

@@ -26,6 +26,7 @@ from bncheck.source.timeline import (
     calls,
     checkpoints,
     files,
+    handed_on,
     iterables,
     known,
     lightning,
@@ -121,10 +122,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     named = lookups.call(run, node, name, first, arguments)
     if named is not None:
         return named
-    if name.startswith("torch.multiprocessing.") and last == "spawn" and first is not None:
-        handed = arguments.get(1, "args")
-        rest = handed.elements if isinstance(handed, Container) else ()
-        return calls.call_value(run, node, first, Arguments([Opaque("rank"), *rest]))
+    if (started := handed_on.call(run, node, name, arguments)) is not None:
+        return started
     if name == "next" and isinstance(first, Data):
         return Tensor(first.loader.batch_size, loader=first.loader)
     if name == "type" and isinstance(first, Members) and first.one:

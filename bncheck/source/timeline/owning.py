@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bncheck.events import Model
 from bncheck.graph import UNKNOWN
+from bncheck.source.timeline.parts import part_holds
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Constant, Models, Opaque, Value
 
@@ -27,7 +28,7 @@ def take_in(run: Run, model: Model, name: str, value: Value) -> None:
             if (
                 part.holds_batch_norm is UNKNOWN
                 and cls is not None
-                and run.part_holds(cls, name) is True
+                and part_holds(run.project, cls, name) is True
             ):
                 part.holds_batch_norm = True
     elif isinstance(value, Opaque):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from bncheck.config import Settings as LintSettings
-from bncheck.events import Count, Escape, Exit, Fact, Leave, Loader, Made, Model, Number, Origin
+from bncheck.events import Count, Escape, Exit, Leave, Loader, Made, Model, Number, Origin
 from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule
@@ -79,6 +79,8 @@ class Run:
     """Names at module level, of modules whose body runs in this timeline."""
     asked: set[cst.CSTNode] = field(default_factory=set)
     """What names of other modules are assigned, while that is made out."""
+    handed: list[Function] = field(default_factory=list)
+    """Methods of objects that were handed to what is unknown, which may call them back."""
     fits: list[tuple[Step, ...]] = field(default_factory=list)
     """What trainers of Lightning do with a network that they are given."""
     stack: list[cst.CSTNode] = field(default_factory=list)
@@ -293,7 +295,9 @@ class Run:
             )
             cls = self.classes.get(model)
             if cls is not None and model.holds_batch_norm is not False:
-                known.holds_batch_norm = self.part_holds(cls, name)
+                from bncheck.source.timeline import parts
+
+                known.holds_batch_norm = parts.part_holds(self.project, cls, name)
             elif model.holds_batch_norm is True and (
                 name == EACH or (STAGES.match(name) and model.origin is Origin.ZOO)
             ):
@@ -303,12 +307,6 @@ class Run:
                 known.confirm = model.confirm.at(name)
             self.models.append(known)
         return known
-
-    def part_holds(self, cls: Class, name: str) -> Fact:
-        """Tell whether a part of a network of a class holds BatchNorm."""
-        from bncheck.source.timeline import parts
-
-        return parts.part_holds(self.project, cls, name)
 
     def escape(self, node: cst.CSTNode, values: Iterable[Value], function: str) -> None:
         """Note that every model in reach of the values may have been changed."""

@@ -121,6 +121,8 @@ def places(word: str, text: str) -> Iterator[int]:
 _LETTER = re.compile(r"\w")
 
 
-def last_name(node: cst.CSTNode) -> str:
+def last_name(node: cst.BaseExpression | cst.BaseSlice) -> str:
     """Return the last part of a dotted name, `posenet` of `args.posenet`; empty: it is none."""
-    return (dotted(node.value if isinstance(node, cst.Index) else node) or "").rpartition(".")[2]
+    expression = node.value if isinstance(node, cst.Index) else node
+    named = isinstance(expression, cst.BaseExpression) and dotted(expression)
+    return (named or "").rpartition(".")[2]
