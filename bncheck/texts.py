@@ -12,6 +12,8 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
+from bncheck.kept_modes import keep_parts_in_eval
+
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
     rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
@@ -61,6 +63,11 @@ class Texts:
     def train_networks(self) -> bool:
         """Whether any file calls `train()` on what is named as a network."""
         return any(b".train(" in text and _TRAINED.search(text) for _, text in self._encoded())
+
+    @cached_property
+    def keep_parts_in_eval(self) -> bool:
+        """Whether any file keeps a part of a network in eval mode, or may train one so."""
+        return keep_parts_in_eval(text for _, text in self._encoded())
 
     @cached_property
     def norm_kinds(self) -> frozenset[str]:

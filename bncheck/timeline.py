@@ -239,16 +239,18 @@ class FreezeTest:
 
 @dataclass(frozen=True, eq=False)
 class GradientStop:
-    """A part with BatchNorm whose gradients a network's constructor stops, and no more.
+    """A part with BatchNorm whose gradients a network stops while it is made, and no more.
 
-    The class neither calls `eval()` nor has a `train` method, and other parts of it train on.
+    Its class neither calls `eval()` nor has a `train` method. A function that builds networks, and
+    a method that is called later, count if nothing in the project keeps parts in eval mode.
     """
 
     site: Site
     """The statement that stops them."""
     class_name: str
+    """The class, or the function that builds."""
     part: str
-    """The attribute that holds it."""
+    """The attribute that holds it; `parameters` where it is all, a variable of a function."""
     trained: bool
     """Whether the project calls `train()` on networks."""
 

@@ -70,7 +70,7 @@ def _all_put(function: cst.FunctionDef) -> dict[str | None, list[cst.BaseExpress
                 for name in identifiers(bound):
                     found.setdefault(name, []).append(given)
             case cst.Assign(targets=[cst.AssignTarget(target=bound)], value=given):
-                if not isinstance(given, cst.Name):
+                if not isinstance(given, cst.Name) or given.value[:1].isupper():
                     found.setdefault(dotted(bound), []).append(given)
             case cst.AugAssign(target=bound, value=given):
                 found.setdefault(dotted(bound), []).append(given)

@@ -25,6 +25,7 @@ from bncheck.source.timeline.keepers import acts, infers, kept_models
 from bncheck.source.timeline.lost_freezes import lost_freezes
 from bncheck.source.timeline.methods import SWITCHES, method_matters
 from bncheck.source.timeline.one_value import note_one_value_norms
+from bncheck.source.timeline.other_stops import other_stops
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.statements import run_body
 from bncheck.source.timeline.syntax import mentions, places
@@ -80,7 +81,10 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
             minimum_batch_size=settings.minimum_batch_size,
             classes=tuple(facts.module_classes(module, project)) if looks_at_classes else (),
             freeze_tests=freeze_tests,
-            gradient_stops=tuple(stops.gradient_stops(module, project)),
+            gradient_stops=(
+                *stops.gradient_stops(module, project),
+                *other_stops(module, project),
+            ),
             lost_freezes=tuple(lost_freezes(module, project)),
             fits=tuple(body.fits),
         )

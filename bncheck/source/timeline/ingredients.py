@@ -93,6 +93,23 @@ def made_by(
     return True if kinds else UNKNOWN if unknown else False
 
 
+def is_chosen(project: Project, value: cst.CSTNode, module: SourceModule) -> bool:
+    """Tell whether code makes a library's network by a name that is not known: most hold BatchNorm.
+
+    `timm.create_model(settings.encoder)`, `getattr(torchvision.models, name)()`.
+    """
+    mentioned = mentioned_in(value)
+    return any(
+        isinstance(meaning, External)
+        and (
+            meaning.name in ZOO_ROOTS
+            or zoo_model(meaning.name, mentioned.first_strings.get(name)) is UNKNOWN
+        )
+        for name in mentioned.names
+        for meaning in meanings(project, mentioned, name, module)
+    )
+
+
 @lru_cache(maxsize=1024)
 def takes_from_outside(project: Project, definition: cst.CSTNode, module: SourceModule) -> bool:
     """Tell whether BatchNorm in what a class or factory makes may come from a library's network."""

@@ -146,26 +146,31 @@ def _built_by_default(cls: Class, name: str) -> bool:
 
 
 def _picked(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
-    """Tell whether a part is made by what the constructor picks of a table of networks.
+    """Tell whether a part is made by what the constructor picks of some networks, or of a table.
 
-    `make, width = NETWORKS[name]`, then `self.encoder = make()`.
+    `make, width = NETWORKS[name]`, or `make = ResNet if deep else Small`, then
+    `self.encoder = make()`.
     """
     init = members(cls.node).get("__init__")
     if not isinstance(init, cst.FunctionDef):
         return False
     match value:
         case cst.Call(func=cst.Name(value=maker)):
-            tables = [
+            picked = [
                 found
                 for given in put_into(init, maker)
                 for found in ingredients_of(project, given, cls.module)
-                if isinstance(found.definition, TABLES)
+            ]
+            listed = [
+                one
+                for table in picked
+                if isinstance(table.definition, TABLES)
+                for one in ingredients_of(project, table.definition, table.module)
             ]
             return any(
                 isinstance(one.definition, cst.FunctionDef | cst.ClassDef)
                 and made_by(project, one.definition, one.module) is True
-                for table in tables
-                for one in ingredients_of(project, table.definition, table.module)
+                for one in (*picked, *listed)
             )
     return False
 

@@ -11,6 +11,8 @@ from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, parts
+from bncheck.source.timeline.constructors import put_into
+from bncheck.source.timeline.ingredients import ingredients_of
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk, walk_kinds
@@ -42,10 +44,13 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if not isinstance(init, cst.FunctionDef) or mentions(node) & {"eval", "deepcopy", "no_grad"}:
         return
     stopped: dict[str, cst.CSTNode] = {}
+    local: set[str] = set()
     for code in (init, *called_on_itself(node, init)):
         # What is walked comes last first; a finding stands at the first.
         for part, statement in reversed(list(_stopped_parts(project, module, code))):
             stopped.setdefault(part, statement)
+            if code is not init and _names_norms(project, module, code, part):
+                local.add(part)
     if not stopped or _turned_on(node):
         return
     cls = Class(node, module)
@@ -54,7 +59,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if not parts.parts(node) - stopped.keys():
         return
     for part, statement in stopped.items():
-        if parts.part_holds(project, cls, part) is True:
+        if part in local or parts.part_holds(project, cls, part) is True:
             trained = project.said.train_networks
             yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return
@@ -90,7 +95,7 @@ def _stopped_parts(
                 body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])])
                 | cst.SimpleStatementSuite(body=[statement]),
             ) if which in _PARAMETERS and stops_gradients(statement):
-                yield from _own_parts(function, owner, _mark(statement))
+                yield from _own_parts(function, owner, mark(statement))
             case cst.Call(func=cst.Attribute(value=owner)) if stops_gradients(node):
                 yield from _own_parts(function, owner, node)
             case cst.Call(func=cst.Name(value=name), args=[cst.Arg(value=owner), *rest]):
@@ -129,7 +134,7 @@ def _stop_of_what_is_given(
                 body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])]),
             ) if owner == first and which in _PARAMETERS:
                 if stops_gradients(statement) or _set_to(statement) in off:
-                    return _mark(statement)
+                    return mark(statement)
     return None
 
 
@@ -168,19 +173,40 @@ def _set_to(statement: cst.CSTNode) -> str | None:
 
 
 def _own_parts(
-    function: cst.FunctionDef, owner: cst.BaseExpression, mark: cst.CSTNode
+    function: cst.FunctionDef, owner: cst.BaseExpression, where: cst.CSTNode
 ) -> Iterator[tuple[str, cst.CSTNode]]:
-    """Yield the attributes that hold what is frozen: itself, or what a local name goes into."""
+    """Yield the attributes that hold what is frozen: itself, or what a local name goes into.
+
+    Layers taken out of a local sequence stand for it: `downsample._modules["1"]`.
+    """
+    taken = owner
+    while isinstance(taken, cst.Subscript):
+        taken = taken.value
+    if isinstance(taken, cst.Attribute) and taken.attr.value == "_modules":
+        taken = taken.value
+    if taken is not owner and isinstance(taken, cst.Name):
+        yield taken.value, where
     root, _, part = (dotted(owner) or "").partition(".")
     if root == "self" and part and "." not in part:
-        yield part, mark
+        yield part, where
     elif root and not part:
         for attribute, value in classes.kept(function):
             if root in identifiers(value):
-                yield attribute, mark
+                yield attribute, where
 
 
-def _mark(statement: cst.CSTNode) -> cst.CSTNode:
+def _names_norms(
+    project: Project, module: SourceModule, function: cst.FunctionDef, name: str
+) -> bool:
+    """Tell whether what a function assigns to a local name is made of BatchNorm."""
+    return any(
+        found.fact is True
+        for value in put_into(function, name)
+        for found in ingredients_of(project, value, module)
+    )
+
+
+def mark(statement: cst.CSTNode) -> cst.CSTNode:
     """Return what a timeline takes for the site of such a statement."""
     match statement:
         case cst.Assign(targets=[cst.AssignTarget(target=target)]):

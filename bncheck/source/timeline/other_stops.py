@@ -1,0 +1,208 @@
+"""Gradients that stop outside of constructors: where a method freezes, or a function builds.
+
+`stops` reads constructors. Here no network is followed either, so that nothing in the project may
+keep parts of networks in eval mode.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from bncheck.graph import Site
+from bncheck.source.module import SourceModule, dotted
+from bncheck.source.project import Project
+from bncheck.source.timeline import classes, ingredients, parts, stops
+from bncheck.source.timeline.constructors import assigned_in_init, put_into
+from bncheck.source.timeline.syntax import identifiers, mentions, string
+from bncheck.source.timeline.values import Class
+from bncheck.source.walk import walk_kinds
+from bncheck.timeline import GradientStop
+
+_SETS = frozenset({"requires_grad", "requires_grad_"})
+_PARAMETERS = frozenset({"parameters", "named_parameters"})
+_JUDGES = re.compile(
+    r"loss|lpips|percept|fid|metric|critic|disc|teach|momentum|target|ema|key|_k\b|shadow|old|"
+    r"prev|ref_|inception|vgg|oracle|prior|guid",
+    re.IGNORECASE,
+)
+"""Names of networks that judge or follow others, and what makes or freezes them."""
+_FREEZES = re.compile(r"freez|frozen|train|tun|grad|fix|lock", re.IGNORECASE)
+_HEAD = re.compile(
+    r"^(?:fc|head|heads|classifier|cls|linear|last|pred|out|top|proj)", re.IGNORECASE
+)
+_EARLY = re.compile(
+    r"backbone|encoder|feature|layer|conv1|stem|bn1|block|stage|bottom", re.IGNORECASE
+)
+
+
+def other_stops(module: SourceModule, project: Project) -> Iterator[GradientStop]:
+    """Yield where functions and methods at the top of a file stop the gradients of BatchNorm."""
+    if "requires_grad" not in module.text or not project.said.train_networks:
+        return
+    found = [
+        (owner, function)
+        for owner, function in _functions(module)
+        if _SETS & mentions(function) and not _JUDGES.search(function.name.value)
+    ]
+    if not found or project.said.keep_parts_in_eval:
+        return
+    for owner, function in found:
+        if owner is None:
+            yield from _in_a_builder(project, module, function)
+        elif function.name.value == "__init__":
+            yield from _of_all_it_has(project, module, owner, function)
+        else:
+            yield from _in_a_method(project, module, owner, function)
+
+
+def _functions(module: SourceModule) -> Iterator[tuple[cst.ClassDef | None, cst.FunctionDef]]:
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            match binding:
+                case cst.FunctionDef():
+                    yield None, binding
+                case cst.ClassDef() if _SETS & mentions(binding):
+                    for member in classes.members(binding).values():
+                        if isinstance(member, cst.FunctionDef):
+                            yield binding, member
+
+
+def _in_a_builder(
+    project: Project, module: SourceModule, function: cst.FunctionDef
+) -> Iterator[GradientStop]:
+    """Yield where a function freezes a network that it has made, and then returns or hands on."""
+    if "eval" in mentions(function):
+        return
+    for owner, mark in _stops(function.body):
+        root, _, part = (dotted(owner) or "").partition(".")
+        made = put_into(function, root)
+        if (
+            not made
+            or _JUDGES.search(root)
+            or _HEAD.match(part)
+            or not _is_returned(function, root)
+        ):
+            continue
+        if any(_is_made_with_norms(project, module, value) for value in made):
+            yield GradientStop(Site(module.path, mark), function.name.value, root, True)
+            return
+
+
+def _of_all_it_has(
+    project: Project, module: SourceModule, node: cst.ClassDef, init: cst.FunctionDef
+) -> Iterator[GradientStop]:
+    """Yield where a setting makes a constructor freeze all that a network has: `freeze=True`."""
+    name = node.name.value
+    if mentions(node) & {"eval", "deepcopy"} or _JUDGES.search(name):
+        return
+    cls = Class(node, module)
+    if not stops.is_plain_network(project, cls):
+        return
+    for condition in walk_kinds(init.body, (cst.If,)):
+        if not any(map(_FREEZES.search, identifiers(condition.test))):
+            continue
+        for owner, mark in _stops(condition.body):
+            if dotted(owner) == "self" and (
+                ingredients.made_by(project, node, module) is True
+                or ingredients.is_chosen(project, init, module)
+            ):
+                yield GradientStop(Site(module.path, mark), name, "parameters", True)
+                return
+
+
+def _in_a_method(
+    project: Project, module: SourceModule, node: cst.ClassDef, method: cst.FunctionDef
+) -> Iterator[GradientStop]:
+    """Yield where a method of a network, which something calls, freezes a part of it."""
+    name = method.name.value
+    if mentions(node) & {"eval", "deepcopy"} or not project.said.call_somewhere(name):
+        return
+    init = classes.members(node).get("__init__")
+    if not isinstance(init, cst.FunctionDef) or name in {"__init__", "train", "forward"}:
+        return
+    if method in stops.called_on_itself(node, init) or _JUDGES.search(node.name.value):
+        return
+    cls = Class(node, module)
+    if not stops.is_plain_network(project, cls):
+        return
+    for owner, mark in _stops(method.body):
+        root, _, path = (dotted(owner) or "").partition(".")
+        part, _, inner = path.partition(".")
+        if root != "self" or not part or _JUDGES.search(part) or _HEAD.match(inner or part):
+            continue
+        if parts.part_holds(project, cls, part) is True or _is_chosen(project, cls, part):
+            yield GradientStop(Site(module.path, mark), node.name.value, part, True)
+            return
+
+
+def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
+    """Yield what some code stops the gradients of, the norms at its front among it, and where."""
+    found: list[tuple[cst.BaseExpression, cst.CSTNode]] = []
+    for node in walk_kinds(body, (cst.For, cst.Call)):
+        match node:
+            case cst.For(
+                iter=cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=which))),
+                body=cst.IndentedBlock(body=[first, *_]),
+            ) if which in _PARAMETERS:
+                statement = _stopped_by(first)
+                if statement is not None:
+                    found.append((owner, stops.mark(statement)))
+            case cst.Call(func=cst.Attribute(value=owner)) if stops.stops_gradients(node):
+                if (dotted(owner) or "").rpartition(".")[2] not in {"weight", "bias"}:
+                    found.append((owner, node))
+    yield from reversed(found)  # What is walked comes last first.
+
+
+def _stopped_by(statement: cst.CSTNode) -> cst.CSTNode | None:
+    """Return the statement in a loop over parameters that stops them: all, or all but a head."""
+    match statement:
+        case cst.SimpleStatementLine(body=[inner]):
+            return inner if stops.stops_gradients(inner) else None
+        case cst.If(test=test, body=cst.IndentedBlock(body=[first, *_])) if _names_the_front(test):
+            return _stopped_by(first)
+    return None
+
+
+def _names_the_front(test: cst.BaseExpression) -> bool:
+    """Tell whether a test on names passes layers at the front of a network."""
+    match test:
+        case cst.BooleanOperation(left=left, right=right):
+            return _names_the_front(left) and _names_the_front(right)
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            return not _names_the_front(inner) and bool(_words(inner))
+        case cst.Comparison(comparisons=[cst.ComparisonTarget(operator=cst.NotIn())]):
+            return bool(_words(test))
+    words = _words(test)
+    return bool(words) and all(_EARLY.search(word) and not _HEAD.match(word) for word in words)
+
+
+def _words(test: cst.BaseExpression) -> list[str]:
+    return [string(part) or "" for part in walk_kinds(test, (cst.SimpleString,))]
+
+
+def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseExpression) -> bool:
+    """Tell whether an expression makes a network with BatchNorm, or one that a setting names."""
+    if not isinstance(value, cst.Call):
+        return False
+    facts = {part.fact for part in ingredients.ingredients_of(project, value, module)}
+    made = {
+        ingredients.made_by(project, part.definition, part.module)
+        for part in ingredients.ingredients_of(project, value, module)
+        if isinstance(part.definition, cst.ClassDef | cst.FunctionDef) and part.module is not None
+    }
+    return True in facts | made or ingredients.is_chosen(project, value, module)
+
+
+def _is_chosen(project: Project, cls: Class, part: str) -> bool:
+    value = assigned_in_init(cls.node).get(part)
+    return value is not None and ingredients.is_chosen(project, value, cls.module)
+
+
+def _is_returned(function: cst.FunctionDef, name: str) -> bool:
+    return any(
+        part.value is not None and name in identifiers(part.value)
+        for part in walk_kinds(function.body, (cst.Return,))
+    )
