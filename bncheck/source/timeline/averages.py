@@ -15,7 +15,15 @@ from bncheck.source.timeline import classes, expressions, weights
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Function, Instance, Members, Opaque, Value, Weights
+from bncheck.source.timeline.values import (
+    Function,
+    Instance,
+    Members,
+    Models,
+    Opaque,
+    Value,
+    Weights,
+)
 from bncheck.source.walk import walk, walk_kinds
 
 _IN_PLACE = frozenset({"mul_", "add_", "copy_", "lerp_", "sub_", "set_", "zero_"})
@@ -36,9 +44,13 @@ class Pair:
     """Tensors of other models that it goes through, or looks up, beside one model's parameters."""
     bound: tuple[str, ...] = ()
     """The names that it binds to these."""
+    besides: tuple[tuple[str, Model], ...] = ()
+    """The other models that a name may stand for, where branches have made different ones."""
 
-    def averaged(self, run: Run, body: cst.BaseSuite) -> tuple[cst.CSTNode, Model, Model] | None:
-        """Return where the body averages, the model it averages into, and the other."""
+    def averaged(
+        self, run: Run, body: cst.BaseSuite
+    ) -> tuple[cst.CSTNode, tuple[Model, ...], Model] | None:
+        """Return where the body averages, the models it averages into, and another."""
         changes = [(part, name) for name in self.members for part in _changes(body, name)]
         if len({name for _, name in changes}) != 1:
             return None
@@ -47,7 +59,8 @@ class Pair:
         part, name = changes[-1]
         others = [member.model for other, member in self.members.items() if other != name]
         others += self.kept.models if self.kept is not None else ()
-        return part, self.members[name].model, others[0]
+        more = (model for other, model in self.besides if other == name)
+        return part, (self.members[name].model, *more), others[0]
 
 
 def averages_equally(function: Value | None) -> bool:
@@ -90,12 +103,14 @@ def _zipped(
     run: Run, target: cst.BaseAssignTargetExpression, over: list[cst.BaseExpression]
 ) -> Pair:
     """Return what `for p, q in zip(a.parameters(), b.parameters())` binds."""
-    values = [expressions.evaluate(run, value) for value in over]
+    each = [_members(run, value) for value in over]
+    values = [found[0] for found in each]
     if not isinstance(target, cst.Tuple) or len(target.elements) != len(values):
         return Pair({})
     members = {}
+    besides: list[tuple[str, Model]] = []
     kept: dict[str, Weights] = {}
-    for element, value in zip(target.elements, values, strict=True):
+    for element, (value, *more) in zip(target.elements, each, strict=True):
         name = _last_name(element.value)
         tensors = weights.of(value) if not isinstance(value, Members) else None
         if name is not None and tensors is not None:
@@ -104,7 +119,18 @@ def _zipped(
             return Pair({})
         else:
             members[name] = replace(value, one=True)
-    return Pair(members, weights.together(kept.values()), tuple(kept))
+            besides += [(name, other.model) for other in more if isinstance(other, Members)]
+    return Pair(members, weights.together(kept.values()), tuple(kept), tuple(besides))
+
+
+def _members(run: Run, over: cst.BaseExpression) -> list[Value]:
+    """Return what is gone through: of each network where a name may stand for several."""
+    match over:
+        case cst.Call(func=cst.Attribute(value=of, attr=cst.Name(value="parameters")), args=[]):
+            receiver = expressions.evaluate(run, of) if dotted(of) is not None else None
+            if isinstance(receiver, Models) and len(receiver.models) > 1:
+                return [Members(model, parameters=True) for model in receiver.models]
+    return [expressions.evaluate(run, over)]
 
 
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
@@ -181,8 +207,9 @@ def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> N
     body()
     found = pair.averaged(run, node.body)
     if found is not None:
-        part, model, source = found
-        run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
+        part, models, source = found
+        for model in models:
+            run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
 
 
 def loaded(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> bool:

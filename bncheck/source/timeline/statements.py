@@ -18,6 +18,7 @@ from bncheck.source.timeline import (
     joining,
     loops,
     members,
+    narrowing,
     options,
     placing,
     unswitched,
@@ -288,12 +289,15 @@ def _if(run: Run, node: cst.If) -> None:
         return
     known = truth(value)
     counted = counts.counted(run, node)
+    narrowed = narrowing.no_network(run, node.test)
 
     def then() -> None:
+        narrowing.forget(run, narrowed, True)
         with run.counting(counted.body):
             run_body(run, node.body.body)
 
     def otherwise() -> None:
+        narrowing.forget(run, narrowed, False)
         with run.counting(counted.rest):
             if isinstance(orelse, cst.If):
                 _if(run, orelse)
