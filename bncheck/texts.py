@@ -32,6 +32,8 @@ _REPLACED = re.compile(rb"^[ \t]*(?!self\.)\w[^#\n=(]*\.BatchNorm\w*[ \t]*=[^=]"
 """`module.BatchNorm2d = torch.nn.BatchNorm2d`"""
 _FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
 _COMMENTS = re.compile(rb"#[^\n]*")
+_DEAD = re.compile(rb"^([ \t]*)if (?:False|0):[^\n]*\n(?:\1[ \t]+[^\n]*\n|[ \t]*\n)*", re.MULTILINE)
+"""What never runs."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
 _TRAINED = re.compile(
     rb"^[^#\n]*?\b(?:\w*(?:model|net|encoder|decoder|backbone|generator|classifier|student|module|"
@@ -131,7 +133,7 @@ class Texts:
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
         named = re.compile(rb"(?<!def )(?<![\w'\"\-])%s\b" % re.escape(name.encode()))
-        return any(named.search(_COMMENTS.sub(b"", text)) for _, text in self._encoded())
+        return any(named.search(_without_dead_code(text)) for _, text in self._encoded())
 
     def _calls_of(self, name: str) -> int:
         """Count the calls of a name, as far as two."""
@@ -146,3 +148,8 @@ class Texts:
         """Return the files that define a function or class of that name at module level."""
         defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
         return [path for path, text in self._encoded() if defined.search(text)]
+
+
+def _without_dead_code(text: bytes) -> bytes:
+    text = _COMMENTS.sub(b"", text)
+    return _DEAD.sub(b"", text) if b"if False" in text or b"if 0" in text else text

@@ -76,11 +76,14 @@ _FREEZES = re.compile(r"freez|frozen|fix|bn|norm", re.IGNORECASE)
 
 
 def _lies_idle(timeline: Timeline, test: FreezeTest) -> bool:
-    """Tell whether the test stands in a helper that a project which trains networks never asks."""
+    """Tell whether the test stands in a helper that a project which trains networks never asks.
+
+    Nobody else asks for a private one.
+    """
     said = timeline.said
     return (
         _FREEZES.search(test.function) is not None
-        and said.train_networks
+        and (said.train_networks or test.function.startswith("_"))
         and not said.speak_of(test.function)
     )
 

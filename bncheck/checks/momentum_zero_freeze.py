@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Mode, ModeChange, SetMomentum, Target, UpdateStatistics
+from bncheck.events import (
+    BackwardCall,
+    Mode,
+    ModeChange,
+    Model,
+    SetMomentum,
+    Target,
+    UpdateStatistics,
+)
 from bncheck.findings import Confidence, Match
 from bncheck.paths import assurance
 from bncheck.timeline import Timeline
@@ -27,7 +35,7 @@ def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
         if any(other.model is event.model and other.value != 0 for other in momenta)
     }
     for event in momenta:
-        if event.model in frozen | recalibrated:
+        if event.model in frozen | recalibrated or _is_for_evaluation(timeline, event.model):
             continue
         if isinstance(event.value, bool) or event.value != 0 or event.saved or event in restored:
             continue
@@ -42,3 +50,13 @@ def momentum_zero_freeze(timeline: Timeline) -> Iterator[Match]:
                 "call eval() on these layers after every train() instead",
                 sure,
             )
+
+
+def _is_for_evaluation(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a network is put in eval mode, and nothing trains it or says `train()`."""
+    modes = {
+        event.mode
+        for _, event in timeline.of(ModeChange)
+        if event.target is Target.WHOLE and model.within(event.model)
+    }
+    return modes == {Mode.EVAL} and not timeline.of(BackwardCall)
