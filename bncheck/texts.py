@@ -144,6 +144,25 @@ class Texts:
             self._calls[name] = len(list(islice(calls, 2)))
         return self._calls[name]
 
+    def turn_off(self, name: str, option: str) -> bool:
+        """Tell whether all that make an instance of a class, and give it an option, say False.
+
+        A class that another derives from, or that a string names, may be told in other ways.
+        """
+        own, given = re.escape(name.encode()), re.escape(option.encode())
+        otherwise = re.compile(rb"[\"']%s[\"']|\bclass \w+\([^)]*\b%s\b" % (own, own))
+        call = re.compile(rb"(?<!class )\b%s\(((?:[^()]|\([^()]*\))*)\)" % own)
+        told = re.compile(rb"\b%s\s*=\s*([^,\s)]+)" % given)
+        values: set[bytes] = set()
+        for _, text in self._encoded():
+            if name.encode() not in text:
+                continue
+            if otherwise.search(text):
+                return False
+            for arguments in call.findall(text):
+                values.update(told.findall(arguments))
+        return values == {b"False"}
+
     def defining(self, name: str) -> list[Path]:
         """Return the files that define a function or class of that name at module level."""
         defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)

@@ -8,8 +8,9 @@ from bncheck.checks import check
 from bncheck.events import CheckpointCall, Mode
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
-from bncheck.paths import assurance, moments
-from bncheck.timeline import Timeline
+from bncheck.paths import Moment, assurance, moments
+from bncheck.timeline import Branch, Timeline
+from bncheck.usage import root
 
 
 @check("BN502", Timeline)
@@ -23,6 +24,7 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
             or call.compensated is not False
             or moment.occurrence.gradient is False
             or Mode.EVAL in moment.modes(call.model)
+            or _is_turned_off(timeline, moment, call)
         ):
             continue
         sure = assurance(call.model) if call.direct else Confidence.POSSIBLE
@@ -39,3 +41,11 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
                 sure,
             )
     yield from found.values()
+
+
+def _is_turned_off(timeline: Timeline, moment: Moment, call: CheckpointCall) -> bool:
+    """Tell whether a switch of the network asks for it, which all that make one turn off."""
+    name = root(call.model).type_name.rpartition(".")[2]
+    conditions = (b.condition for b in moment.occurrence.inside if isinstance(b, Branch))
+    asked = {word for condition in conditions for word in condition.split()} - {"self"}
+    return bool(name) and any(timeline.said.turn_off(name, option) for option in asked)
