@@ -29,13 +29,13 @@ def are_left_out(
     application = Application(project, Understanding())
     held: dict[int, tuple[Instance, set[str], list[Layer]]] = {}
     for norm in reversed(norms):  # Blocks come before the network: they are smaller.
-        holder = _holder(root, norm.name)
-        if holder is None:
+        holders = _holders(root, norm.name)
+        if not holders:
             return False
-        part, attribute = holder
-        _, attributes, layers = held.setdefault(id(part), (part, set(), []))
-        attributes.add(attribute)
-        layers.append(norm)
+        for part, attribute in holders:
+            _, attributes, layers = held.setdefault(id(part), (part, set(), []))
+            attributes.add(attribute)
+            layers.append(norm)
     return all(
         not _is_used_elsewhere(part, attributes)
         and not any(
@@ -46,22 +46,26 @@ def are_left_out(
     )
 
 
-def _holder(root: Instance, path: str) -> tuple[Instance, str] | None:
-    """Return the innermost object with a forward of its own on the path, and what holds the rest.
+def _holders(root: Instance, path: str) -> list[tuple[Instance, str]]:
+    """Return the innermost objects with a forward of their own on the path, and what holds the rest.
 
-    None where something on the path isn't surely one object.
+    There are several where a setting chooses between parts that have it; none where something on the path isn't
+    surely an object.
     """
-    found = (root, path.partition(".")[0]) if forward_of(root) else None
-    part = root
-    steps = path.split(".")
-    for step, below in pairwise(steps):
-        values = options(part.state.get(step))
-        if len(values) != 1 or not isinstance(values[0], Instance):
-            return None
-        part = values[0]
-        if forward_of(part):
-            found = (part, below)
-    return found
+    first = path.partition(".")[0]
+    found = [(root, (root, first) if forward_of(root) else None)]
+    for step, below in pairwise(path.split(".")):
+        inner = []
+        there = [each for each in found if step in each[0].state]
+        for part, holder in there:
+            values = options(part.state.get(step))
+            made = [value for value in values if isinstance(value, Instance)]
+            if not made or len(made) < len(values):
+                return []
+            inner += [(value, (value, below) if forward_of(value) else holder) for value in made]
+        found = inner
+    holders = [holder for _, holder in found if holder is not None]
+    return holders if len(holders) == len(found) else []
 
 
 def _is_used_elsewhere(part: Instance, attributes: set[str]) -> bool:
