@@ -54,6 +54,8 @@ class Feeding:
         """
         if self.loader.graphs:
             return self.model.one_value_per_graph
+        if self.forward.unpacked:
+            return False
         custom = self.loader.custom_batches
         kinds = self.model.norm_kinds
         return custom is False or (custom is UNKNOWN and bool(kinds) and kinds <= _OF_IMAGES)

@@ -196,6 +196,8 @@ class ForwardCall(ModelEvent):
     """What the model is called where it runs, such as `self.net`; empty: it has no name there."""
     volatile: bool = False
     """Whether its input is a `Variable(..., volatile=True)`, which records no gradients."""
+    unpacked: bool = False
+    """Whether its input is one sample of a batch, whose own rows are a batch."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,11 @@ def of_call(name: str, first: Value | None, arguments: Arguments) -> Tensor | No
     return None
 
 
+def is_unpacked(method: str, arguments: Arguments) -> bool:
+    """Recognise `x.squeeze(0)`, which leaves the rows of a single sample."""
+    return method == "squeeze" and arguments.get(0, "dim") == Constant(0)
+
+
 def of_method(method: str, arguments: Arguments) -> bool:
     """Recognise `x.unsqueeze(0)`, and `x.view(1, -1)` or `x.reshape(1, ...)`."""
     match method:

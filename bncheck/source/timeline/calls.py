@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import libcst as cst
 
@@ -294,6 +295,8 @@ def _tensor_method(
 ) -> Value:
     if name == "backward":
         run.emit(sums.backward(run, node))
+    elif batches_of_one.is_unpacked(name, arguments):
+        return replace(receiver.of_size(UNKNOWN), unpacked=True)
     elif name in _TENSOR_METHODS:
         return receiver
     elif batches_of_one.of_method(name, arguments):

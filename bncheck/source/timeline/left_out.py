@@ -47,10 +47,10 @@ def are_left_out(
 
 
 def _holders(root: Instance, path: str) -> list[tuple[Instance, str]]:
-    """Return the innermost objects with a forward of their own on the path, and what holds the rest.
+    """Return the innermost objects with a forward on a path, and what holds the rest in each.
 
-    There are several where a setting chooses between parts that have it; none where something on the path isn't
-    surely an object.
+    There are several where a setting chooses between parts that have it; none where something on
+    the path isn't surely an object.
     """
     first = path.partition(".")[0]
     found = [(root, (root, first) if forward_of(root) else None)]

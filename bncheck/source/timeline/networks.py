@@ -128,6 +128,7 @@ def forward(run: Run, node: cst.Call, value: Models, arguments: Arguments) -> Va
                 given.loader,
                 called,
                 given.volatile,
+                given.unpacked,
             )
         )
         cls = run.classes.get(model)

@@ -78,6 +78,8 @@ class Tensor:
     """Where its data comes from."""
     volatile: bool = False
     """Whether nothing that is computed from it records gradients, as torch had it before 0.4."""
+    unpacked: bool = False
+    """Whether it is the one sample of a batch, whose own rows are a batch: `x.squeeze(0)`."""
 
     def of_size(self, batch_size: Number) -> Tensor:
         """Return the same data in batches of another size."""
