@@ -145,7 +145,7 @@ class Texts:
         return self._calls[name]
 
     def turn_off(self, name: str, option: str) -> bool:
-        """Tell whether all that make an instance of a class, and give it an option, say False.
+        """Tell whether an option of a class is off by default, and all that give it say False.
 
         A class that another derives from, or that a string names, may be told in other ways.
         """
@@ -153,11 +153,17 @@ class Texts:
         otherwise = re.compile(rb"[\"']%s[\"']|\bclass \w+\([^)]*\b%s\b" % (own, own))
         call = re.compile(rb"(?<!class )\b%s\(((?:[^()]|\([^()]*\))*)\)" % own)
         told = re.compile(rb"\b%s\s*=\s*([^,\s)]+)" % given)
+        default = re.compile(
+            rb"^class %s\b[\s\S]*?\bdef __init__\([^)]*\b%s\b[^,=)]*=\s*(\w+)" % (own, given),
+            re.MULTILINE,
+        )
         values: set[bytes] = set()
         for _, text in self._encoded():
             if name.encode() not in text:
                 continue
             if otherwise.search(text):
+                return False
+            if default.findall(text) not in ([], [b"False"]):
                 return False
             for arguments in call.findall(text):
                 values.update(told.findall(arguments))

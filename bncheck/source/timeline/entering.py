@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import libcst as cst
@@ -160,13 +161,21 @@ def _enter(run: Run, function: Function) -> None:
     functions.enter(run, cst.Call(func=code.name), function, Arguments(keywords=given))
 
 
+_NORM_SWITCH = re.compile(r"(?:^|_)(?:bn|batch_?norm)(?:_|$)", re.IGNORECASE)
+
+
 def _given(run: Run, parameter: cst.Param) -> Value:
-    """Return what an entry point gets for a parameter: a default that is a name is usual."""
+    """Return what an entry point gets for a parameter: a default that is a name is usual.
+
+    A switch for BatchNorm that is off by default is left off: there is none unless somebody asks.
+    """
+    name = parameter.name.value
     if parameter.default is not None:
         default = functions.default_of(parameter.default)
         if isinstance(default, Constant) and isinstance(default.value, str):
             return Constant(default.value, fixed=False)
-    name = parameter.name.value
+        if default == Constant(False) and _NORM_SWITCH.search(name):
+            return default
     return Opaque(name, run.site(parameter.name), parameter=True)
 
 

@@ -43,6 +43,7 @@ _NORM = re.compile(r"norm|(?:^|\.)bn\d*(?:\.|$)", re.IGNORECASE)
 _FROZEN = re.compile(r"(?<!un)(?<!un_)(?:freez|frozen)", re.IGNORECASE)
 _TRAINED = re.compile(r"un_?(?:freez|frozen)|trainable|fine_?tune|to_train(?![a-z])", re.IGNORECASE)
 """Names of lists of layers, where what they list is not known."""
+_UNUSED = re.compile(r"un_?used|not_used", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def tested(
         pair = (without_norms(value), value)
     elif words and all(_FRONT.search(word) for word in words):
         pair = (value, without_norms(value))
-    elif not words and _names_none(run, test):
+    elif not words and (_names_none(run, test) or _asks_for_unused(test)):
         pair = (without_norms(value), value)
     elif not words and (listed := _listed(run, test, excludes)) is not None:
         pair = (value, without_norms(value)) if listed else (without_norms(value), value)
@@ -130,6 +131,11 @@ def _asks_for_gradient(test: cst.BaseExpression, together: tuple[str, ...]) -> b
         case cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value="requires_grad")):
             return name in together
     return False
+
+
+def _asks_for_unused(test: cst.BaseExpression) -> bool:
+    """Tell whether a test asks for layers that never run, and so normalise nothing."""
+    return any(map(_UNUSED.search, identifiers(test)))
 
 
 def _names_none(run: Run, test: cst.BaseExpression) -> bool:
