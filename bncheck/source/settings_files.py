@@ -43,6 +43,14 @@ def of_project(project: Project, module: SourceModule, *, is_json: bool) -> tupl
     return ()
 
 
+def files_of_project(
+    project: Project, module: SourceModule, suffixes: tuple[str, ...]
+) -> list[Path]:
+    """Return the files with these suffixes below a module's folder, or else below one above it."""
+    every = (_below(project, folder, suffixes) for folder in _folders(project, Path(module.path)))
+    return next(filter(None, every), [])
+
+
 def _folders(project: Project, script: Path) -> Iterator[Path]:
     shared = Path(os.path.commonpath([path.parent for path in project.texts] or [script.parent]))
     for folder in script.parents:

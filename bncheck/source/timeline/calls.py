@@ -268,7 +268,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
         case Settings():
             return options.method(run, receiver, name, arguments)
         case Parser():
-            return commandline.parser_method(receiver, node, name, arguments)
+            return commandline.parser_method(run, receiver, node, name, arguments)
         case File():
             return receiver if name in {"read", "read_text", "open"} else Opaque()
         case Container() if settings := typed_options.parsed(run, node, receiver, name):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import libcst as cst
 
+from bncheck.events import Number
+from bncheck.graph import UNKNOWN
+from bncheck.source import shell_scripts
 from bncheck.source.module import dotted
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constants import module_constant
+from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import Constant, Container, Opaque, Parser, Settings, Value
 
 
-def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Arguments) -> Value:
+def parser_method(
+    run: Run, parser: Parser, node: cst.Call, name: str, arguments: Arguments
+) -> Value:
     """Follow the building of an argparse command line."""
     match name:
         case "add_argument":
@@ -30,7 +37,10 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
             elif key:
                 acts = arguments.keywords.get("action")
                 switch = _SWITCHES.get(acts.value) if isinstance(acts, Constant) else None
-                parser.defaults[key] = switch or Opaque(key, texts=_texts(default))
+                unset = Opaque(
+                    key, texts=_texts(default), at_most=_given_by_scripts(run, key, default)
+                )
+                parser.defaults[key] = switch or unset
         case "set_defaults":
             for key, value in arguments.keywords.items():
                 if isinstance(value, Constant):
@@ -42,6 +52,17 @@ def parser_method(parser: Parser, node: cst.Call, name: str, arguments: Argument
         case "add_argument_group" | "add_mutually_exclusive_group":
             return parser
     return Opaque()
+
+
+_BATCH_SIZE = re.compile(r"batch_?(?:size|sz)|^bs$", re.IGNORECASE)
+
+
+def _given_by_scripts(run: Run, key: str, default: Value | None) -> Number:
+    """Return the largest batch that the project's shell scripts ask for, where none is default."""
+    if default is not None or not _BATCH_SIZE.search(key):
+        return UNKNOWN
+    given = shell_scripts.largest_given(run.project, run.frame.module, key)
+    return UNKNOWN if given is None else given
 
 
 def _texts(default: Value | None) -> tuple[str, ...]:

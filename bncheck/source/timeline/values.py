@@ -258,7 +258,8 @@ class Opaque:
     length: Number = UNKNOWN
     """How many samples it holds, for a dataset."""
     at_most: Number = UNKNOWN
-    """The largest number that it can be: a batch size that is divided by the number of devices."""
+    """The largest number that it can be: a batch size that is divided by the number of devices, or
+    that shell scripts give."""
     for_each: Number = UNKNOWN
     """For a number that is so many times the number of devices: how many that is for each."""
     texts: tuple[str, ...] = ()
