@@ -30,6 +30,7 @@ _LIBRARIES = re.compile(
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
 _REPLACED = re.compile(rb"^[ \t]*(?!self\.)\w[^#\n=(]*\.BatchNorm\w*[ \t]*=[^=]", re.MULTILINE)
 """`module.BatchNorm2d = torch.nn.BatchNorm2d`"""
+_CONVERTER = re.compile(rb"^[ \t]*def convert_sync(?:_batchnorm|bn_model)\(", re.MULTILINE)
 _FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
 _COMMENTS = re.compile(rb"#[^\n]*")
 _DEAD = re.compile(rb"^([ \t]*)if (?:False|0):[^\n]*\n(?:\1[ \t]+[^\n]*\n|[ \t]*\n)*", re.MULTILINE)
@@ -100,6 +101,13 @@ class Texts:
             str(path)
             for path, text in self._encoded()
             if b".BatchNorm" in text and _REPLACED.search(text)
+        )
+
+    @cached_property
+    def convert_by_themselves(self) -> bool:
+        """Whether any file defines a converter to norms that synchronise."""
+        return any(
+            b"def convert_sync" in text and _CONVERTER.search(text) for _, text in self._encoded()
         )
 
     def _is_used(self, path: Path, before: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Model, Wrap, WrapKind
+from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.paths import assurance, moments
@@ -13,19 +13,24 @@ from bncheck.timeline import Timeline
 from bncheck.usage import only_evaluated
 
 
-def _is_converted_in_part(timeline: Timeline, model: Model) -> bool:
-    """Tell whether a network converts parts of itself, as its constructor may."""
-    return any(
-        event.kind is WrapKind.SYNC_BATCH_NORM and event.model.within(model)
-        for _, event in timeline.of(Wrap)
-        if event.model is not model
-    )
+def _converted_in_part(timeline: Timeline) -> set[Site]:
+    """Return where networks are wrapped parts of which are converted, as a constructor may do.
+
+    Of several networks that may be wrapped there, one is enough: they share their parts.
+    """
+    wraps = [event for _, event in timeline.of(Wrap)]
+    converted = [event.model for event in wraps if event.kind is WrapKind.SYNC_BATCH_NORM]
+    return {
+        wrap.site
+        for wrap in wraps
+        if any(model is not wrap.model and model.within(wrap.model) for model in converted)
+    }
 
 
 @check("BN405", Timeline)
 def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
     """Yield each `broadcast_buffers=False` around BatchNorm that is not synchronised."""
-    seen: set[Site] = set()
+    seen: set[Site] = _converted_in_part(timeline)
     for moment in moments(timeline) if timeline.of(Wrap) else ():
         wrap = moment.event
         if (
@@ -35,7 +40,6 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
             or moment.wrapped(wrap.model, WrapKind.SYNC_BATCH_NORM) is not False
             or wrap.site in seen
             or wrap.model.shares_statistics
-            or _is_converted_in_part(timeline, wrap.model)
         ):
             continue
         sure = assurance(wrap.model)

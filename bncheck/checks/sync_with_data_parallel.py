@@ -34,8 +34,8 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
         ):
             # Nothing chooses between one process and several: both conditions can hold.
             sure = Confidence.LIKELY
-        if sure is None:
-            continue
+        if sure is None or timeline.said.convert_by_themselves:
+            continue  # Norms of the project's own may well synchronise threads.
         seen.add(wrap.site)
         yield Match(
             wrap.site,

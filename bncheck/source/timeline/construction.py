@@ -96,7 +96,7 @@ def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Mode
     given = arguments.get(0, "module")
     if not isinstance(given, Models):
         return None
-    for base in classes.ancestry(run.project, cls).external:
+    for base in (*classes.ancestry(run.project, cls).external, cls.node.name.value):
         kind = known.wrapper(base)
         if kind in {WrapKind.DATA_PARALLEL, WrapKind.DISTRIBUTED}:
             kind = kind if kind is WrapKind.DISTRIBUTED else WrapKind.OTHER

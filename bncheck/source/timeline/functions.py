@@ -17,6 +17,7 @@ from bncheck.source.timeline import (
     external,
     hydra,
     statements,
+    wrapping,
 )
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constants import module_constant
@@ -80,6 +81,10 @@ def _follow(
         return _run_lambda(run, function, code, arguments)
     if any(isinstance(value, Models) for value in given) and freezes_for_good(code):
         return without_norms(run, given) or Opaque(function.name, run.site(node), function.name)
+    converted = wrapping.convert(run, node, function, arguments)
+    if converted is not None:
+        run.followed.add(code)
+        return converted
     if not worth_following(run, function, given):
         run.followed.add(code)
         return Opaque(function.name, run.site(node), function.name)

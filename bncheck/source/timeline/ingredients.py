@@ -22,7 +22,7 @@ from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.constructors import (
     ruled_out,
 )
-from bncheck.source.timeline.mentioned import Mentioned, mentioned_in
+from bncheck.source.timeline.mentioned import Mentioned, mentioned_in, names_torchvision
 from bncheck.source.timeline.model_libraries import ZOO_ROOTS, zoo_model
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
@@ -246,6 +246,8 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield Ingredient(True, kind)
                     if not kinds and isinstance(value, TABLES):
                         yield Ingredient(False, "", value, origin)
+                case External(name="torchvision.models") if names_torchvision(mentioned.node):
+                    yield Ingredient(True, "BatchNorm2d", outside=True)
                 case External(name=outside):
                     made = zoo_model(outside, mentioned.first_strings.get(name))
                     norm = known.LAYERS_WITH_NORM.get(outside)

@@ -176,22 +176,25 @@ WRAPPERS = {
     "torch.nn.DataParallel": WrapKind.DATA_PARALLEL,
     "torch.nn.parallel.DataParallel": WrapKind.DATA_PARALLEL,
     "torch.nn.parallel.data_parallel.DataParallel": WrapKind.DATA_PARALLEL,
-    "torch.nn.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
-    "torch.nn.parallel.distributed.DistributedDataParallel": WrapKind.DISTRIBUTED,
-    "apex.parallel.DistributedDataParallel": WrapKind.DISTRIBUTED,
     "torch.compile": WrapKind.COMPILE,
     "torch.jit.script": WrapKind.SCRIPT,
 }
 """Functions that return the model they are given, wrapped."""
 
-_CONVERTERS = ("convert_sync_batchnorm", "convert_syncbn_model")
+DISTRIBUTED = ("DistributedDataParallel", "ShardedDataParallel")
+"""What the names of the wrappers of torch, apex, OpenMMLab and fairscale end in that share a model
+among processes."""
+
+CONVERTERS = ("convert_sync_batchnorm", "convert_syncbn_model")
 """Last parts of the functions of torch, apex and others that convert to SyncBatchNorm."""
 
 
 def wrapper(function: str) -> WrapKind | None:
     """Return how a function wraps or converts the model that it is given; None: it does not."""
-    if function.endswith(_CONVERTERS):
+    if function.endswith(CONVERTERS):
         return WrapKind.SYNC_BATCH_NORM
+    if function.endswith(DISTRIBUTED):
+        return WrapKind.DISTRIBUTED
     return WRAPPERS.get(function)
 
 

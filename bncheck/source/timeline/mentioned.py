@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +13,22 @@ from bncheck.source.literals import literal
 from bncheck.source.module import dotted, imports
 from bncheck.source.outline import LazyBlock
 from bncheck.source.timeline import known
+from bncheck.source.timeline.model_libraries import by_family
 from bncheck.source.timeline.syntax import identifiers, mentions
-from bncheck.source.walk import inside
+from bncheck.source.walk import inside, walk_kinds
+
+_NETWORK = re.compile(
+    r"(?:wide_|se)?(?:resne[xt]+t?|densenet|mobilenet|inception|googlenet|mnasnet|regnet|"
+    r"shufflenet|efficientnet|vgg|alexnet|squeezenet|vit|swin|convnext|maxvit)[\w-]*$"
+)
+"""A text that names a network of torchvision."""
 
 
 @dataclass
 class Mentioned:
     """The names in some code."""
 
+    node: cst.CSTNode
     names: set[str] = field(default_factory=set)
     """Dotted names, but for those that `isinstance` asks for."""
     first_strings: dict[str, object] = field(default_factory=dict)
@@ -36,7 +45,7 @@ def mentioned_in(
     telling: frozenset[str] | None = None,
 ) -> Mentioned:
     """Return the names in some code; what is dead, and bodies without a telling word, left out."""
-    found = Mentioned()
+    found = Mentioned(node)
     untold: set[str] = set()
     stack: list[Any] = [node]
     while stack:
@@ -78,6 +87,20 @@ def mentioned_in(
         stack += inside(part)
     found.told -= untold
     return found
+
+
+def names_torchvision(node: cst.CSTNode) -> bool:
+    """Tell whether the networks of torchvision that texts in some code name all hold BatchNorm.
+
+    `getattr(torchvision.models, name)(...)` beside a list of what `name` may be; not where a call
+    says which norm to make.
+    """
+    families = {
+        by_family(text)
+        for part in walk_kinds(node, (cst.SimpleString,))
+        if isinstance(text := part.raw_value, str) and _NETWORK.match(text)
+    }
+    return families == {True} and not any(map(_tells_norm, walk_kinds(node, (cst.Call,))))
 
 
 def _tells_norm(call: cst.Call) -> bool:
