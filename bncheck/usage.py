@@ -58,6 +58,19 @@ def only_evaluated(timeline: Timeline, model: Model) -> bool:
     return modes == {Mode.EVAL}
 
 
+def runs_by_hand(timeline: Timeline, occurrence: Occurrence, model: Model) -> bool:
+    """Tell whether a script runs a LightningModule that it has loaded, and no trainer does.
+
+    What the module's own hooks run is a trainer's matter, and its forward pass is not.
+    """
+    whole = root(model)
+    if timeline.driven_by or whole.driven_by != "lightning" or whole.origin is not Origin.PROJECT:
+        return False
+    own = whole.type_name.rpartition(".")[2]
+    called = [name for name in occurrence.functions if name.partition(".")[0] == own]
+    return all(name.endswith(".forward") for name in called) and has_weights(timeline, whole)
+
+
 def speaks_of_evaluation(names: str | tuple[str, ...]) -> bool:
     """Tell whether names such as `val_loader` say that something is for evaluation."""
     words = names.split() if isinstance(names, str) else names

@@ -22,6 +22,7 @@ from bncheck.usage import (
     may_have_weights,
     may_train,
     root,
+    runs_by_hand,
     speaks_of_evaluation,
 )
 
@@ -47,7 +48,10 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
     told: set[Site] = set()
     calls: set[Site] = set()
     for occurrence, event in timeline.of(ForwardCall):
-        if event.discarded or managed(timeline, event.model) or _is_inside(occurrence, told):
+        if event.discarded or _is_inside(occurrence, told):
+            continue
+        driven = managed(timeline, event.model)
+        if driven and not runs_by_hand(timeline, occurrence, event.model):
             continue
         how = _inference(timeline, occurrence, event)
         if (

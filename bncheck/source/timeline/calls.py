@@ -253,7 +253,7 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             if isinstance(found, Class):
                 return call_value(run, node, found, arguments)
             if name == "load_from_checkpoint":
-                return construction.construct(run, node, receiver, Arguments(complete=False))
+                return construction.construct_loaded(run, node, receiver)
             return external.method_of_unknown(run, node, receiver, name, arguments)
         case Outside(name=outside):
             return external.call(run, node, f"{outside}.{name}", arguments)

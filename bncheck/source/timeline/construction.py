@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
-from bncheck.events import Model, Origin, WrapKind
+from bncheck.events import LoadWeights, Model, Origin, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
 from bncheck.source.single import Given
@@ -86,6 +86,14 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
     return value
+
+
+def construct_loaded(run: Run, node: cst.Call, cls: Class) -> Value:
+    """Follow `Network.load_from_checkpoint(path)`: in train mode, as every new network."""
+    made = construct(run, node, cls, Arguments(complete=False))
+    for model in made.models if isinstance(made, Models) else ():
+        run.emit(LoadWeights(run.site(node), model))
+    return made
 
 
 def _wrapped(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Models | None:

@@ -24,6 +24,7 @@ from bncheck.source.timeline import (
     averages,
     checkpoints,
     classes,
+    construction,
     containers,
     external,
     functions,
@@ -212,6 +213,8 @@ def method(
         case "save" | "_save_for_lite_interpreter":
             external.save_script(run, model)
             return Opaque()
+        case "load_from_checkpoint" if model in run.classes:
+            return construction.construct_loaded(run, node, run.classes[model])
         case "save_hyperparameters":
             lightning.save_hyperparameters(run, model, arguments)
         case "append" | "extend" | "insert" | "add_module" if _is_container(model):
