@@ -33,6 +33,7 @@ from bncheck.source.timeline.values import (
     Outside,
     Package,
     Settings,
+    StateDict,
     Tensor,
     Value,
     Weights,
@@ -83,6 +84,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
         case Members(model=model, one=True, parameters=True) if name == "data":
             return Weights((model,))
         case Weights():
+            return value
+        case StateDict() if name == "data":
             return value
         case Data(made=Instance() as made):
             return attribute(run, made, name, node)

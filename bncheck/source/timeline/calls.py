@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
-from bncheck.events import OptimizerStep
+from bncheck.events import LoadWeights, OptimizerStep
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     accessors,
@@ -57,6 +57,7 @@ from bncheck.source.timeline.values import (
     Parser,
     Partial,
     Settings,
+    StateDict,
     Tensor,
     Value,
     Weights,
@@ -232,6 +233,10 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return members.call(run, node, receiver, name, arguments.all())
         case Weights():
             return weights.of_method(receiver, name, arguments)
+        case StateDict(model=model):
+            if name == "copy_":
+                run.emit(LoadWeights(run.site(node), model, UNKNOWN))
+            return Opaque()
         case Optimizer():
             if name == "step":
                 run.emit(OptimizerStep(run.site(node), run.count))

@@ -145,7 +145,7 @@ def _one(run: Run, candidates: Sequence[Value]) -> Value | None:
     return next(says_so, (with_norm or candidates)[0])
 
 
-_SAYS_SO = re.compile(r"(?:_|^)bn|batch_?norm|BN")
+_SAYS_SO = re.compile(r"(?:_bn|BN|[Bb]atch_?[Nn]orm)$")
 """Names such as `vgg11_bn`, beside which stands the same network without BatchNorm."""
 
 

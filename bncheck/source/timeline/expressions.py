@@ -41,6 +41,7 @@ from bncheck.source.timeline.values import (
     Outside,
     Package,
     Settings,
+    StateDict,
     Tensor,
     Value,
     Weights,
@@ -125,7 +126,7 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return accessors.item(run, node, value, chosen)
         case Members(), _:
             return shares.sliced(value, node)
-        case Weights(), _:
+        case Weights() | StateDict(), _:
             return value
         case Tensor(), Constant(value=None) | Outside(name="numpy.newaxis"):
             return value.of_size(1)

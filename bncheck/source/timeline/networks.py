@@ -44,6 +44,7 @@ from bncheck.source.timeline.values import (
     Models,
     Opaque,
     Outside,
+    StateDict,
     Tensor,
     Value,
     truth,
@@ -58,7 +59,7 @@ _RETURN_SELF = frozenset(
 _FORWARDS = frozenset({"forward", "__call__", "forward_features", "extract_features"})
 _WITHOUT_EFFECT = frozenset(
     """
-    state_dict zero_grad register_buffer register_parameter register_forward_hook add_module
+    zero_grad register_buffer register_parameter register_forward_hook add_module
     register_forward_pre_hook register_backward_hook register_full_backward_hook register_module
     get_submodule get_parameter get_buffer buffers named_buffers extra_repr compile set_extra_state
     get_extra_state named_children __repr__ save save_pretrained init_weights initialize
@@ -190,6 +191,8 @@ def method(
             strict = arguments.get(1, "strict")
             known = truth(strict) if strict is not None else True
             run.emit(LoadWeights(run.site(node), model, UNKNOWN if known is None else known))
+        case "state_dict":
+            return StateDict(model)
         case "requires_grad_":
             value = arguments.get(0, "requires_grad")
             on = truth(value) if value is not None else True

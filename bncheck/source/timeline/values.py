@@ -60,6 +60,13 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class StateDict:
+    """What `model.state_dict()` returns, or one tensor of it: what is copied there is loaded."""
+
+    model: Model
+
+
+@dataclass(frozen=True)
 class Data:
     """A data loader, or something that iterates over it."""
 
@@ -288,6 +295,7 @@ Value = (
     | Models
     | Members
     | Weights
+    | StateDict
     | Data
     | Tensor
     | Optimizer
