@@ -23,6 +23,7 @@ from stat import S_ISREG
 from typing import Any
 
 from bncheck.config import Settings
+from bncheck.discover import project_root
 from bncheck.findings import Confidence, Edit, Finding, ResolvedFix, Severity
 from bncheck.pages import rules_folder
 from bncheck.worker import Report
@@ -87,10 +88,7 @@ class Cache:
 
 def cache_folder(start: Path) -> Path:
     """Return `.bncheck_cache` at the root of the project around `start`, else at `start`."""
-    for folder in (start, *start.parents):
-        if (folder / ".git").exists() or (folder / "pyproject.toml").is_file():
-            return folder / ".bncheck_cache"
-    return start / ".bncheck_cache"
+    return (project_root(start) or start) / ".bncheck_cache"
 
 
 def _digest(content: bytes) -> str:

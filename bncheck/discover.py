@@ -48,6 +48,14 @@ def without_excluded(paths: Iterable[str], exclude: Iterable[str]) -> list[str]:
     ]
 
 
+def project_root(start: Path) -> Path | None:
+    """Return the nearest folder at or above `start` that a repository or a project begins in."""
+    for folder in (start, *start.parents):
+        if (folder / ".git").exists() or (folder / "pyproject.toml").is_file():
+            return folder
+    return None
+
+
 def is_model_file(path: str) -> bool:
     """Tell from its first bytes, and for a doubtful one its name, whether a file is no source."""
     file = Path(path)

@@ -17,6 +17,7 @@ from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.findings import Edit
 from bncheck.linting import lint
+from bncheck.other_files import OtherFiles
 from bncheck.worker import Report
 
 _MAX_PASSES = 10
@@ -41,8 +42,9 @@ def fix(
     *,
     unsafe: bool = False,
     cache: Cache | None = None,
+    others: OtherFiles | None = None,
 ) -> Fixed:
-    """Make every fix that is safe, or also those that are not.
+    """Make every fix that is safe, or also those that are not; `others` are as for `lint`.
 
     A file whose new text would not parse is left as it was.
     """
@@ -52,7 +54,7 @@ def fix(
     broken: set[str] = set()
     count = 0
     for number in range(_MAX_PASSES + 1):
-        report = lint(current, settings, cache)
+        report = lint(current, settings, cache, others)
         chosen = select(
             finding.fix
             for finding in report.findings

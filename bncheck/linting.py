@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.errors import BNCheckError
+from bncheck.other_files import OtherFiles
 from bncheck.pages import all_pages
 from bncheck.stack import with_room
 from bncheck.syntax import UNREADABLE, syntax_finding
@@ -28,15 +29,24 @@ def read_sources(paths: Iterable[str]) -> dict[str, bytes]:
     return {path: Path(path).read_bytes() for path in paths}
 
 
-def lint(sources: Mapping[str, bytes], settings: Settings, cache: Cache | None = None) -> Report:
-    """Lint files that belong together, given as text by path."""
+def lint(
+    sources: Mapping[str, bytes],
+    settings: Settings,
+    cache: Cache | None = None,
+    others: OtherFiles | None = None,
+) -> Report:
+    """Lint files that belong together, given as text by path.
+
+    What the `others` of their project say counts as well, where a finding hangs on it; they are
+    not linted, and only read then.
+    """
     check_codes(settings)
     key = cache.key(sources, settings) if cache is not None else ""
     known = cache.look_up(key) if cache is not None else None
     if known is not None:
         return known
     with _without_garbage_collection():
-        report, looked_at = with_room(_lint, sources, settings)
+        report, looked_at = with_room(_lint, sources, settings, others)
     if cache is not None:
         cache.store(key, report, [path for path in looked_at if path not in sources])
     return report
@@ -53,7 +63,9 @@ def check_codes(settings: Settings) -> None:
             )
 
 
-def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, list[str]]:
+def _lint(
+    sources: Mapping[str, bytes], settings: Settings, others: OtherFiles | None
+) -> tuple[Report, list[str]]:
     # Of all rules, whichever are selected: what a rule finds depends on the files that are read.
     needs = {need for page in all_pages().values() for need in page.needs}
     mattering = [path for path, text in sources.items() if any(need in text for need in needs)]
@@ -63,7 +75,8 @@ def _lint(sources: Mapping[str, bytes], settings: Settings) -> tuple[Report, lis
     if mattering:
         from bncheck.source.project import Project
 
-        project = Project(texts={Path(path): text for path, text in sources.items()})
+        texts: dict[Path, str | bytes] = {Path(path): text for path, text in sources.items()}
+        project = Project(texts, others or OtherFiles())
         report = lint_files(mattering, project, settings)
         looked_at = [str(path) for path, _ in project.probed()]
     report.files = len(sources)

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from bncheck.kept_modes import keep_parts_in_eval
+from bncheck.other_files import OtherFiles
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
@@ -46,14 +47,16 @@ _TRAINED = re.compile(
 
 @dataclass(eq=False)
 class Texts:
-    """The texts of a run's files, by path."""
+    """The texts of a run's files, by path, and of the others that their project has."""
 
     texts: Mapping[Path, str | bytes]
+    others: OtherFiles = field(default_factory=OtherFiles)
     _calls: dict[str, int] = field(default_factory=dict)
 
     def _encoded(self) -> Iterator[tuple[Path, bytes]]:
         for path, text in self.texts.items():
             yield path, text.encode() if isinstance(text, str) else text
+        yield from self.others.texts.items()
 
     @cached_property
     def called_on_others(self) -> frozenset[str]:

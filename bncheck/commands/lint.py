@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from bncheck.cache import Cache
     from bncheck.config import Settings
     from bncheck.findings import Finding
+    from bncheck.other_files import OtherFiles
     from bncheck.worker import Report
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run looks at, and how."""
+
+    sources: dict[str, bytes]
+    settings: Settings
+    cache: Cache | None
+    others: OtherFiles
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,7 @@ def command(
     from bncheck.config import read_settings
     from bncheck.discover import is_model_file, source_files, without_excluded
     from bncheck.linting import check_codes, read_sources
+    from bncheck.other_files import OtherFiles
 
     paths = paths or (".",)
     from_stdin = "-" in paths
@@ -155,12 +167,14 @@ def command(
             found[path] = lint_model(
                 path, settings, inputs=inputs, architecture=architecture, trust=trust
             )
+    others = OtherFiles(tuple(sources), () if from_stdin else paths, settings.exclude)
     cache = None if no_cache or from_stdin else Cache(cache_folder(Path.cwd()))
+    given = Given(sources, settings, cache, others)
     output = Output(output_format, statistics, exit_zero, unsafe_fixes)
     if diff or fixing:
-        left = _fix(sources, settings, cache, output, found, diff=diff, to_stdout=from_stdin)
+        left = _fix(given, output, found, diff=diff, to_stdout=from_stdin)
     else:
-        left = _lint(sources, settings, cache, output, found)
+        left = _lint(given, output, found)
     context.exit(1 if left and not exit_zero else 0)
 
 
@@ -170,25 +184,17 @@ def _settings_folder(paths: tuple[str, ...]) -> Path:
     return common if common.is_dir() else common.parent
 
 
-def _lint(
-    sources: dict[str, bytes],
-    settings: Settings,
-    cache: Cache | None,
-    output: Output,
-    found: dict[str, list[Finding]],
-) -> bool:
+def _lint(given: Given, output: Output, found: dict[str, list[Finding]]) -> bool:
     """Report the findings, those `found` in models first; tell whether there are any."""
     from bncheck.linting import lint
 
-    report = lint(sources, settings, cache)
+    report = lint(given.sources, given.settings, given.cache, given.others)
     _report(report, output, found, fixed=0)
     return bool(report.findings or any(found.values()))
 
 
 def _fix(
-    sources: dict[str, bytes],
-    settings: Settings,
-    cache: Cache | None,
+    given: Given,
     output: Output,
     found: dict[str, list[Finding]],
     *,
@@ -198,7 +204,10 @@ def _fix(
     """Make the fixes or show them; tell whether findings, or with `diff` changes, are left."""
     from bncheck import fixing
 
-    fixed = fixing.fix(sources, settings, unsafe=output.unsafe, cache=cache)
+    sources = given.sources
+    fixed = fixing.fix(
+        sources, given.settings, unsafe=output.unsafe, cache=given.cache, others=given.others
+    )
     if diff:
         for line in fixing.differences(sources, fixed.sources):
             click.echo(line, nl=False)

@@ -12,6 +12,7 @@ from typing import Any
 import libcst as cst
 
 from bncheck.graph import Unknown
+from bncheck.other_files import OtherFiles
 from bncheck.source.folders import (
     added_folders,
     added_to_the_path,
@@ -70,6 +71,8 @@ class Project:
 
     texts: dict[Path, str | bytes] = field(default_factory=dict)
     """Sources given as text, by path: they stand before the file of that path."""
+    others: OtherFiles = field(default_factory=OtherFiles)
+    """Files of the same project that were not given: they are asked, not checked."""
     batch_norm_holders: dict[tuple[int, frozenset[Any], str], bool | Unknown] = field(
         default_factory=dict
     )
@@ -103,8 +106,8 @@ class Project:
 
     @cached_property
     def said(self) -> Texts:
-        """What the sources given as text say, without parsing them."""
-        return Texts(self.texts)
+        """What the files of the project say, without parsing them."""
+        return Texts(self.texts, self.others)
 
     def module(self, path: str) -> SourceModule:
         """Parse the file at `path`; raise OSError or UnparsableError."""
@@ -116,12 +119,13 @@ class Project:
 
     def reading_whole(self, path: str) -> Project:
         """Return a project of the same files that parses one of them at once."""
-        return Project(self.texts, whole=self.whole | {Path(path)})
+        return Project(self.texts, self.others, whole=self.whole | {Path(path)})
 
     def probed(self) -> Iterator[tuple[Path, bool]]:
         """Yield the files that were looked for, and whether each was there and read."""
         yield from ((path, module is not None) for path, module in self._modules.items())
         yield from ((path, text is not None) for path, text in self._others.items())
+        yield from ((path, True) for path in self.others.read_so_far)
 
     def text_beside(self, relative: str, seen_from: SourceModule) -> str | None:
         """Return the text of a settings file that a script names; None where there is none.
