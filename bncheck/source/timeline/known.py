@@ -137,7 +137,31 @@ HARMLESS_PREFIXES = (
     "tensorflow.",
     "wandb.",
     "pandas.",
+    "torchvision.transforms",
+    "torchvision.utils.",
+    "torchvision.datasets.",
+    "torch.autograd.",
+    "albumentations.",
+    "cv2.",
+    "PIL.",
+    "skimage.",
+    "scipy.",
+    "sklearn.",
+    "random.",
+    "pathlib.",
+    "yaml.",
+    "shutil.",
+    "sys.",
+    "datetime.",
+    "imageio.",
+    "trimesh.",
+    "pyrender.",
+    "apex.amp.scale_loss",
+    "collections.",
 )
+
+TENSOR_OPERATIONS = re.compile(r"torch\.(?:linalg\.|fft\.|special\.)?[a-z]\w*$")
+"""Functions such as `torch.stack`, of a network's parameters say."""
 
 OF_TENSORS = re.compile(r"torch\.(?!(?:vmap|cond|compile|load)$)[a-z][a-z0-9_]*$")
 """Functions of torch's own that compute with tensors and run no network."""
@@ -154,6 +178,9 @@ HARMLESS_METHODS = _words(
     """
     append info debug warning error log add_graph watch write add_scalar state_dict add_summary
     add_scalars add_image add_images add_histogram add_text add_figure
+    view reshape flatten squeeze permute transpose contiguous size dim numel numpy tolist expand
+    repeat abs sqrt pow norm argmax argmin softmax sigmoid new_zeros new_ones startswith endswith
+    split lower upper join format
     """
 )
 
