@@ -185,6 +185,11 @@ class Texts:
         defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
         return [path for path, text in self._encoded() if defined.search(text)]
 
+    def deriving(self, name: str) -> list[Path]:
+        """Return the files in which a class at module level names another as its base."""
+        derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
+        return [path for path, text in self._encoded() if derived.search(text)]
+
 
 def _without_dead_code(text: bytes) -> bytes:
     text = _COMMENTS.sub(b"", text)

@@ -242,6 +242,11 @@ class Project:
             self._defining[name] = tuple(module for module in found if module is not None)
         return self._defining[name]
 
+    def deriving(self, name: str) -> tuple[SourceModule, ...]:
+        """Return the modules given as text in which a class names another as its base."""
+        found = (self._try(path) for path in self.said.deriving(name)[:_MOST_DEFINING])
+        return tuple(module for module in found if module is not None)
+
     def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
         """Return everything that a dotted name at the top of `module` may mean.
 

@@ -96,8 +96,12 @@ def from_function(
     followed: set[cst.CSTNode],
     node: cst.FunctionDef,
     owner: cst.ClassDef | None,
+    made_as: Class | None = None,
 ) -> Timeline:
-    """Follow a function or method that nothing in its file was seen to call."""
+    """Follow a function or method that nothing in its file was seen to call.
+
+    A method is one of an object of `made_as`, a class that derives from its owner, where given.
+    """
     module = before.run.frame.module
     makers = set_up_by(before.run.project, module, node, owner)
     family = classes.ancestry(before.run.project, Class(owner, module)) if owner else None
@@ -114,7 +118,7 @@ def from_function(
             made = [value for name, value in run.frame.names.items() if name in distrusted]
             run.escape(module.tree, made, "")
     else:
-        own_class = Class(owner, module)
+        own_class = made_as or Class(owner, module)
         driver = classes.framework(run.project, own_class)
         alone = driver == "lightning" and leaves_modes_alone(run.project, own_class)
         receiver = _receiver(run, own_class, owner)
@@ -123,7 +127,8 @@ def from_function(
             _enter(run, classes.bound(method, receiver))
         _leave_to_others(run, own_class, receiver, distrusted)
         name = f"{owner.name.value}.{node.name.value}"
-        function = classes.bound(Function(node, module, name, owner=own_class), receiver)
+        method_of = Class(owner, module)
+        function = classes.bound(Function(node, module, name, owner=method_of), receiver)
     if node.name.value != "__init__" and node not in followed:  # Else the receiver is made by it.
         _enter(run, function)
     followed.add(node)

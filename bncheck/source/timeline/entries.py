@@ -28,6 +28,7 @@ from bncheck.source.timeline.one_value import note_one_value_norms
 from bncheck.source.timeline.other_stops import other_stops
 from bncheck.source.timeline.relevance import relevant
 from bncheck.source.timeline.statements import run_body
+from bncheck.source.timeline.subclasses import concrete
 from bncheck.source.timeline.syntax import mentions, places
 from bncheck.source.timeline.unit_tests import is_test
 from bncheck.source.timeline.values import (
@@ -120,10 +121,13 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
                 continue
             if stage and owner is None and is_one_of_many(project, module, node):
                 continue
-            timeline = from_function(before, followed, node, owner)
-            timeline.shows_batch_norm, timeline.is_test = shows, in_test
-            timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
-            found.append(timeline)
+            made_as = concrete(project, module, owner, node) if owner is not None else ()
+            for cls in (None, *made_as):
+                seen = followed if cls is None else followed - {node}
+                timeline = from_function(before, seen, node, owner, cls)
+                timeline.shows_batch_norm, timeline.is_test = shows, in_test
+                timeline.driven_by = timeline.driven_by or (driver if owner is None else "")
+                found.append(timeline)
     return found
 
 

@@ -72,6 +72,9 @@ _TRANSFORMERS_WITHOUT = re.compile(
     r"Wav2Vec2|Phi|Blip|Siglip)(?:V?\d*)(?:Model|For(?!SemanticSegmentation)\w+)$"
 )
 
+SEGMENTATION_FACTORIES = frozenset({"_segm_model", "_segm_resnet"})
+"""Older torchvision's own factories, which scripts call; their first argument names the model."""
+
 
 def zoo_model(function: str, argument: object) -> Fact | None:
     """Tell whether what a library's function makes holds BatchNorm; None: makes no model.
@@ -101,6 +104,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
         return None
     if last == "__dict__":
         return UNKNOWN
+    if last in SEGMENTATION_FACTORIES:
+        return True
     if last.endswith(("_Weights", "transforms")) or last.startswith(("list_", "is_", "_")):
         return None
     return by_family(last)

@@ -40,6 +40,11 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
     if arguments.positional[:1] == [Constant(True)] or name in _ALWAYS_TRAINED:
         trained = True
     kinds = frozenset({"BatchNorm2d"}) if holds is True else frozenset()
+    package, _, function = name.rpartition(".")
+    if function in model_libraries.SEGMENTATION_FACTORIES:
+        match arguments.positional[:1]:
+            case [Constant(str() as told)]:
+                name = f"{package}.{told}"
     made = Model("", Origin.ZOO, name, run.site(node), holds, kinds, trained, False)
     made.by_default = not _is_left_open(name, arguments)
     return run.make(made)
