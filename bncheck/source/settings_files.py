@@ -25,6 +25,12 @@ _BATCH = re.compile(r"batch", re.IGNORECASE)
 
 
 @lru_cache(maxsize=64)
+def agreed_in_project(project: Project, module: SourceModule, *, is_json: bool) -> Tree:
+    """Return what the settings agree on that a module's command line may name."""
+    return agreed(of_project(project, module, is_json=is_json))
+
+
+@lru_cache(maxsize=64)
 def of_project(project: Project, module: SourceModule, *, is_json: bool) -> tuple[Tree, ...]:
     """Return the settings that a module's command line may name: the project's, by their suffix.
 
@@ -77,16 +83,19 @@ def agreed(trees: Sequence[Tree]) -> Tree:
     batch sizes the largest counts: what is said of it holds for all the more of the smaller ones.
     """
     joined: Tree = {}
+    like = [[other for other in trees if _alike(tree, other)] for tree in trees]
     for key in {key: None for tree in trees for key in tree}:
-        holders = [tree for tree in trees if key in tree]
         if all(
-            key in tree or not any(_alike(tree, holder) for holder in holders) for tree in trees
+            key in tree or not any(key in other for other in others)
+            for tree, others in zip(trees, like, strict=True)
         ):
-            joined[key] = same(key, [tree[key] for tree in holders])
+            joined[key] = same(key, [tree[key] for tree in trees if key in tree])
     return joined
 
 
 def _alike(tree: Tree, other: Tree) -> bool:
+    if 2 * min(len(tree), len(other)) < max(len(tree), len(other)):
+        return False
     return 2 * len(tree.keys() & other.keys()) >= len(tree.keys() | other.keys())
 
 

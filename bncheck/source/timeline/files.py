@@ -42,9 +42,7 @@ def _read(run: Run, file: Value, *, is_json: bool) -> Value:
     text = run.project.text_beside(file.path, module) if isinstance(file, File) else None
     found = plain_files.read(text, is_json=is_json) if text else None
     if found is None:
-        found = settings_files.agreed(
-            settings_files.of_project(run.project, module, is_json=is_json)
-        )
+        found = settings_files.agreed_in_project(run.project, module, is_json=is_json)
     return as_value("settings", found) if found else Opaque("settings")
 
 
