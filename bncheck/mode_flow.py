@@ -201,8 +201,9 @@ class ModeFlow:
         raise AssertionError("unreachable")
 
     def _set(self, state: State, model: Model, facts: Facts) -> None:
-        for other in [m for m in state if m is not model and m.within(model)]:
-            del state[other]
+        parts = [part for part in state if part.parent is not None and part is not model]
+        for part in [part for part in parts if part.within(model)]:
+            del state[part]
         state[model] = facts
 
     def _event(self, event: Event, state: State) -> None:

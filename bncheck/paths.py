@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bncheck.events import (
+    Escape,
     Event,
     Exit,
     ForwardCall,
@@ -34,6 +35,7 @@ from bncheck.states import (
     States,
     after,
     after_branch,
+    after_escapes,
     join,
     made_anew,
     settled_by,
@@ -127,9 +129,17 @@ class _Walk:
     ) -> tuple[Flow | None, dict[Exit, Flow]]:
         """Walk the steps; return what holds after them, None if never, and at early exits."""
         exits: dict[Exit, Flow] = {}
+        waiting: list[Escape] = []  # A call may hand on hundreds of models at once.
         for step in steps:
             if flow is None:
                 break
+            if isinstance(step, Escape):
+                self.reached.append(Moment(Occurrence(step, inside), flow))
+                waiting.append(step)
+                continue
+            if waiting:
+                flow = after_escapes({event.model for event in waiting}, flow)
+                waiting = []
             if isinstance(step, Leave):
                 _add_exit(exits, step.exit, flow)
                 flow = None
@@ -140,6 +150,8 @@ class _Walk:
                 flow, left = self._block(step, flow, (*inside, step))
                 for exit_, at_exit in left.items():
                     _add_exit(exits, exit_, at_exit)
+        if waiting and flow is not None:
+            flow = after_escapes({event.model for event in waiting}, flow)
         return flow, exits
 
     def _block(

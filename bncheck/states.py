@@ -7,13 +7,12 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from bncheck.events import (
     Assembled,
     Copied,
-    Escape,
     Event,
     ForwardCall,
     Made,
@@ -107,8 +106,6 @@ def after(event: Event, occurrence: Occurrence, flow: Flow) -> Flow:
         case Copied(model=model, source=source):
             copies = (State(s.mode, wraps=s.wraps) for s in states_of(source, flow))
             return {**flow, model: frozenset(copies)}
-        case Escape(model=model):
-            return _change(flow, model, lambda s: State(Mode.UNKNOWN, wraps=s.wraps))
         case ForwardCall(model=model) if not _may_train(occurrence):
             # What was put in eval mode to be evaluated is not frozen.
             return _change(
@@ -164,8 +161,25 @@ def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) ->
             return flow
 
 
+def after_escapes(models: Set[Model], flow: Flow) -> Flow:
+    """Return what is known once code that is not followed has been given some models."""
+
+    def is_given(part: Model | None) -> bool:
+        while part is not None and part not in models:
+            part = part.parent
+        return part is not None
+
+    touched = {*models, *(part for part in flow if part.parent is not None and is_given(part))}
+    unknown = {
+        model: frozenset(State(Mode.UNKNOWN, wraps=s.wraps) for s in states_of(model, flow))
+        for model in touched
+    }
+    return {**flow, **unknown}
+
+
 def _change(flow: Flow, model: Model, change: Callable[[State], State]) -> Flow:
-    touched = {model, *(part for part in flow if part.within(model))}
+    parts = (part for part in flow if part.parent is not None)  # Most are models of their own.
+    touched = {model, *(part for part in parts if part.within(model))}
     return {
         **flow,
         **{part: frozenset(change(state) for state in states_of(part, flow)) for part in touched},

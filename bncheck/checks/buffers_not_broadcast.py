@@ -31,7 +31,9 @@ def _converted_in_part(timeline: Timeline) -> set[Site]:
 def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
     """Yield each `broadcast_buffers=False` around BatchNorm that is not synchronised."""
     seen: set[Site] = _converted_in_part(timeline)
-    for moment in moments(timeline) if timeline.of(Wrap) else ():
+    keywords = [wrap.keywords for _, wrap in timeline.of(Wrap)]
+    asked = any(given.get("broadcast_buffers") is False for given in keywords)
+    for moment in moments(timeline) if asked else ():
         wrap = moment.event
         if (
             not isinstance(wrap, Wrap)

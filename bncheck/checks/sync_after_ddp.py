@@ -16,7 +16,8 @@ from bncheck.timeline import Branch, Occurrence, Timeline
 def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
     """Yield each conversion of a model that DistributedDataParallel already wraps."""
     seen: set[Site] = set()
-    for moment in moments(timeline) if timeline.of(Wrap) else ():
+    converts = any(wrap.kind is WrapKind.SYNC_BATCH_NORM for _, wrap in timeline.of(Wrap))
+    for moment in moments(timeline) if converts else ():
         wrap = moment.event
         if (
             not isinstance(wrap, Wrap)

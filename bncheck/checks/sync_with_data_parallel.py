@@ -22,7 +22,8 @@ _BOTH = {
 def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
     """Yield each call that puts SyncBatchNorm and DataParallel on the same model."""
     seen: set[Site] = set()
-    for moment in moments(timeline) if timeline.of(Wrap) else ():
+    has_threads = any(wrap.kind is WrapKind.DATA_PARALLEL for _, wrap in timeline.of(Wrap))
+    for moment in moments(timeline) if has_threads else ():
         wrap = moment.event
         if not isinstance(wrap, Wrap) or wrap.kind not in _BOTH or wrap.site in seen:
             continue
