@@ -86,6 +86,8 @@ def _in_a_builder(
             or not _is_returned(function, root)
         ):
             continue
+        if any(_norms_are_given(value, function) for value in made):
+            continue
         if any(_is_made_with_norms(project, module, value) for value in made):
             yield GradientStop(Site(module.path, mark), function.name.value, root, True)
             return
@@ -181,6 +183,22 @@ def _names_the_front(test: cst.BaseExpression) -> bool:
 
 def _words(test: cst.BaseExpression) -> list[str]:
     return [string(part) or "" for part in walk_kinds(test, (cst.SimpleString,))]
+
+
+def _norms_are_given(value: cst.BaseExpression, function: cst.FunctionDef) -> bool:
+    """Tell whether a call says which norms to make, and not BatchNorm: `norm_layer=Frozen`."""
+    if not isinstance(value, cst.Call):
+        return False
+    usual = {parameter.name.value: parameter.default for parameter in function.params.params}
+    for argument in value.args:
+        if argument.keyword is not None and "norm" in argument.keyword.value:
+            given = argument.value
+            if isinstance(given, cst.Name):
+                given = usual.get(given.value) or given
+            names = identifiers(given)
+            if "None" not in names and not any(name.startswith("BatchNorm") for name in names):
+                return True
+    return False
 
 
 def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseExpression) -> bool:
