@@ -94,9 +94,14 @@ def _collected(project: Project, cls: Class, part: str, value: cst.BaseExpressio
         elif isinstance(init, cst.FunctionDef):
             code += put_into(init, name)
             code += put_into(init, name.removesuffix(".children"))
-    if isinstance(init, cst.FunctionDef):  # for layer in network.children(): layers.append(layer)
+    if isinstance(init, cst.FunctionDef):
+        # for layer in network.children(): layers.append(layer); or layers = network.children()
         code += [
-            more for one in code if isinstance(one, cst.Name) for more in put_into(init, one.value)
+            more
+            for one in code
+            for name in ({one.value} if isinstance(one, cst.Name) else mentioned_in(one).names)
+            if isinstance(one, cst.Name) or name.endswith(".children")
+            for more in put_into(init, name.removesuffix(".children"))
         ]
     return any(_is_given_a_norm(cls, node) for node in code) or any(
         (found.fact is True and found.kind) or _holds_itself(project, found, node)

@@ -234,9 +234,36 @@ def stops_gradients(node: cst.CSTNode) -> bool:
     return False
 
 
+def _are_the_last(over: cst.BaseExpression) -> bool:
+    """Tell whether a loop goes over the children of a network but the first few."""
+    match over:
+        case cst.Subscript(
+            value=cst.Call(
+                func=cst.Name(value="list"),
+                args=[cst.Arg(value=cst.Call(func=cst.Attribute(attr=cst.Name(value="children"))))],
+            ),
+            slice=[
+                cst.SubscriptElement(slice=cst.Slice(lower=cst.Integer(value=first), upper=None))
+            ],
+        ):
+            return int(first, 0) > 1
+    return False
+
+
 def _turned_on(node: cst.ClassDef) -> bool:
-    """Tell whether the class sets `requires_grad` to anything but False."""
+    """Tell whether the class sets `requires_grad` to anything but False.
+
+    What turns on the last layers alone leaves the first ones: `list(self.net.children())[5:]`.
+    """
+    late = {
+        inner
+        for loop in walk_kinds(node.body, (cst.For,))
+        if _are_the_last(loop.iter)
+        for inner in walk(loop.body)
+    }
     for part in walk(node.body):
+        if part in late:
+            continue
         match part:
             case cst.Assign(
                 targets=[
