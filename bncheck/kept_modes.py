@@ -20,6 +20,10 @@ _MEMBER = re.compile(rb"\b(m|mod|modul|module|l|child|c)" + _OFF)
 """`module.eval()`, in a loop over modules or a function that is applied to each."""
 _OVERRIDES = re.compile(rb"super\([^)\n]*\)\.train\(|Module\.train\(self")
 _FUNCTION = re.compile(rb"^[ \t]*(?:async )?def ", re.MULTILINE)
+_NAME = re.compile(rb"(?:async )?def (\w+)")
+_TESTS = re.compile(
+    rb"val|test|infer|pred|caption|demo|sample|visual|export|generat", re.IGNORECASE
+)
 _BY_SETTING = re.compile(
     rb"^[ \t]*(?:el)?if (?![^\n]*\b\w*(?:phase|train|val|mode|split|test|stage)\w*\b)[^\n]*:\s*\n"
     rb"\s*[\w.]+\.(?:eval|train)\(\)[^\n]*\n(?:[ \t]*\n)*[ \t]*(?:else|elif)\b[^\n]*:\s*\n"
@@ -39,7 +43,11 @@ def _keeps(text: bytes) -> bool:
     if b"def train(" not in text and b".eval(" not in text and b".train(" not in text:
         return False
     code = _COMMENTS.sub(b"", text)
-    if _PART.search(code) or _OVERRIDES.search(code) or _switches_members(code):
+    if (
+        any(_may_train(code, found) for found in _PART.finditer(code))
+        or _OVERRIDES.search(code)
+        or _switches_members(code)
+    ):
         return True
     if b".backward(" not in code:
         return False
@@ -52,6 +60,23 @@ def _keeps(text: bytes) -> bool:
         and b".train(" not in function
         for function in _FUNCTION.split(code)
     )
+
+
+def _may_train(code: bytes, found: re.Match[bytes]) -> bool:
+    """Tell whether what stands somewhere may run while a network trains: not to validate or test.
+
+    What stands in no function counts if its file trains.
+    """
+    above = code[: found.start()].split(b"\n")
+    left = len(above[-1]) - len(above[-1].lstrip())
+    for line in reversed(above[:-1]):
+        stripped = line.lstrip()
+        if stripped and len(line) - len(stripped) < left:
+            left = len(line) - len(stripped)
+            function = _NAME.match(stripped)
+            if function is not None:
+                return not _TESTS.search(function[1])
+    return b".train(" in code or b".backward(" in code
 
 
 def _switches_members(code: bytes) -> bool:

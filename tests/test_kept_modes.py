@@ -12,10 +12,11 @@ STEP = "loss.backward()\n    optimizer.step()\n"
     [
         "model.train()\nmodel.backbone.eval()\n",
         "model.module.encoder.train(False)\n",
-        "model.layers[0].eval()\n",
+        "model.train()\nmodel.layers[0].eval()\n",
         "def freeze(m):\n    m.eval()\nmodel.apply(freeze)\n",
         "for m in model.modules():\n    if isinstance(m, kinds):\n        m.eval()\n",
         "model.apply(lambda m: m.eval())\n",
+        "def test():\n    pass\n\n\nencoder.eval()\nloss.backward()\n",
         "def train(self, mode=True):\n    super().train(mode)\n    return self\n",
         "def train(self, mode=True):\n    nn.Module.train(self, mode)\n",
         f"def fit(model):\n    model.eval()\n    {STEP}",
@@ -34,6 +35,8 @@ def test_kept(text: str) -> None:
         "# model.backbone.eval()\n",
         "model.eval()\nself.model.eval()\nself.net.train(False)\n",
         "def train(model):\n    model.train()\n",
+        "def validate(encoder):\n    if encoder is not None:\n        encoder.eval()\n",
+        "def caption(x):\n    return x\n\n\nif __name__ == 'x':\n    encoder.eval()\n",
     ],
 )
 def test_not_kept(text: str) -> None:

@@ -15,6 +15,7 @@ from bncheck.events import (
     Mode,
     ModeChange,
     Model,
+    OptimizerStep,
     Origin,
     RequiresGrad,
     Target,
@@ -89,17 +90,29 @@ def _turned_on(timeline: Timeline) -> list[Model]:
     """Return what takes gradients again, the normalisation layers among it.
 
     What is turned on once, before anything of it is stopped, only begins with all of it. What a
-    later epoch turns on had its statistics moved in the epochs before.
+    later epoch or stage turns on had its statistics moved before.
     """
-    changes = timeline.of(RequiresGrad)
+    if not timeline.of(RequiresGrad):
+        return []
+    everything = timeline.occurrences()
+    changes = [
+        (place, occurrence, occurrence.event)
+        for place, occurrence in enumerate(everything)
+        if isinstance(occurrence.event, RequiresGrad)
+    ]
     stops = [
         (place, occurrence, event.model)
-        for place, (occurrence, event) in enumerate(changes)
+        for place, occurrence, event in changes
         if event.value is False
+    ]
+    trained = [
+        place
+        for place, occurrence in enumerate(everything)
+        if isinstance(occurrence.event, OptimizerStep) and occurrence.loops
     ]
     return [
         event.model
-        for place, (occurrence, event) in enumerate(changes)
+        for place, occurrence, event in changes
         if event.value is not False
         and event.target is not Target.REST
         and (
@@ -109,7 +122,11 @@ def _turned_on(timeline: Timeline) -> list[Model]:
                 _same(event.model, model)
                 and (
                     set(stop.loops) & set(occurrence.loops)
-                    or (before < place and not occurrence.loops)
+                    or (
+                        before < place
+                        and not occurrence.loops
+                        and not any(before < step < place for step in trained)
+                    )
                 )
                 for before, stop, model in stops
             )

@@ -78,6 +78,8 @@ def _in_a_builder(
         return
     for owner, mark in _stops(function.body):
         root, _, part = (dotted(owner) or "").partition(".")
+        if _turns_on_again(function, root):
+            continue
         made = put_into(function, root)
         if (
             not made
@@ -133,6 +135,8 @@ def _in_a_method(
     for owner, mark in _stops(method.body):
         root, _, path = (dotted(owner) or "").partition(".")
         part, _, inner = path.partition(".")
+        if _turns_on_again(method, f"self.{part}"):
+            continue
         if root != "self" or not part or _JUDGES.search(part) or _HEAD.match(inner or part):
             continue
         if parts.part_holds(project, cls, part) is True or _is_chosen(project, cls, part):
@@ -156,6 +160,17 @@ def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNod
                 if (dotted(owner) or "").rpartition(".")[2] not in {"weight", "bias"}:
                     found.append((owner, node))
     yield from reversed(found)  # What is walked comes last first.
+
+
+def _turns_on_again(function: cst.FunctionDef, name: str) -> bool:
+    """Tell whether a function turns the gradients of a network on, in a loop over all it has."""
+    for loop in walk_kinds(function.body, (cst.For,)):
+        match loop.iter:
+            case cst.Call(func=cst.Attribute(value=owner)) if dotted(owner) == name:
+                sets = walk_kinds(loop.body, (cst.Assign, cst.Call))
+                if any(_SETS & mentions(one) and not stops.stops_gradients(one) for one in sets):
+                    return True
+    return False
 
 
 def _stopped_by(statement: cst.CSTNode) -> cst.CSTNode | None:

@@ -51,7 +51,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
             stopped.setdefault(part, statement)
             if code is not init and _names_norms(project, module, code, part):
                 local.add(part)
-    if not stopped or _turned_on(node):
+    if not stopped or _turned_on(project, node):
         return
     cls = Class(node, module)
     if not is_plain_network(project, cls):
@@ -250,15 +250,16 @@ def _are_the_last(over: cst.BaseExpression) -> bool:
     return False
 
 
-def _turned_on(node: cst.ClassDef) -> bool:
+def _turned_on(project: Project, node: cst.ClassDef) -> bool:
     """Tell whether the class sets `requires_grad` to anything but False.
 
     What turns on the last layers alone leaves the first ones: `list(self.net.children())[5:]`.
+    Nothing in the project may keep these in eval mode.
     """
     late = {
         inner
         for loop in walk_kinds(node.body, (cst.For,))
-        if _are_the_last(loop.iter)
+        if _are_the_last(loop.iter) and not project.said.keep_parts_in_eval
         for inner in walk(loop.body)
     }
     for part in walk(node.body):
