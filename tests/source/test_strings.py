@@ -50,6 +50,20 @@ def test_methods(text: str, name: str, given: list[object], made: object) -> Non
     assert told(found) == made
 
 
+JOINED = [
+    (["networks", "pose"], "networks.pose"),
+    ([], ""),
+    (["networks", 1], UNKNOWN),
+    (["a" * LONGEST_TEXT, "b"], UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("parts", "made"), JOINED)
+def test_join(parts: list[object], made: object) -> None:
+    listed = Container(tuple(map(Constant, parts)))
+    assert told(strings.method(Constant("."), "join", [listed], keywords=False)) == made
+
+
 @pytest.mark.parametrize(("left", "operation", "right", "made"), SUMS)
 def test_operators(left: object, operation: object, right: object, made: object) -> None:
     assert told(binary(Constant(left), NODES[operation], Constant(right))) == made

@@ -51,6 +51,10 @@ def _pieces(run: Run, node: cst.BaseExpression) -> Iterator[str]:
         case cst.BinaryOperation(operator=cst.Modulo(), left=cst.SimpleString() as left):
             yield from (_GAP.sub(_ANYTHING, piece) for piece in _pieces(run, left))
         case cst.Call(func=cst.Attribute(value=cst.SimpleString() as left)):
+            made = expressions.evaluate(run, node)
+            if isinstance(made, Constant) and made.fixed and isinstance(made.value, str):
+                yield made.value
+                return
             yield from (_GAP.sub(_ANYTHING, piece) for piece in _pieces(run, left))
         case cst.Name() | cst.Attribute():
             value = expressions.evaluate(run, node)

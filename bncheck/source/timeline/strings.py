@@ -21,6 +21,8 @@ _WIDTH = re.compile(r"\{[^{}]*:[^{}]*(?:\d{4}|\{)")
 
 def method(text: Constant, name: str, arguments: Sequence[Value], keywords: bool) -> Value:
     """Return what `"models.unet".split(".")` and the like are, of what is known."""
+    if name == "join":
+        return _joined(text, arguments)
     known = [argument for argument in arguments if isinstance(argument, Constant)]
     if name not in _PURE or keywords or len(known) < len(arguments):
         return Opaque()
@@ -34,6 +36,17 @@ def method(text: Constant, name: str, arguments: Sequence[Value], keywords: bool
     if isinstance(made, list | tuple):
         return Container(tuple(Constant(part, fixed) for part in made))
     return Constant(made, fixed)
+
+
+def _joined(text: Constant, arguments: Sequence[Value]) -> Value:
+    match arguments:
+        case [Container(elements=elements, keys=None, changed=False)]:
+            known = [element for element in elements if isinstance(element, Constant)]
+            parts = [element.value for element in known if isinstance(element.value, str)]
+            if len(parts) == len(elements) and sum(map(len, parts)) <= LONGEST_TEXT:
+                fixed = text.fixed and all(element.fixed for element in known)
+                return Constant(str(text.value).join(parts), fixed)
+    return Opaque()
 
 
 def _may_grow_long(name: str, given: Sequence[Constant]) -> bool:
