@@ -42,6 +42,10 @@ _GENERATOR = re.compile(
 _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
 
 
+_ENCODER = re.compile(r"feature|backbone|encoder|extract|embed", re.IGNORECASE)
+"""Trackers call the image of what they look for `z`, and no network that sees images decodes."""
+
+
 @check("BN201", Timeline)
 def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
@@ -172,7 +176,7 @@ def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
 def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> str | None:
     """Return how a forward call shows that it is inference; None: it may be training."""
     names = event.arguments
-    if any(_LATENT.match(name) for name in names):
+    if any(map(_LATENT.match, names)) and not _ENCODER.search(event.model.name):
         return None
     weights = has_weights(timeline, event.model)
     if (event.made_up_input and not weights) or _while_made(timeline, occurrence):
