@@ -53,8 +53,15 @@ def managed(timeline: Timeline, model: Model) -> bool:
 
 
 def only_evaluated(timeline: Timeline, model: Model) -> bool:
-    """Tell whether a model is put in eval mode and never in train mode: no statistics move."""
-    modes = {event.mode for _, event in timeline.of(ModeChange) if model.within(event.model)}
+    """Tell whether a model is put in eval mode and never in train mode: no statistics move.
+
+    A constructor that puts a part of it in eval mode is enough.
+    """
+    modes = {
+        event.mode
+        for _, event in timeline.of(ModeChange)
+        if model.within(event.model) or event.model.within(model)
+    }
     return modes == {Mode.EVAL}
 
 
