@@ -40,7 +40,9 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         run.site(node),
         batch_size=UNKNOWN if whole else size,
         for_each_device=told.for_each if isinstance(told, Opaque) and not whole else UNKNOWN,
-        drop_last=UNKNOWN if _holds_whole_batches(run, node) else _drops_last(arguments, sampler),
+        drop_last=UNKNOWN
+        if _holds_whole_batches(run, node) or _is_one_batch(run, node)
+        else _drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
@@ -183,6 +185,21 @@ def _holds_whole_batches(run: Run, node: cst.Call) -> bool:
         and any("batch" in name.lower() for name in identifiers(product))
         for product in walk_kinds(made, (cst.BinaryOperation,))
     )
+
+
+def _is_one_batch(run: Run, node: cst.Call) -> bool:
+    """Tell whether a batch is as large as the data: `batch_size=x.size(0)`, `len(dataset)`."""
+    for argument in node.args:
+        if argument.keyword is not None and argument.keyword.value == "batch_size":
+            given = argument.value
+            match run.frame.assigned.get(given.value) if isinstance(given, cst.Name) else given:
+                case cst.Call(
+                    func=cst.Name(value="len") | cst.Attribute(attr=cst.Name(value="size"))
+                ):
+                    return True
+                case cst.Subscript(value=cst.Attribute(attr=cst.Name(value="shape"))):
+                    return True
+    return False
 
 
 def _drops_last(arguments: Arguments, sampler: Value | None) -> Fact:

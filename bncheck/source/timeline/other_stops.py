@@ -13,8 +13,9 @@ import libcst as cst
 
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
-from bncheck.source.project import Project
+from bncheck.source.project import Defined, Project
 from bncheck.source.timeline import classes, ingredients, parts, stops
+from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import assigned_in_init, put_into
 from bncheck.source.timeline.syntax import identifiers, mentions, string
 from bncheck.source.timeline.values import Class
@@ -224,9 +225,21 @@ def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseE
     made = {
         ingredients.made_by(project, part.definition, part.module)
         for part in ingredients.ingredients_of(project, value, module)
-        if isinstance(part.definition, cst.ClassDef | cst.FunctionDef) and part.module is not None
+        if isinstance(part.definition, cst.ClassDef | cst.FunctionDef)
+        and part.module is not None
+        and not _is_free_by_default(project, part.definition, part.module)
     }
     return True in facts | made or ingredients.is_chosen(project, value, module)
+
+
+def _is_free_by_default(
+    project: Project, definition: cst.ClassDef | cst.FunctionDef, module: SourceModule
+) -> bool:
+    """Tell whether a network holds no BatchNorm unless its constructor is told to make one."""
+    if not isinstance(definition, cst.ClassDef):
+        return False
+    made = Defined(module, definition.name.value, definition)
+    return CloserLook(made, project, frozenset())() is False
 
 
 def _is_chosen(project: Project, cls: Class, part: str) -> bool:
