@@ -140,7 +140,10 @@ def _small(run: Run, node: cst.CSTNode) -> None:
             elif not isinstance(before, Container | Tensor | Models):
                 bind(run, target, Opaque())
             elif isinstance(before, Container) and isinstance(added, Container):
-                bind(run, target, Container(before.elements + added.elements))
+                if before.keys is None and not before.instead:
+                    before.elements += added.elements  # Python extends the list itself.
+                else:
+                    bind(run, target, Container(before.elements + added.elements))
         case cst.Return(value=value):
             run.frame.returned.append(
                 expressions.evaluate(run, value) if value is not None else Constant(None)
