@@ -52,6 +52,7 @@ class Texts:
     texts: Mapping[Path, str | bytes]
     others: OtherFiles = field(default_factory=OtherFiles)
     _calls: dict[str, int] = field(default_factory=dict)
+    _defining: dict[str, list[Path]] = field(default_factory=dict)
 
     def _encoded(self) -> Iterator[tuple[Path, bytes]]:
         for path, text in self.texts.items():
@@ -182,8 +183,11 @@ class Texts:
 
     def defining(self, name: str) -> list[Path]:
         """Return the files that define a function or class of that name at module level."""
-        defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
-        return [path for path, text in self._encoded() if defined.search(text)]
+        if name not in self._defining:
+            defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
+            found = [path for path, text in self._encoded() if defined.search(text)]
+            self._defining[name] = found
+        return self._defining[name]
 
     def deriving(self, name: str) -> list[Path]:
         """Return the files in which a class at module level names another as its base."""
