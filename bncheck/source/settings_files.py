@@ -21,6 +21,7 @@ _MOST_FILES = 200
 """Of one project: where there are more, they are no settings or too many to agree."""
 _OWN = frozenset({"node_modules", "wandb", "data", "datasets", "annotations"})
 """Folders of other things."""
+_AT_THE_ROOT = (".git", "README.md", "README.rst", "setup.py", "pyproject.toml", "requirements.txt")
 _BATCH = re.compile(r"batch", re.IGNORECASE)
 
 
@@ -62,7 +63,15 @@ def _folders(project: Project, script: Path) -> Iterator[Path]:
     for folder in script.parents:
         yield folder
         if folder == shared or shared not in folder.parents:
-            return
+            break
+    if not _is_root(project, folder) and _is_root(project, folder.parent):
+        yield folder.parent
+
+
+def _is_root(project: Project, folder: Path) -> bool:
+    """Tell whether a folder looks like the one that holds all of a project."""
+    project.look_into(folder)
+    return any((folder / name).exists() for name in _AT_THE_ROOT)
 
 
 def _below(project: Project, folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -28,7 +28,7 @@ def of_call(name: str, first: Value | None, arguments: Arguments) -> Tensor | No
     match first:
         case Tensor():
             return first
-        case Container(elements=[Opaque() | Tensor()], keys=None):
+        case Container(elements=[Opaque() | Tensor()], keys=None, grown=False):
             return Tensor(1)
     return None
 

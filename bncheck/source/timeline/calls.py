@@ -192,6 +192,8 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
             return method(run, node, value, name, arguments)
         case Partial(value=value):
             return call_value(run, node, value, arguments.after(callee))
+        case Members(parameters=False) if not any(run.reachable(v) for v in arguments.all()):
+            return Tensor()
         case Instance(cls=cls):
             found = classes.find(run, cls, "__call__")
             if isinstance(found, Function):

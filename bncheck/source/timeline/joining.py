@@ -148,12 +148,15 @@ def _one_of_containers(containers: list[Container], usual: Value | None) -> Cont
         chosen = usual if isinstance(usual, Container) else containers[0]
         every = [one for joined in containers for one in (joined, *joined.instead)]
         instead = tuple(one for one in every if one.elements != chosen.elements)
-        return Container(chosen.elements, instead=instead)
+        return Container(chosen.elements, instead=instead, grown=chosen.grown)
     by_length: dict[int, list[Container]] = {}
     for joined in containers:
         for container in (joined, *joined.instead):
             by_length.setdefault(len(container.elements), []).append(container)
-    first, *others = (Container(_side_by_side(same)) for same in by_length.values())
+    first, *others = (
+        Container(_side_by_side(same), grown=any(one.grown for one in same))
+        for same in by_length.values()
+    )
     first.instead = tuple(others)
     return first
 

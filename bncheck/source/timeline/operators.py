@@ -173,6 +173,8 @@ def boolean(left: Value, op: cst.BaseBooleanOp, right: Value) -> Value:
     known = truth(left)
     if known is not None:
         return right if known == isinstance(op, cst.And) else left
+    if isinstance(left, Container) and left.elements and isinstance(op, cst.Or):
+        return left
     if truth(right) is (not isinstance(op, cst.And)) and isinstance(right, Constant):
         return right
     if isinstance(left, Constant) and isinstance(right, Constant):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bncheck.source.timeline import choices, options
 from bncheck.source.timeline.arguments import Arguments
@@ -30,11 +31,11 @@ def method(run: Run, receiver: Container, name: str, arguments: Arguments) -> Va
         added = arguments.positional[-1]
         more = added.elements if isinstance(added, Container) else (added,)
         receiver.elements = (*receiver.elements, *more)
-        receiver.keys = None
+        receiver.keys, receiver.grown = None, True
     elif name in {"values", "items"}:
         return Container(receiver.elements)
     elif name == "copy":
-        return Container(receiver.elements, receiver.keys, receiver.changed)
+        return replace(receiver)
     elif name == "update" and (held := _added(run, arguments)) is not None:
         for entry, value in held.items():
             put(receiver, entry, value)

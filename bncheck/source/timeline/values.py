@@ -190,6 +190,8 @@ class Container:
     """Whether a dict may have lost keys or got others since, in ways that are not followed."""
     instead: tuple[Container, ...] = ()
     """Those of other lengths that stand for it on other paths."""
+    grown: bool = False
+    """Whether elements were added, which a loop may have done any number of times."""
 
     def with_last_ones(self) -> Container:
         """Return the dict in which the last of several elements under one key counts."""
