@@ -183,7 +183,7 @@ def _on_a_model(
         given = [value for value in arguments.all() if value is not network]
         if network is not None:
             return calls.call_value(run, node, network, Arguments(given))
-    if name == "torch.jit.save" and isinstance(first, Models):
+    if name in known.KEEPS_OF_SCRIPTS and isinstance(first, Models):
         for model in first.models:
             save_script(run, model)
         return Opaque()
@@ -220,7 +220,7 @@ def _on_a_model(
 
 
 def save_script(run: Run, model: Model) -> None:
-    """Follow the saving of what may be a scripted model: its mode is saved too."""
+    """Follow the saving of what may be a scripted model: its mode is kept too."""
     site = run.scripted.get(model)
     if site is not None:
         run.emit(Export(site, model, ExportKind.SCRIPT, {}, "torch.jit.script", saved=True))

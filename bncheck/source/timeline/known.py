@@ -249,6 +249,11 @@ EXPORTERS = {
     "torch.quantization.fuse_modules": ExportKind.QUANTIZATION,
 }
 
+KEEPS_OF_SCRIPTS = frozenset(
+    {"torch.jit.save", "torch_tensorrt.compile", "torch_tensorrt.ts.compile", "trtorch.compile"}
+)
+"""Functions that save a scripted model or compile it, in the mode that it has."""
+
 OPTIMIZER_WORDS = re.compile(r"optim|adam|sgd|lars|lamb|lion|rmsprop", re.IGNORECASE)
 
 # fairscale's `checkpoint_wrapper` keeps BatchNorm's statistics from the second update.
