@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bncheck.checks import check
 from bncheck.events import Escape, ForwardCall, Mode, ModeChange, Model, OptimizerBuilt, Target
@@ -25,7 +25,9 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
             continue
         facts = mode_flow(timeline).before(event)
-        if not any(_begins_in_train_mode(model, fact) for fact in facts):
+        if not any(
+            _begins_in_train_mode(model, fact) for fact in facts
+        ) and not _was_only_evaluated(switches, model):
             continue
         undone = [
             fact
@@ -54,6 +56,29 @@ def _begins_in_train_mode(model: Model, fact: ModeFact) -> bool:
     """Tell whether a fact is train mode, or what a method starts with on a model of its class."""
     started = isinstance(fact.since, Escape) and not fact.since.function
     return fact.mode is Mode.TRAIN or (started and model.starts_in_eval is False)
+
+
+def _was_only_evaluated(switches: Mapping[ModeChange, Occurrence], model: Model) -> bool:
+    """Tell whether only helpers that evaluate put a model in eval mode.
+
+    Outside of them it is asked for, as in fine-tuning with frozen statistics.
+    """
+    into_eval = [
+        occurrence
+        for change, occurrence in switches.items()
+        if change.model is model and change.mode is Mode.EVAL
+    ]
+    return all(_evaluates(occurrence, model) for occurrence in into_eval)
+
+
+def _evaluates(switch: Occurrence, model: Model) -> bool:
+    calls = [block for block in switch.inside if isinstance(block, Call)]
+    runs = [
+        found.gradient
+        for found in (occurrences(calls[-1].steps) if calls else ())
+        if isinstance(found.event, ForwardCall) and found.event.model is model
+    ]
+    return bool(runs) and all(gradient is False for gradient in runs)
 
 
 def _is_training_step(occurrence: Occurrence) -> bool:
