@@ -63,7 +63,8 @@ def for_loop(run: Run, node: cst.For) -> None:
         statements.run_body(run, node.body.body)
     run.dead = False
     loader = over.loader if isinstance(over, Data) else None
-    over_names, times = _over(node.iter) + _chosen(run, node.iter), _times(run, node.iter)
+    chosen = _chosen(run, node.iter) or ("" if loader is not None else _phase(run))
+    over_names, times = _over(node.iter) + chosen, _times(run, node.iter)
     binds = assigned(node.body).union(targets(node.target))
     loop = Loop(run.site(node), tuple(steps), loader, over_names, times, binds)
     _emit_loop(run, node, loop)
@@ -109,6 +110,18 @@ def _chosen(run: Run, node: cst.BaseExpression) -> str:
             value = run.look_up(n)
             if isinstance(value, Constant) and value.fixed and isinstance(value.value, str):
                 return f" {value.value}"
+    return ""
+
+
+_PHASES = ("phase", "split", "stage", "subset")
+
+
+def _phase(run: Run) -> str:
+    """Return the phase in which a loop goes over what is not known: it may draw its batches."""
+    for name in _PHASES:
+        value = run.frame.names.get(name)
+        if isinstance(value, Constant) and value.fixed and isinstance(value.value, str):
+            return f" {value.value}"
     return ""
 
 
