@@ -14,7 +14,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients, parts, stops
+from bncheck.source.timeline import classes, ingredients, stops
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import assigned_in_init, put_into
 from bncheck.source.timeline.syntax import identifiers, mentions, string
@@ -121,7 +121,7 @@ def _of_all_it_has(
 def _in_a_method(
     project: Project, module: SourceModule, node: cst.ClassDef, method: cst.FunctionDef
 ) -> Iterator[GradientStop]:
-    """Yield where a method of a network, which something calls, freezes a part of it."""
+    """Yield where a method of a network, which something calls, freezes a part of it, or all."""
     name = method.name.value
     if mentions(node) & {"eval", "deepcopy"} or not project.said.call_somewhere(name):
         return
@@ -135,14 +135,43 @@ def _in_a_method(
         return
     for owner, mark in _stops(method.body):
         root, _, path = (dotted(owner) or "").partition(".")
+        if root == "self" and not path and _is_frozen_by_a_builder(project, cls, name):
+            yield GradientStop(Site(module.path, mark), node.name.value, "parameters", True)
+            return
         part, _, inner = path.partition(".")
         if _turns_on_again(method, f"self.{part}"):
             continue
         if root != "self" or not part or _JUDGES.search(part) or _HEAD.match(inner or part):
             continue
-        if parts.part_holds(project, cls, part) is True or _is_chosen(project, cls, part):
+        if stops.holds_norms(project, cls, part) or _is_chosen(project, cls, part):
             yield GradientStop(Site(module.path, mark), node.name.value, part, True)
             return
+
+
+def _is_frozen_by_a_builder(project: Project, cls: Class, method: str) -> bool:
+    """Tell whether a function of its file makes a network with BatchNorm and calls the method.
+
+    It returns the network: `net = Network()`, `net.freeze()`, `return net`.
+    """
+    node, module = cls.node, cls.module
+    builders = [
+        function
+        for owner, function in _functions(module)
+        if owner is None and not _JUDGES.search(function.name.value)
+        for call in walk_kinds(function.body, (cst.Call,))
+        for made, _, called in [(dotted(call.func) or "").rpartition(".")]
+        if called == method
+        and any(
+            isinstance(value, cst.Call) and dotted(value.func) == node.name.value
+            for value in put_into(function, made)
+        )
+        and _is_returned(function, made)
+    ]
+    return (
+        bool(builders)
+        and ingredients.made_by(project, node, module) is True
+        and not _is_free_by_default(project, node, module)
+    )
 
 
 def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
