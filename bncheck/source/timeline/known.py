@@ -169,10 +169,11 @@ OF_TENSORS = re.compile(r"torch\.(?!(?:vmap|cond|compile|load)$)[a-z][a-z0-9_]*$
 LEAVES_MODES = re.compile(
     r"(?:save(?![a-z])|dump|log(?:ger)?(?:_|$)|print_|summar|count_|broadcast_|reduce_|distribute_bn$"
     r"|unwrap|de_parallel$|is_parallel$|(?:get_)?state_dict$|clip_grad|zero_grad"
-    r"|(?:model_?)?check_?point(?:s|er|saver)?$|early_?stop|saver$)",
+    r"|(?:model_?)?check_?point(?:s|er|saver)?$|early_?stop|saver$"
+    r"|(?:build|configure|create|get|init|make|set_?up)_?\w*optim(?:izers?)?(?:_v\d)?$)",
     re.IGNORECASE,
 )
-"""How names of functions begin that store a model, print it or share its weights."""
+"""How names of functions begin that store a model, print it, share its weights or optimise them."""
 
 HARMLESS_METHODS = _words(
     """
