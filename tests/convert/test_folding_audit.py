@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 from test_adversarial import CASES
 
-from fixtures.audit import ROOT, in_brackets, missing_tests, named_tests, rows_of
+from fixtures.audit import ROOT, not_held, rows_of
 from fixtures.models.situations import SITUATIONS
 
 TEXT = (ROOT / "docs" / "folding-audit.md").read_text(encoding="utf-8")
@@ -15,10 +15,7 @@ NETWORKS = {case.name: case for case in CASES}
 
 @pytest.mark.parametrize("row", rows_of(TEXT), ids=lambda row: row[0][:60])
 def test_every_claim_has_tests_that_exist(row):
-    networks = in_brackets(row[-1])
-    assert named_tests(row[-1]) or networks
-    assert not missing_tests(row[-1])
-    assert not [name for name in networks if name not in NETWORKS]
+    assert not not_held(row, NETWORKS)
 
 
 def outcome(case):
