@@ -16,18 +16,40 @@ UNREADABLE = "BN001"
 _OLD_NAME = re.compile(r"\basync(?=\s*=[^=])")
 """`tensor.cuda(async=True)`: up to Python 3.6 `async` was a name."""
 _STANDS_FOR_IT = "asynk"
+_OLD_STATEMENT = re.compile(
+    r"^(?P<before>(?:[^#\n]*[:;])?[ \t]*)"
+    r"(?:print(?P<to>[ \t]*>>)|(?P<print>print) (?=[ \t]*[^\s(=.,:)\]}])"
+    r"|(?P<except>except[ \t]+(?:\([^()\n]*\)|[\w.]+)[ \t]*)(?P<name>,[ \t]*\w+)(?=[ \t]*:)"
+    r"|(?P<raise>raise[ \t]+[\w.]+[ \t]*),)",
+    re.MULTILINE,
+)
+"""`print x`, `print >> file, x`, `except Error, e:` and `raise Error, "text"` of Python 2."""
+_TUPLE_OF_PRINT = re.compile(r"((?:^|;)[ \t]*print),")
 
 
-def without_old_names(source: bytes | str) -> bytes | str:
-    """Return a text where `async=` is a name of the same length, so that all stays in place."""
-    if isinstance(source, str):
-        return _OLD_NAME.sub(_STANDS_FOR_IT, source)
-    return _OLD_NAME.sub(_STANDS_FOR_IT, source.decode("latin-1")).encode("latin-1")
+def in_present_syntax(source: bytes | str) -> bytes | str:
+    """Return a text in which what older versions wrote is valid, and stands where it stood.
+
+    `async=` becomes a name of the same length, and Python 2's `print x` the tuple `print,x`.
+    """
+    if not isinstance(source, str):
+        return str(in_present_syntax(source.decode("latin-1"))).encode("latin-1")
+    return _OLD_STATEMENT.sub(_present, _OLD_NAME.sub(_STANDS_FOR_IT, source))
+
+
+def _present(old: re.Match[str]) -> str:
+    if old["to"]:
+        return f"{old['before']}print,{' ' * (len(old['to']) - 1)}"
+    if old["print"]:
+        return f"{old['before']}print,"
+    if old["except"]:
+        return f"{old['before']}{old['except']}{' ' * len(old['name'])}"
+    return f"{old['before']}{old['raise']};"
 
 
 def as_written(line: str) -> str:
     """Return a line of such a text as it stands in the file."""
-    return line.replace(_STANDS_FOR_IT, "async")
+    return _TUPLE_OF_PRINT.sub(r"\1 ", line.replace(_STANDS_FOR_IT, "async"))
 
 
 def python_tree(source: bytes | str) -> ast.Module | None:

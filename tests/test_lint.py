@@ -197,7 +197,7 @@ def test_debug_shows_the_traceback() -> None:
     "content",
     [
         b"def f(:\n",
-        b"print 'x'\n",
+        b"exec 'x'\n",
         b"x = '\n",
         b"\0",
         b"# Norm\n\xff = 1\n",
@@ -230,6 +230,24 @@ def test_a_file_from_before_async_was_a_keyword_is_read() -> None:
     moved = WRONG.replace("3, 8, 3", "3, 8, kernel(async=True)")
     assert [f.source_line.strip() for f in lint_source(moved)] == [
         "self.conv = nn.Conv2d(3, 8, kernel(async=True))"
+    ]
+
+
+def test_a_file_in_python_2_is_read_and_shown_as_it_is_written() -> None:
+    """What Python 2 writes stands on the lines of what is found, and around it."""
+    old = """
+try:
+    import numpy
+except ImportError, problem:
+    print >> log, problem
+    raise ValueError, "no numpy"
+if numpy: print "numpy", numpy
+print "all", "is", "there"
+"""
+    layer = "self.conv = nn.Conv2d(3, 8, 3)"
+    findings = lint_source(WRONG.replace(layer, f"{layer}; print layer") + old)
+    assert [(f.code, f.source_line.strip()) for f in findings] == [
+        ("BN101", f"{layer}; print layer")
     ]
 
 

@@ -13,7 +13,7 @@ import libcst as cst
 
 from bncheck.graph import Site
 from bncheck.source.outline import has_plain_lines, outline, spans, unvalidated
-from bncheck.syntax import python_tree, without_old_names
+from bncheck.syntax import in_present_syntax, python_tree
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def parse(
     try:
         known = python_tree(source)
         if known is None:
-            source = without_old_names(source)
+            source = in_present_syntax(source)
             known = python_tree(source)
         text = None if whole or known is None else _plain(source)
         tree = outline(path, text, known, keep=keep) if text is not None and known else None
