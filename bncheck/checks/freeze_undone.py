@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import ForwardCall, Mode, ModeChange, Model, Origin, Target
+from bncheck.events import Copied, ForwardCall, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
 from bncheck.paths import (
     Moment,
@@ -36,7 +36,7 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
         return
     seen: set[ModeChange] = set()
     told: set[ModeChange] = set()
-    again = frozen_in_forward(timeline)
+    again = frozen_in_forward(timeline) | _copied_again(timeline)
     runs = set(_for_a_run(timeline))
     first = _first_of_kinds(timeline)
     for moment, forward in training_forwards(timeline):
@@ -71,6 +71,11 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
         if lost.site not in sites:
             sure = Confidence.LIKELY if lost.trained else Confidence.POSSIBLE
             yield Match(lost.site, _WHILE_MADE, _HINT, sure)
+
+
+def _copied_again(timeline: Timeline) -> set[Model]:
+    """Return the copies that a loop makes anew: their mode ends with its round."""
+    return {copied.model for occurrence, copied in timeline.of(Copied) if occurrence.loops}
 
 
 def _first_of_kinds(timeline: Timeline) -> dict[ModeChange, ModeChange]:

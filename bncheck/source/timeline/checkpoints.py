@@ -21,7 +21,7 @@ _MAX_HOPS = 2
 
 def checkpoint(run: Run, node: cst.Call, name: str, first: Value | None) -> None:
     """Follow a call of one of `known.CHECKPOINTS`."""
-    if first is None:
+    if first is None or run.frame.evaluates:
         return
     use = run.frame.use
     handed_on = use is not None and any(given is first for given in use.given)

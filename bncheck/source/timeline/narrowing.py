@@ -1,12 +1,15 @@
-"""What a test of a name's type leaves of what it may stand for."""
+"""What the outcome of a test says about what runs beside it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import libcst as cst
 
 from bncheck.source.timeline import expressions
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Models, Opaque, Outside
+from bncheck.source.timeline.values import ModeOf, Models, Opaque, Outside
 
 _NO_NETWORKS = frozenset(
     """
@@ -40,3 +43,23 @@ def forget(run: Run, found: tuple[str, bool] | None, outcome: bool) -> None:
     """Forget the network that a name stands for where a test has this outcome."""
     if found is not None and found[1] is outcome:
         run.frame.names[found[0]] = Opaque()
+
+
+def evaluates(run: Run, test: cst.BaseExpression) -> bool | None:
+    """Return the outcome of `self.training` beside which nothing trains; None: it asks otherwise."""
+    match test:
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            outcome = evaluates(run, inner)
+            return None if outcome is None else not outcome
+        case cst.Attribute(attr=cst.Name(value="training")):
+            return False if isinstance(expressions.evaluate(run, test), ModeOf) else None
+    return None
+
+
+@contextmanager
+def evaluating(run: Run, evaluated: bool) -> Iterator[None]:
+    """Let what runs inside know whether a network is in eval mode there."""
+    before = run.frame.evaluates
+    run.frame.evaluates = before or evaluated
+    yield
+    run.frame.evaluates = before

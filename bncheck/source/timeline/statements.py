@@ -293,15 +293,16 @@ def _if(run: Run, node: cst.If) -> None:
     known = truth(value)
     counted = counts.counted(run, node)
     narrowed = narrowing.no_network(run, node.test)
+    evaluated = narrowing.evaluates(run, node.test)
 
     def then() -> None:
         narrowing.forget(run, narrowed, True)
-        with run.counting(counted.body):
+        with run.counting(counted.body), narrowing.evaluating(run, evaluated is True):
             run_body(run, node.body.body)
 
     def otherwise() -> None:
         narrowing.forget(run, narrowed, False)
-        with run.counting(counted.rest):
+        with run.counting(counted.rest), narrowing.evaluating(run, evaluated is False):
             if isinstance(orelse, cst.If):
                 _if(run, orelse)
             elif orelse is not None:

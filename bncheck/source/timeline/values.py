@@ -150,6 +150,8 @@ class Frame:
     """The loops and `with` statements around what runs, and how many models there were before."""
     outside: dict[str, Frame] = field(default_factory=dict)
     """Names that `global` or `nonlocal` says belong to another frame."""
+    evaluates: bool = False
+    """Whether a test of `self.training` says that what runs here trains nothing."""
 
 
 @dataclass(frozen=True, eq=False)
