@@ -9,7 +9,7 @@ from bncheck.checks import check
 from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.graph import Site
-from bncheck.mode_flow import Facts, mode_flow, usual_mode_flow
+from bncheck.mode_flow import Facts, ModeFact, mode_flow, usual_mode_flow
 from bncheck.timeline import Branch, Call, Context, Loop, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
@@ -67,6 +67,8 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             continue
         flow = mode_flow(timeline)
         facts = flow.before(event)
+        if any(map(_is_meant, facts)):
+            continue
         sure = flow.never_in_eval(event) and not flow.parts_in_eval(event)
         usual = not sure and _usually_in_train_mode(timeline, event, facts)
         trained = any(fact.trained or fact.trained_before for fact in facts)
@@ -140,6 +142,14 @@ def _is_a_second_look(timeline: Timeline, occurrence: Occurrence, event: Forward
             if branch not in other.inside and other.inside[: len(around)] == around:
                 return True
     return False
+
+
+def _is_meant(fact: ModeFact) -> bool:
+    """Tell whether BatchNorm layers alone were put in train mode: to use the batch's statistics."""
+    since = fact.since
+    return (
+        fact.mode is Mode.TRAIN and isinstance(since, ModeChange) and since.target is Target.NORMS
+    )
 
 
 def _usually_in_train_mode(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from bncheck.source.timeline import expressions
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import ModeOf, Models, Opaque, Outside
+from bncheck.source.timeline.values import Models, ModeOf, Opaque, Outside
 
 _NO_NETWORKS = frozenset(
     """
@@ -46,7 +46,7 @@ def forget(run: Run, found: tuple[str, bool] | None, outcome: bool) -> None:
 
 
 def evaluates(run: Run, test: cst.BaseExpression) -> bool | None:
-    """Return the outcome of `self.training` beside which nothing trains; None: it asks otherwise."""
+    """Return the outcome of a test of `self.training` beside which nothing trains."""
     match test:
         case cst.UnaryOperation(operator=cst.Not(), expression=inner):
             outcome = evaluates(run, inner)
