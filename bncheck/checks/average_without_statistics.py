@@ -74,6 +74,8 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                 if modes - {Mode.EVAL}:
                     continue  # It has statistics of its own.
                 unseen = not modes and not _for_evaluation(events, averaged)
+                if source is not None and assurance(averaged) is None:
+                    continue
                 subject = source or averaged
                 message = _only_parameters(averaged)
             case _:

@@ -255,7 +255,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield Ingredient(True, norm, outside=True)
                     elif made is True:
                         yield Ingredient(True, "BatchNorm2d", outside=True)
-                    elif made is UNKNOWN or _may_be_a_layer(outside):
+                    elif made is UNKNOWN or (made is None and _may_be_a_layer(outside)):
                         yield Ingredient(UNKNOWN, outside=made is UNKNOWN)
 
 
@@ -336,4 +336,6 @@ def _may_be_a_layer(outside: str) -> bool:
     if _is_layerless(outside):
         return False
     last = outside.rpartition(".")[2]
+    if "_Weights" in outside:  # torchvision's: they say which weights to load.
+        return False
     return last[:1].isupper() or "model" in last or "net" in last

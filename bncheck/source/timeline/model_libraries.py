@@ -106,7 +106,11 @@ def zoo_model(function: str, argument: object) -> Fact | None:
         return UNKNOWN
     if last in SEGMENTATION_FACTORIES:
         return True
-    if last.endswith(("_Weights", "transforms")) or last.startswith(("list_", "is_", "_")):
+    if (
+        "_Weights" in function
+        or last.endswith("transforms")
+        or last.startswith(("list_", "is_", "_"))
+    ):
         return None
     return by_family(last)
 
