@@ -25,7 +25,7 @@ from bncheck.source.timeline.values import (
     Value,
     Weights,
 )
-from bncheck.source.walk import walk, walk_kinds
+from bncheck.source.walk import inside, walk_kinds
 from bncheck.timeline import Loop
 
 UNROLLED = 8
@@ -52,7 +52,7 @@ def for_loop(run: Run, node: cst.For) -> None:
         and over.keys is None
         and 0 < len(over.elements) <= UNROLLED
         and all(map(_is_followed_apart, over.elements))
-        and not any(isinstance(part, cst.Break | cst.Continue) for part in walk(node.body))
+        and not _leaves_a_round(node.body)
     ):
         for element in over.elements:
             statements.bind(run, node.target, element)
@@ -70,6 +70,25 @@ def for_loop(run: Run, node: cst.For) -> None:
     _emit_loop(run, node, loop)
     if node.orelse is not None:
         statements.run_body(run, node.orelse.body.body)
+
+
+def _leaves_a_round(body: cst.CSTNode) -> bool:
+    """Tell whether a loop's own `break` or `continue` is in its body, and not only an inner one's.
+
+    What stands in the `else` of an inner loop is the outer one's.
+    """
+    for part in inside(body):
+        match part:
+            case cst.Break() | cst.Continue():
+                return True
+            case cst.For(orelse=orelse) | cst.While(orelse=orelse):
+                if orelse is not None and _leaves_a_round(orelse):
+                    return True
+            case cst.BaseExpression() | cst.FunctionDef() | cst.ClassDef():
+                pass
+            case _ if _leaves_a_round(part):
+                return True
+    return False
 
 
 def _is_followed_apart(element: Value) -> bool:
