@@ -179,7 +179,7 @@ def after_escapes(models: Set[Model], flow: Flow) -> Flow:
 
 def _change(flow: Flow, model: Model, change: Callable[[State], State]) -> Flow:
     parts = (part for part in flow if part.parent is not None)  # Most are models of their own.
-    touched = {model, *(part for part in parts if part.within(model))}
+    touched = [model, *(part for part in parts if part != model and part.within(model))]
     return {
         **flow,
         **{part: frozenset(change(state) for state in states_of(part, flow)) for part in touched},
@@ -192,7 +192,7 @@ def join(one: Flow | None, other: Flow | None) -> Flow | None:
         return other if one is None else one
     return {
         model: states_of(model, one) | states_of(model, other)
-        for model in one.keys() | other.keys()
+        for model in {**one, **other}  # In their order, which no set would keep.
     }
 
 

@@ -34,33 +34,8 @@ def freeze_undone(timeline: Timeline) -> Iterator[Match]:
     """Yield each freeze of a training step's BatchNorm that a later `train()` has undone."""
     if timeline.driven_by:
         return
-    seen: set[ModeChange] = set()
-    told: set[ModeChange] = set()
-    again = frozen_in_forward(timeline) | _copied_again(timeline)
-    runs = set(_for_a_run(timeline))
-    first = _first_of_kinds(timeline)
-    for moment, forward in training_forwards(timeline):
-        for part, state in _undone(moment, forward.model):
-            freeze = state.frozen_by
-            sure = _sure(part, freeze)
-            if freeze is None or freeze in seen | runs or sure is None or part in again:
-                continue
-            seen.add(freeze)
-            freeze = first.get(freeze, freeze)
-            if freeze in told:
-                continue
-            told.add(freeze)
-            if freeze.site.path != timeline.path and (
-                timeline.said.scripts_that_freeze_norms - {freeze.site.path}
-            ):
-                sure = Confidence.POSSIBLE  # The script's own freeze may be missed.
-            yield Match(
-                freeze.site,
-                f"this puts BatchNorm layers of `{part.name}` in eval mode, but a later train() "
-                "puts them back before the next training step",
-                _HINT,
-                sure,
-            )
+    told = _told(timeline)
+    yield from told.values()
     sites = {freeze.site for freeze in told}
     yield from (match for match in _constructor(timeline) if match.site not in sites)
     methods = list(_methods(timeline))
@@ -114,6 +89,37 @@ def _for_a_run(timeline: Timeline) -> Iterator[ModeChange]:
             )
         ):
             yield change
+
+
+def _told(timeline: Timeline) -> dict[ModeChange, Match]:
+    """Return what is told of each freeze: of the part that is the surest to hold BatchNorm."""
+    told: dict[ModeChange, Match] = {}
+    again = frozen_in_forward(timeline) | _copied_again(timeline)
+    runs = set(_for_a_run(timeline))
+    first = _first_of_kinds(timeline)
+    for moment, forward in training_forwards(timeline):
+        for part, state in _undone(moment, forward.model):
+            freeze = state.frozen_by
+            if freeze is None or freeze in runs or part in again:
+                continue
+            freeze = first.get(freeze, freeze)
+            if freeze in told and told[freeze].confidence is not Confidence.POSSIBLE:
+                continue
+            sure = _sure(part, state.frozen_by)
+            if sure is None or (freeze in told and sure is Confidence.POSSIBLE):
+                continue
+            if freeze.site.path != timeline.path and (
+                timeline.said.scripts_that_freeze_norms - {freeze.site.path}
+            ):
+                sure = Confidence.POSSIBLE  # The script's own freeze may be missed.
+            told[freeze] = Match(
+                freeze.site,
+                f"this puts BatchNorm layers of `{part.name}` in eval mode, but a later train() "
+                "puts them back before the next training step",
+                _HINT,
+                sure,
+            )
+    return told
 
 
 def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
