@@ -236,7 +236,9 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
             for kind in _kinds_by_that_name(project, name, last, module):
                 yield Ingredient(True, kind)
             continue
-        for meaning in meanings(project, mentioned, name, module):
+        for meaning in meanings(project, mentioned, name, module) or _class_of(
+            project, name, module
+        ):
             match meaning:
                 case Defined(module=origin, binding=(cst.ClassDef() | cst.FunctionDef()) as found):
                     yield Ingredient(False, "", found, origin)
@@ -257,6 +259,20 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield Ingredient(True, "BatchNorm2d", outside=True)
                     elif made is UNKNOWN or (made is None and _may_be_a_layer(outside)):
                         yield Ingredient(UNKNOWN, outside=made is UNKNOWN)
+
+
+def _class_of(project: Project, name: str, module: SourceModule) -> Sequence[Meaning]:
+    """Return the class whose own method a name is: `Network.from_pretrained`."""
+    owner, _, method = name.rpartition(".")
+    if owner.partition(".")[0] not in module.bindings:
+        return ()
+    return [
+        meaning
+        for meaning in project.resolve(owner, module)
+        if isinstance(meaning, Defined)
+        and isinstance(meaning.binding, cst.ClassDef)
+        and isinstance(members(meaning.binding).get(method), cst.FunctionDef)
+    ]
 
 
 def _kinds_by_that_name(
