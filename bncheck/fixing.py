@@ -9,13 +9,13 @@ import shutil
 import tempfile
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bncheck.cache import Cache
 from bncheck.config import Settings
-from bncheck.findings import Edit
+from bncheck.findings import Edit, Finding
 from bncheck.linting import lint
 from bncheck.other_files import OtherFiles
 from bncheck.worker import Report
@@ -75,7 +75,15 @@ def fix(
             else:
                 current[path] = changed
         count += sum(not any(e.path in broken for e in wanted.edits) for wanted in chosen)
+    report.findings = [_left(finding, broken) for finding in report.findings]
     return Fixed(report, current, count)
+
+
+def _left(finding: Finding, broken: Collection[str]) -> Finding:
+    """Return a finding as it is told after fixing: without a fix that could not be made."""
+    if finding.fix is None or not any(edit.path in broken for edit in finding.fix.edits):
+        return finding
+    return replace(finding, fix=None)
 
 
 def write(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:

@@ -275,6 +275,14 @@ def test_fixes_are_made_when_they_are_allowed() -> None:
     ]  # fmt: skip
 
 
+def test_a_file_that_is_no_python_of_today_is_left_as_it_is() -> None:
+    Path("wrong.py").write_text(WRONG + "print 1\n", encoding="utf-8")
+    result = lint(".", "--fix", "--unsafe-fixes")
+    assert (result.exit_code, "BN101" in result.stdout) == (1, True)
+    assert "fixable" not in result.stderr
+    assert Path("wrong.py").read_text(encoding="utf-8") == WRONG + "print 1\n"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_fixes_keep_every_other_byte(encoding: str, newline: str) -> None:
