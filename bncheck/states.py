@@ -7,7 +7,7 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bncheck.events import (
@@ -161,15 +161,17 @@ def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) ->
             return flow
 
 
-def after_escapes(models: Set[Model], flow: Flow) -> Flow:
+def after_escapes(models: Iterable[Model], flow: Flow) -> Flow:
     """Return what is known once code that is not followed has been given some models."""
+    given = dict.fromkeys(models)  # In their order, which no set would keep.
 
     def is_given(part: Model | None) -> bool:
-        while part is not None and part not in models:
+        while part is not None and part not in given:
             part = part.parent
         return part is not None
 
-    touched = {*models, *(part for part in flow if part.parent is not None and is_given(part))}
+    parts = (part for part in flow if part.parent is not None and is_given(part))
+    touched = {**given, **dict.fromkeys(parts)}
     unknown = {
         model: frozenset(State(Mode.UNKNOWN, wraps=s.wraps) for s in states_of(model, flow))
         for model in touched
