@@ -16,6 +16,8 @@ _PASSED_OVER = frozenset(
         ".ruff_cache", ".bncheck_cache",
     }
 )  # fmt: skip
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders in which other people's packages lie beside one another: not one project."""
 _SOURCE_SUFFIXES = (".py", ".pyi", ".pyw")
 _MODEL_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".bin")
 _MODEL_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -50,10 +52,12 @@ def without_excluded(paths: Iterable[str], exclude: Iterable[str]) -> list[str]:
 
 def project_root(start: Path) -> Path | None:
     """Return the nearest folder at or above `start` that a repository or a project begins in."""
-    for folder in (start, *start.parents):
-        if (folder / ".git").exists() or (folder / "pyproject.toml").is_file():
-            return folder
-    return None
+    return next(filter(is_root, (start, *start.parents)), None)
+
+
+def is_root(folder: Path) -> bool:
+    """Tell whether a repository or a project begins in a folder."""
+    return (folder / ".git").exists() or (folder / "pyproject.toml").is_file()
 
 
 def is_model_file(path: str) -> bool:

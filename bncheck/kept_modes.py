@@ -31,7 +31,7 @@ _BY_SETTING = re.compile(
     re.MULTILINE,
 )
 """`if args.freeze: model.eval()` and `else: model.train()`, where a phase asks for neither."""
-_COMMENTS = re.compile(rb"#[^\n]*")
+COMMENTS = re.compile(rb"#[^\n]*")
 
 
 def keep_parts_in_eval(texts: Iterable[bytes]) -> bool:
@@ -42,7 +42,7 @@ def keep_parts_in_eval(texts: Iterable[bytes]) -> bool:
 def _keeps(text: bytes) -> bool:
     if b"def train(" not in text and b".eval(" not in text and b".train(" not in text:
         return False
-    code = _COMMENTS.sub(b"", text)
+    code = COMMENTS.sub(b"", text)
     if (
         any(_may_train(code, found) for found in _PART.finditer(code))
         or _OVERRIDES.search(code)

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bncheck.discover import project_root, source_files
+from bncheck.discover import INSTALLED, project_root, source_files
 
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Folders in which other people's packages lie beside one another: not one project."""
 _MOST_READ = 30_000_000
 """Bytes: some 0.1 s to read, and as long again for each question."""
 
@@ -36,7 +34,7 @@ class OtherFiles:
         """Read them; of a very large repository not all, of what is installed none."""
         here = {os.path.realpath(path) for path in self.given}
         root = project_root(Path(os.path.commonpath(here))) if here else None
-        if root is None or self._was_named(root) or not _INSTALLED.isdisjoint(_folders(here)):
+        if root is None or self._was_named(root) or not INSTALLED.isdisjoint(_folders(here)):
             return {}
         found: dict[Path, bytes] = {}
         left = _MOST_READ

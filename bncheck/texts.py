@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
-from bncheck.kept_modes import keep_parts_in_eval
+from bncheck.kept_modes import COMMENTS, keep_parts_in_eval
 from bncheck.other_files import OtherFiles
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
@@ -33,7 +33,6 @@ _REPLACED = re.compile(rb"^[ \t]*(?!self\.)\w[^#\n=(]*\.BatchNorm\w*[ \t]*=[^=]"
 """`module.BatchNorm2d = torch.nn.BatchNorm2d`"""
 _CONVERTER = re.compile(rb"^[ \t]*def convert_sync(?:_batchnorm|bn_model)\(", re.MULTILINE)
 _FUNCTIONS = re.compile(rb"^[ \t]*def (\w+)", re.MULTILINE)
-_COMMENTS = re.compile(rb"#[^\n]*")
 _DEAD = re.compile(rb"^([ \t]*)if (?:False|0):[^\n]*\n(?:\1[ \t]+[^\n]*\n|[ \t]*\n)*", re.MULTILINE)
 """What never runs."""
 _CALLED = re.compile(rb"(?<!\bself)\.([a-zA-Z_]\w*)\(")
@@ -62,7 +61,7 @@ class Texts:
     @cached_property
     def called_on_others(self) -> frozenset[str]:
         """The methods that the files call on something but `self`."""
-        code = (_COMMENTS.sub(b"", text) for _, text in self._encoded())
+        code = (COMMENTS.sub(b"", text) for _, text in self._encoded())
         found = (name for text in code for name in set(_CALLED.findall(text)))
         return frozenset(name.decode() for name in found)
 
@@ -140,12 +139,18 @@ class Texts:
             rb"\b%s\s*[=:]\s*[Tt]rue\b|['\"-]%s\b|\w(?<!\bself)\.%s\b(?!\s*=[^=])"
             % (name, option, name)
         )
-        return any(said.search(_COMMENTS.sub(b"", text)) for _, text in self._encoded())
+        longest = max(switch.split("_"), key=len).encode()  # However it joins its words.
+        return any(
+            longest in text and said.search(COMMENTS.sub(b"", text)) for _, text in self._encoded()
+        )
 
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
-        named = re.compile(rb"(?<!def )(?<![\w'\"\-])%s\b" % re.escape(name.encode()))
-        return any(named.search(_without_dead_code(text)) for _, text in self._encoded())
+        word = name.encode()
+        named = re.compile(rb"(?<!def )(?<![\w'\"\-])%s\b" % re.escape(word))
+        return any(
+            word in text and named.search(_without_dead_code(text)) for _, text in self._encoded()
+        )
 
     def _calls_of(self, name: str) -> int:
         """Count the calls of a name, as far as two."""
@@ -185,16 +190,19 @@ class Texts:
         """Return the files that define a function or class of that name at module level."""
         if name not in self._defining:
             defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
-            found = [path for path, text in self._encoded() if defined.search(text)]
-            self._defining[name] = found
+            every = self._encoded()
+            self._defining[name] = [
+                path for path, text in every if name.encode() in text and defined.search(text)
+            ]
         return self._defining[name]
 
     def deriving(self, name: str) -> list[Path]:
         """Return the files in which a class at module level names another as its base."""
         derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
-        return [path for path, text in self._encoded() if derived.search(text)]
+        every = self._encoded()
+        return [path for path, text in every if name.encode() in text and derived.search(text)]
 
 
 def _without_dead_code(text: bytes) -> bytes:
-    text = _COMMENTS.sub(b"", text)
+    text = COMMENTS.sub(b"", text)
     return _DEAD.sub(b"", text) if b"if False" in text or b"if 0" in text else text

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from bncheck.discover import is_root
+
 _PATH_LINES = re.compile(r"^.*\bsys\.path\.(?:append|insert|extend)\(.*$", re.MULTILINE)
 _STRINGS = re.compile(r"""["']([\w./-]+)["']""")
 
@@ -71,6 +73,6 @@ def import_roots(path: Path) -> list[Path]:
         roots.append(path.parent)
     for parent in [folder, *folder.parents][:6]:
         roots += [parent, parent / "src"]
-        if (parent / ".git").exists() or (parent / "pyproject.toml").is_file():
+        if is_root(parent):
             break
     return list(dict.fromkeys(roots))

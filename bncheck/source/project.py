@@ -11,6 +11,7 @@ from typing import Any
 
 import libcst as cst
 
+from bncheck.discover import INSTALLED
 from bncheck.graph import Unknown
 from bncheck.other_files import OtherFiles
 from bncheck.source.folders import (
@@ -28,8 +29,6 @@ _MAX_HOPS = 20
 """Re-exports followed before a name is called unknown; import cycles end here."""
 
 _ALWAYS_EXTERNAL = frozenset({"torch", "torchvision", "numpy"})
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Folders in which other people's packages lie beside one another: not one project."""
 _MOST_DEFINING = 40
 """Files that are parsed for one name that a module chosen at run time has to have."""
 
@@ -211,7 +210,7 @@ class Project:
             around = folders_of_packages(folder)
             roots = [*roots, *(outer.parent for outer in around if outer.name == dotted_name)]
         for root in [*roots, *(root / more for more in added for root in roots)]:
-            if root.name in _INSTALLED and not own_package:
+            if root.name in INSTALLED and not own_package:
                 continue
             candidates = [root / relative / "__init__.py"]
             if dotted_name:

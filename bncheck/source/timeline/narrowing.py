@@ -61,5 +61,7 @@ def evaluating(run: Run, evaluated: bool) -> Iterator[None]:
     """Let what runs inside know whether a network is in eval mode there."""
     before = run.frame.evaluates
     run.frame.evaluates = before or evaluated
-    yield
-    run.frame.evaluates = before
+    try:
+        yield
+    finally:
+        run.frame.evaluates = before
