@@ -18,6 +18,8 @@ _PASSED_OVER = frozenset(
 )  # fmt: skip
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which other people's packages lie beside one another: not one project."""
+_NOTE = "._"
+"""How macOS begins the names of what it keeps beside files on other disks."""
 _SOURCE_SUFFIXES = (".py", ".pyi", ".pyw")
 _MODEL_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".bin")
 _MODEL_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -81,8 +83,10 @@ def _below(path: str, patterns: list[str]) -> Iterator[str]:
             f for f in folders if f not in _PASSED_OVER and not _excluded(Path(folder, f), patterns)
         )
         for file in sorted(files):
+            if not file.endswith(".py") or file.startswith(_NOTE):
+                continue
             whole = Path(folder, file)
-            if file.endswith(".py") and whole.is_file() and not _excluded(whole, patterns):
+            if whole.is_file() and not _excluded(whole, patterns):
                 yield str(whole)
 
 

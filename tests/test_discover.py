@@ -21,7 +21,7 @@ def test_force_exclude_counts_for_files_that_are_named(path, patterns, kept):
 
 def test_a_named_file_is_taken_and_a_folder_gives_its_python_files(tmp_path):
     (tmp_path / "build").mkdir()
-    for name in ("a.py", "notes.txt", "build/b.py", "excluded.py"):
+    for name in ("a.py", "._a.py", "notes.txt", "build/b.py", "excluded.py"):
         (tmp_path / name).write_text("")
     found = source_files([str(tmp_path)], ["excluded.py"])
     assert found == [str(tmp_path / "a.py")]
