@@ -11,7 +11,7 @@ import libcst as cst
 from bncheck.events import AverageUpdate, Fact, Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.timeline import classes, expressions, weights
+from bncheck.source.timeline import classes, expressions, known, weights
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
@@ -133,9 +133,6 @@ def _members(run: Run, over: cst.BaseExpression) -> list[Value]:
     return [expressions.evaluate(run, over)]
 
 
-_PARAMETERS = frozenset({"parameters", "named_parameters"})
-
-
 def _written(run: Run, node: cst.For, over: cst.Call) -> Pair:
     """Return what a loop over a model's parameters writes into them from a list or dict.
 
@@ -146,7 +143,7 @@ def _written(run: Run, node: cst.For, over: cst.Call) -> Pair:
             over = inner
     name = _last_name(node.target)
     match over.func:
-        case cst.Attribute(attr=cst.Name(value=method)) if method in _PARAMETERS:
+        case cst.Attribute(attr=cst.Name(value=method)) if method in known.PARAMETERS:
             if name is None or not any(_changes(node.body, name)):
                 return Pair({})
         case _:

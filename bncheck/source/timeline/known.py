@@ -185,6 +185,9 @@ HARMLESS_METHODS = _words(
     """
 )
 
+PARAMETERS = _words("parameters named_parameters")
+"""Methods that go through a network's parameters."""
+
 CONTAINERS = _words("Sequential ModuleList ModuleDict Module")
 """Last parts of the names of torch.nn's classes that hold what they are given."""
 

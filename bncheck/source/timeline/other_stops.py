@@ -14,7 +14,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients, stops
+from bncheck.source.timeline import classes, ingredients, known, stops
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import assigned_in_init, put_into
 from bncheck.source.timeline.syntax import identifiers, mentions, string
@@ -23,7 +23,6 @@ from bncheck.source.walk import walk_kinds
 from bncheck.timeline import GradientStop
 
 _SETS = frozenset({"requires_grad", "requires_grad_"})
-_PARAMETERS = frozenset({"parameters", "named_parameters"})
 _JUDGES = re.compile(
     r"loss|lpips|percept|fid|metric|critic|disc|teach|momentum|target|ema|key|_k\b|shadow|old|"
     r"prev|ref_|inception|vgg|oracle|prior|guid",
@@ -182,7 +181,7 @@ def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNod
             case cst.For(
                 iter=cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=which))),
                 body=cst.IndentedBlock(body=[first, *_]),
-            ) if which in _PARAMETERS:
+            ) if which in known.PARAMETERS:
                 statement = _stopped_by(first)
                 if statement is not None:
                     found.append((owner, stops.mark(statement)))
@@ -250,15 +249,17 @@ def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseE
     """Tell whether an expression makes a network with BatchNorm, or one that a setting names."""
     if not isinstance(value, cst.Call):
         return False
-    facts = {part.fact for part in ingredients.ingredients_of(project, value, module)}
+    found = list(ingredients.ingredients_of(project, value, module))
     made = {
         ingredients.made_by(project, part.definition, part.module)
-        for part in ingredients.ingredients_of(project, value, module)
+        for part in found
         if isinstance(part.definition, cst.ClassDef | cst.FunctionDef)
         and part.module is not None
         and not _is_free_by_default(project, part.definition, part.module)
     }
-    return True in facts | made or ingredients.is_chosen(project, value, module)
+    return True in {part.fact for part in found} | made or ingredients.is_chosen(
+        project, value, module
+    )
 
 
 def _is_free_by_default(

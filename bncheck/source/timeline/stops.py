@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, parts
+from bncheck.source.timeline import classes, known, parts
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.ingredients import ingredients_of
@@ -19,7 +19,6 @@ from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk, walk_kinds
 from bncheck.timeline import GradientStop
 
-_PARAMETERS = frozenset({"parameters", "named_parameters"})
 _SETS = frozenset({"requires_grad", "requires_grad_"})
 _HELPER = re.compile(r"requires_?grad|freeze|trainable", re.IGNORECASE)
 """What sets it, and what functions are called that do."""
@@ -106,7 +105,7 @@ def _stopped_parts(
                 iter=cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=which))),
                 body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])])
                 | cst.SimpleStatementSuite(body=[statement]),
-            ) if which in _PARAMETERS and stops_gradients(statement):
+            ) if which in known.PARAMETERS and stops_gradients(statement):
                 yield from _own_parts(function, owner, mark(statement))
             case cst.Call(func=cst.Attribute(value=owner)) if stops_gradients(node):
                 yield from _own_parts(function, owner, node)
@@ -144,7 +143,7 @@ def _stop_of_what_is_given(
                     func=cst.Attribute(value=cst.Name(value=owner), attr=cst.Name(value=which))
                 ),
                 body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[statement])]),
-            ) if owner == first and which in _PARAMETERS:
+            ) if owner == first and which in known.PARAMETERS:
                 if stops_gradients(statement) or _set_to(statement) in off:
                     return mark(statement)
     return None
