@@ -318,6 +318,8 @@ class CheckpointCall(ModelEvent):
     """False: a function is checkpointed that may not use the model's BatchNorm layers."""
     compensated: Fact = False
     """Whether the momentum of its layers may be that of two half updates."""
+    is_set: Callable[[str], bool] = lambda name: False
+    """Asks whether a settings file or a shell script of the project turns a switch on."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,10 +139,26 @@ class Texts:
             rb"\b%s\s*[=:]\s*[Tt]rue\b|['\"-]%s\b|\w(?<!\bself)\.%s\b(?!\s*=[^=])"
             % (name, option, name)
         )
-        longest = max(switch.split("_"), key=len).encode()  # However it joins its words.
+        longest = _longest_word(switch)
         return any(
             longest in text and said.search(COMMENTS.sub(b"", text)) for _, text in self._encoded()
         )
+
+    def leave_off(self, switch: str) -> bool:
+        """Tell whether a file says that a switch is off, as by default, and none that it is on.
+
+        A method that sets it counts, `set_grad_checkpointing(True)`.
+        """
+        name, longest = re.escape(switch.encode()), _longest_word(switch)
+        value = rb"\b%s\b['\"]?\s*(?::[^=\n,)]*)?[=:]\s*" % name
+        off = re.compile(rb"%sFalse\b" % value)
+        on = re.compile(
+            rb"%sTrue\b|['\"-]%s['\"][^\n]*default\s*=\s*True\b"
+            rb"|\.(?:set|enable)_%s\((?:\)|[^)\n]*True)"
+            % (value, name.replace(b"_", b"[_-]"), name)
+        )
+        texts = [COMMENTS.sub(b"", text) for _, text in self._encoded() if longest in text]
+        return any(map(off.search, texts)) and not any(map(on.search, texts))
 
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
@@ -201,6 +217,11 @@ class Texts:
         derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
         every = self._encoded()
         return [path for path, text in every if name.encode() in text and derived.search(text)]
+
+
+def _longest_word(name: str) -> bytes:
+    """Return what a text holds that names something, however that joins its words."""
+    return max(name.split("_"), key=len).encode()
 
 
 def _without_dead_code(text: bytes) -> bytes:

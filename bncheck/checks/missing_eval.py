@@ -51,6 +51,7 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
     """Yield each forward call for inference on a model that is in train mode on every path."""
     told: set[Site] = set()
     calls: set[Site] = set()
+    causes: set[tuple[object, ...]] = set()
     for occurrence, event in timeline.of(ForwardCall):
         if event.discarded or _is_inside(occurrence, told):
             continue
@@ -83,8 +84,13 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             known = Confidence.POSSIBLE
         if known is None:
             continue
+        cause = (root(event.model), _where(occurrence), frozenset(fact.since for fact in facts))
         if known is not Confidence.POSSIBLE:
             told.add(event.site)
+            # One `eval()` before the loop, or at the function's start, mends all of its calls.
+            if cause in causes:
+                continue
+            causes.add(cause)
         site, name, fix = event.site, event.model.name, _fix(timeline, occurrence, event)
         call = _own_method(occurrence, event.model)
         if call is not None:
@@ -100,6 +106,12 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             confidence=known,
             fix=fix,
         )
+
+
+def _where(occurrence: Occurrence) -> Site | None:
+    """Return the innermost loop or function that it stands in."""
+    blocks = (block for block in reversed(occurrence.inside) if isinstance(block, Loop | Call))
+    return next((block.site for block in blocks), None)
 
 
 def _own_method(occurrence: Occurrence, model: Model) -> Call | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import libcst as cst
 
@@ -12,6 +13,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, known
 from bncheck.source.timeline.parts import part_holds
 from bncheck.source.timeline.run import EACH, Run
+from bncheck.source.timeline.switches import turned_on
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Frame, Function, Members, Models, Opaque, Value
 from bncheck.source.walk import walk_kinds
@@ -27,10 +29,11 @@ def checkpoint(run: Run, node: cst.Call, name: str, first: Value | None) -> None
     handed_on = use is not None and any(given is first for given in use.given)
     site = use.site if use is not None and handed_on else run.site(node)
     applied = dict.fromkeys(_applied(run, first)) if isinstance(first, Function) else {}
+    is_set = partial(turned_on, run.project, run.frame.module)
     surely = isinstance(first, Models | Members) or _names_a_norm(run, first)
     for model in dict.fromkeys([*applied, *run.reachable(first)]):
         direct = surely or model in applied
-        run.emit(CheckpointCall(site, model, name, direct, _compensated(run, model)))
+        run.emit(CheckpointCall(site, model, name, direct, _compensated(run, model), is_set))
 
 
 def _applied(run: Run, function: Function, hops: int = 0) -> Iterator[Model]:
