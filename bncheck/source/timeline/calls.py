@@ -27,6 +27,7 @@ from bncheck.source.timeline import (
     members,
     networks,
     options,
+    registry_calls,
     sequences,
     strings,
     sums,
@@ -280,6 +281,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             return receiver if name in {"read", "read_text", "open"} else Opaque()
         case Container() if settings := typed_options.parsed(run, node, receiver, name):
             return settings
+        case Container() if built := registry_calls.chosen(run, receiver, name, arguments):
+            return call_value(run, node, built.value, built.arguments)
         case Container():
             return sequences.method(run, receiver, name, arguments)
         case Constant(value=str()):

@@ -94,8 +94,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _load(run, node, name, arguments)
     if last == "from_pretrained":
         return _from_pretrained(run, node, name, first)
-    argument = first.value if isinstance(first, Constant) else None
-    holds = model_libraries.zoo_model(name, argument)
+    holds = zoo.holds(name, first)
     if holds is not None:
         return zoo.make(run, node, name, holds, arguments)
     if last in _MADE_UP and name.startswith("torch."):

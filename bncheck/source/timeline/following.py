@@ -15,6 +15,7 @@ from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
     Class,
+    Container,
     Data,
     Function,
     Instance,
@@ -43,7 +44,8 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         return True
     if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
         return True
-    if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in given):
+    listed = (e for v in given for e in (v.elements if isinstance(v, Container) else (v,)))
+    if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in listed):
         return True
     if any(isinstance(value, Outside) and value.name.startswith(ZOOS) for value in given):
         return True  # It is told which network of a library's to make.

@@ -66,6 +66,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         return Tensor()
     if informative and all(value == informative[0] for value in informative):
         return informative[0] if not isinstance(informative[0], Constant) else Opaque()
+    if texts := _texts(informative):
+        return Opaque(texts=texts)
     opaque = [value for value in informative if isinstance(value, Opaque)]
     holds = dict.fromkeys(model for value in opaque for model in value.holds)
     named = next((value for value in opaque if value.parameter or value.type_name), None)
@@ -77,6 +79,20 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         name=opaque[0].name if opaque else "",
         type_name=kinds.pop() if len(kinds) == 1 and len(opaque) == len(informative) else "",
     )
+
+
+def _texts(values: list[Value]) -> tuple[str, ...]:
+    """Return the texts that values may be; empty where one may be something else."""
+    found: dict[str, None] = {}
+    for value in values:
+        match value:
+            case Constant(value=str() as text):
+                found[text] = None
+            case Opaque(texts=(_, *_) as texts):
+                found.update(dict.fromkeys(texts))
+            case _:
+                return ()
+    return tuple(found)
 
 
 def _exists(values: list[Value], usual: Value | None) -> Constant | Opaque | None:

@@ -6,14 +6,14 @@ import libcst as cst
 
 from bncheck.source.module import dotted
 from bncheck.source.project import External
-from bncheck.source.timeline import expressions, functions, model_libraries
+from bncheck.source.timeline import expressions, functions, model_libraries, zoo
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.classes import kept, members
 from bncheck.source.timeline.frames import in_frame
 from bncheck.source.timeline.ingredients import meanings
 from bncheck.source.timeline.mentioned import mentioned_in
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Class, Constant, Frame
+from bncheck.source.timeline.values import Class, Constant, Frame, Value
 
 
 def picks_batch_norm(run: Run, cls: Class, arguments: Arguments) -> bool:
@@ -35,7 +35,7 @@ def picks_batch_norm(run: Run, cls: Class, arguments: Arguments) -> bool:
                     and model_libraries.zoo_model(meaning.name, None) is not None
                 ]
                 name = _within(run, cls, init, arguments, first.value) if libraries else None
-                if any(model_libraries.zoo_model(library, name) is True for library in libraries):
+                if any(zoo.holds(library, name) is True for library in libraries):
                     return True
     return False
 
@@ -46,10 +46,9 @@ def _within(
     init: cst.FunctionDef,
     arguments: Arguments,
     expression: cst.BaseExpression,
-) -> object:
-    """Return the constant that an expression is in a constructor; None: it is no constant."""
+) -> Value:
+    """Return what an expression is in a constructor."""
     frame = Frame(cls.module, f"{cls.node.name.value}.__init__")
     functions.bind_parameters(run, frame, init, Constant(None), arguments)
     with in_frame(run, frame), run.block():
-        value = expressions.evaluate(run, expression)
-    return value.value if isinstance(value, Constant) else None
+        return expressions.evaluate(run, expression)

@@ -274,7 +274,7 @@ class Opaque:
     for_each: Number = UNKNOWN
     """For a number that is so many times the number of devices: how many that is for each."""
     texts: tuple[str, ...] = ()
-    """For a setting: what the settings files of the project say that it may be."""
+    """What it may be: a text on each path, or what the settings files of the project say."""
 
 
 @dataclass(frozen=True)

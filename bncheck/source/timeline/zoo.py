@@ -17,6 +17,20 @@ from bncheck.source.walk import walk_kinds
 _ALWAYS_TRAINED = frozenset({"pytorch_fid.inception.InceptionV3"})
 
 
+def holds(name: str, told: Value | None) -> Fact | None:
+    """Tell whether what a library's function makes holds BatchNorm; None: it makes no model.
+
+    Of several names that it may be told one with BatchNorm counts.
+    """
+    match told:
+        case Constant(value=value):
+            return model_libraries.zoo_model(name, value)
+        case Opaque(texts=(_, *_) as texts):
+            found = [model_libraries.zoo_model(name, text) for text in texts]
+            return True if True in found else found[0]
+    return model_libraries.zoo_model(name, None)
+
+
 def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments) -> Value:
     """Make the model that a library's function returns."""
     for argument in node.args:
