@@ -190,15 +190,31 @@ def _defines(cls: Class, name: str) -> bool:
 def own_train(project: Project, cls: Class) -> bool:
     """Tell whether a network's class, or a base of it in the project, has a `train` of its own.
 
-    One that hands its mode on and calls nothing that could set another is none.
+    One that hands its mode on and calls nothing that could set another is none. What a
+    LightningModule calls `eval()` in while it trains does what such a method does.
     """
+    by_hooks = framework(project, cls) == "lightning"
     for ancestor in ancestry(project, cls).project:
+        if by_hooks and _puts_in_eval(ancestor):
+            return True
         method = members(ancestor.node).get("train")
         if method is None:
             continue
         if not isinstance(method, cst.FunctionDef) or not _only_hands_on(ancestor, method):
             return True
     return False
+
+
+_EVALUATES = re.compile(r"val|test|predict|infer", re.IGNORECASE)
+
+
+def _puts_in_eval(cls: Class) -> bool:
+    """Tell whether a method that is not for evaluation calls some `eval()`."""
+    return "eval" in mentions(cls.node) and any(
+        "eval" in mentions(method)
+        for name, method in members(cls.node).items()
+        if isinstance(method, cst.FunctionDef) and not _EVALUATES.search(name)
+    )
 
 
 def _only_hands_on(cls: Class, method: cst.FunctionDef) -> bool:
