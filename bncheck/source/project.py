@@ -99,6 +99,8 @@ class Project:
     _scopes: dict[str, _Scope] = field(default_factory=dict)
     _asked: set[tuple[str, str]] = field(default_factory=set)
     """What is being resolved, by name and module: nothing is looked for inside itself."""
+    _answers: dict[tuple[tuple[str, str], int], list[Meaning]] = field(default_factory=dict)
+    """What was found on the way, by name, module and hops left, until that is resolved."""
     _roots: dict[Path, list[Path]] = field(default_factory=dict)
     _folders: dict[tuple[str, str], bool] = field(default_factory=dict)
     """Whether a folder of that name stands where a file, by its path, imports from."""
@@ -269,11 +271,18 @@ class Project:
         if key in self._asked:
             # A package that imports everything of modules which import from the package.
             return []
+        # Modules that import everything of each other are reached in very many ways.
+        answer = self._answers.get((key, hops))
+        if answer is not None:
+            return answer
         self._asked.add(key)
         try:
-            return self._bound(name, module, hops)
+            answer = self._answers[key, hops] = self._bound(name, module, hops)
         finally:
             self._asked.remove(key)
+        if not self._asked:
+            self._answers.clear()
+        return answer
 
     def _bound(self, name: str, module: SourceModule, hops: int) -> list[Meaning]:
         found: list[Meaning] = []
@@ -286,7 +295,8 @@ class Project:
                     if star == "torch.nn" or star.startswith("torch.nn."):
                         found.append(External(f"{star}.{name}"))
                 elif origin is not module:
-                    found.extend(self._bindings(name, origin, hops - 1))
+                    more = self._bindings(name, origin, hops - 1)
+                    found.extend(meaning for meaning in more if meaning not in found)
         return found
 
     def _meaning(

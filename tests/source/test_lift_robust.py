@@ -283,6 +283,21 @@ def test_a_package_of_modules_that_import_from_it_is_resolved_once(tmp_path: Pat
     assert found.module.path == str(package / "m7.py")
 
 
+def test_modules_that_import_everything_of_all_others_are_resolved_once() -> None:
+    # The ways through 14 such modules are some 14 factorial.
+    names = [f"m{number}" for number in range(14)]
+    texts = {
+        Path(f"{name}.py"): "".join(f"from {other} import *\n" for other in names if other != name)
+        for name in names
+    }
+    texts[Path("m9.py")] += "class Base:\n    pass\n"
+    project = Project(texts=texts)
+    assert project.resolve("Missing", project.module("m3.py")) == []
+    (found,) = project.resolve("Base", project.module("m3.py"))
+    assert isinstance(found, Defined)
+    assert found.module.path == "m9.py"
+
+
 def test_layers_are_followed_to_the_file_that_constructs_them(tmp_path: Path) -> None:
     (tmp_path / "helpers.py").write_text(
         HEAD + "def conv(a, b, **kwargs):\n    return nn.Conv2d(a, b, 3, **kwargs)\n"
