@@ -119,6 +119,10 @@ def assign(run: Run, node: cst.CSTNode, members: Members, name: str, value: Valu
         case "training":
             mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
             run.emit(ModeChange(site, members.model, mode, target(members), members.classes))
+        case "track_running_stats" if known is not True:
+            # What train mode does to statistics is settled here by hand.
+            kind, classes = target(members), members.classes
+            run.emit(ModeChange(site, members.model, Mode.UNKNOWN, kind, classes))
 
 
 def _reads_momentum(code: cst.CSTNode) -> bool:
