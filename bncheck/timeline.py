@@ -129,16 +129,11 @@ class Occurrence:
         """Whether gradients are recorded here."""
         if isinstance(self.event, ForwardCall) and self.event.volatile:
             return False
-        for block in reversed(self.inside):
-            if isinstance(block, Context):
-                match block.kind:
-                    case ContextKind.NO_GRAD | ContextKind.INFERENCE_MODE:
-                        return False
-                    case ContextKind.ENABLE_GRAD:
-                        return True
-                    case ContextKind.MAYBE_GRAD:
-                        return UNKNOWN
-        return True
+        return _gradient(self.inside)
+
+    def gradient_around(self, block: Block) -> Fact:
+        """Whether gradients are recorded where one of the blocks around it begins."""
+        return _gradient(self.inside[: self.inside.index(block)])
 
     @property
     def loops(self) -> tuple[Loop, ...]:
@@ -155,6 +150,19 @@ class Occurrence:
     def functions(self) -> tuple[str, ...]:
         """Names of the followed functions that it stands in, outermost first."""
         return tuple(block.function for block in self.inside if isinstance(block, Call))
+
+
+def _gradient(inside: tuple[Block, ...]) -> Fact:
+    for block in reversed(inside):
+        if isinstance(block, Context):
+            match block.kind:
+                case ContextKind.NO_GRAD | ContextKind.INFERENCE_MODE:
+                    return False
+                case ContextKind.ENABLE_GRAD:
+                    return True
+                case ContextKind.MAYBE_GRAD:
+                    return UNKNOWN
+    return True
 
 
 def occurrences(steps: tuple[Step, ...], inside: tuple[Block, ...] = ()) -> Iterator[Occurrence]:

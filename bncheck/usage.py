@@ -95,9 +95,16 @@ def _snake(word: str) -> str:
 
 
 def in_training_loop(occurrence: Occurrence) -> bool:
-    """Tell whether the innermost loop around it makes training steps."""
+    """Tell whether the innermost loop around it makes training steps.
+
+    One that runs without gradients as a whole makes none, whatever it does elsewhere.
+    """
     loops = occurrence.loops
-    return bool(loops) and trains(loops[-1].steps)
+    return (
+        bool(loops)
+        and trains(loops[-1].steps)
+        and occurrence.gradient_around(loops[-1]) is not False
+    )
 
 
 def in_training_step(occurrence: Occurrence) -> bool:

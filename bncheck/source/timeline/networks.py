@@ -49,6 +49,7 @@ from bncheck.source.timeline.values import (
     Value,
     truth,
 )
+from bncheck.source.walk import walk_kinds
 
 _RETURN_SELF = frozenset(
     """
@@ -289,5 +290,19 @@ def _other_method(
     lone = model.origin in {Origin.PROJECT, Origin.ZOO} and name.islower() and len(node.args) == 1
     if made or lone:
         return forward(run, node, Models((run.part(model, name),)), arguments)
-    run.escape(node, [Models((model,)), *arguments.all()], name)
+    itself = [] if cls is not None and _keeps_a_function(run, cls, name) else [Models((model,))]
+    run.escape(node, [*itself, *arguments.all()], name)
     return Opaque(name)
+
+
+def _keeps_a_function(run: Run, cls: Class, name: str) -> bool:
+    """Tell whether a network keeps something under a name that knows nothing of the network."""
+    for ancestor in classes.ancestry(run.project, cls).project:
+        init = classes.members(ancestor.node).get("__init__")
+        for kept, value in classes.kept(init) if isinstance(init, cst.FunctionDef) else ():
+            if kept == name:
+                return not any(
+                    isinstance(argument.value, cst.Name) and argument.value.value == "self"
+                    for argument in walk_kinds(value, (cst.Arg,))
+                )
+    return False
