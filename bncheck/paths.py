@@ -138,7 +138,7 @@ class _Walk:
                 waiting.append(step)
                 continue
             if waiting:
-                flow = after_escapes((event.model for event in waiting), flow)
+                flow = after_escapes(waiting, flow)
                 waiting = []
             if isinstance(step, Leave):
                 _add_exit(exits, step.exit, flow)
@@ -151,7 +151,7 @@ class _Walk:
                 for exit_, at_exit in left.items():
                     _add_exit(exits, exit_, at_exit)
         if waiting and flow is not None:
-            flow = after_escapes((event.model for event in waiting), flow)
+            flow = after_escapes(waiting, flow)
         return flow, exits
 
     def _block(

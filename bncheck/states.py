@@ -7,12 +7,14 @@ This module imports neither libcst nor torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bncheck.events import (
     Assembled,
     Copied,
+    Escape,
     Event,
     ForwardCall,
     Made,
@@ -161,22 +163,45 @@ def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) ->
             return flow
 
 
-def after_escapes(models: Iterable[Model], flow: Flow) -> Flow:
-    """Return what is known once code that is not followed has been given some models."""
-    given = dict.fromkeys(models)  # In their order, which no set would keep.
+_MAY_FREEZE = re.compile(
+    r"freez|frozen|grad|train|tun|fix|lock|adapt|lora|peft|layers|stage", re.IGNORECASE
+)
+"""Names of functions that may freeze what they are given, or lift a freeze."""
 
-    def is_given(part: Model | None) -> bool:
-        while part is not None and part not in given:
-            part = part.parent
-        return part is not None
 
-    parts = (part for part in flow if part.parent is not None and is_given(part))
-    touched = {**given, **dict.fromkeys(parts)}
+def after_escapes(escapes: Iterable[Escape], flow: Flow) -> Flow:
+    """Return what is known once code that is not followed has been given some models.
+
+    Their modes are not, but what was frozen before stays so unless the code is named for freezing.
+    """
+    given: dict[Model, bool] = {}  # In their order, which no set would keep.
+    for escape in escapes:
+        kept = not _MAY_FREEZE.search(escape.function)
+        given[escape.model] = kept and given.get(escape.model, True)
+
+    def keeps(part: Model) -> bool | None:
+        """Tell whether a part's freezes stay; None: it was not given."""
+        owner: Model | None = part
+        while owner is not None and owner not in given:
+            owner = owner.parent
+        return None if owner is None else given[owner]
+
+    touched = dict(given)
+    for part in flow:
+        kept_here = keeps(part) if part.parent is not None else None
+        if kept_here is not None:
+            touched.setdefault(part, kept_here)
     unknown = {
-        model: frozenset(State(Mode.UNKNOWN, wraps=s.wraps) for s in states_of(model, flow))
-        for model in touched
+        model: frozenset(_after_escape(s, kept) for s in states_of(model, flow))
+        for model, kept in touched.items()
     }
     return {**flow, **unknown}
+
+
+def _after_escape(state: State, kept: bool) -> State:
+    if kept:
+        return replace(state, mode=Mode.UNKNOWN, undone_by=None)
+    return State(Mode.UNKNOWN, wraps=state.wraps)
 
 
 def _change(flow: Flow, model: Model, change: Callable[[State], State]) -> Flow:
