@@ -54,7 +54,7 @@ from bncheck.timeline import (
     occurrences,
     trains,
 )
-from bncheck.usage import turns_out_free
+from bncheck.usage import in_training_step, turns_out_free
 
 _MAX_ROUNDS = 4
 """Passes over a loop's body before what it adds is taken as it is."""
@@ -101,7 +101,8 @@ def moments(timeline: Timeline) -> list[Moment]:
 def training_step(occurrence: Occurrence, timeline: Timeline) -> bool:
     """Tell whether gradients are recorded and a backward pass stands in the same loop.
 
-    Where there is no loop, in a function around it. What a constructor runs is no training step.
+    Or in the loop around it, where its own passes over parts of a batch. Where there is no loop, in
+    a function around it. What a constructor runs is no training step.
     """
     if occurrence.gradient is not True:
         return False
@@ -112,7 +113,7 @@ def training_step(occurrence: Occurrence, timeline: Timeline) -> bool:
             if not occurrence.loops and trains(block.steps):
                 return True
         elif isinstance(block, Loop):
-            return trains(block.steps)
+            return trains(block.steps) or in_training_step(occurrence)
     return trains(timeline.steps)
 
 

@@ -255,9 +255,14 @@ def is_optimized(timeline: Timeline, model: Model) -> bool:
 
 
 def turns_out_free(model: Model) -> bool:
-    """Tell whether a network, or what it is a part of, applies no BatchNorm on a closer look."""
+    """Tell whether a network, or what it is a part of, applies no BatchNorm on a closer look.
+
+    What a closer look at a network constructs lacks the library's network that it is given.
+    """
     if model.confirm is not None and model.confirm() is False:
         return True
+    if model.origin is Origin.ZOO and model.holds_batch_norm is True:
+        return False
     return model.parent is not None and turns_out_free(model.parent)
 
 

@@ -29,7 +29,7 @@ from bncheck.paths import (
     training_forwards,
 )
 from bncheck.teachers import teachers
-from bncheck.timeline import Entry, Timeline
+from bncheck.timeline import Entry, Occurrence, Timeline
 
 _HINT = (
     "put these layers in eval mode as well, after every train(); `bncheck freeze` makes them "
@@ -115,23 +115,30 @@ def _turned_on(timeline: Timeline) -> list[Model]:
         for place, occurrence, event in changes
         if event.value is not False
         and event.target is not Target.REST
-        and (
-            event.value is not True
-            or not any(_same(event.model, model) for _, _, model in stops)
-            or any(
-                _same(event.model, model)
-                and (
-                    set(stop.loops) & set(occurrence.loops)
-                    or (
-                        before < place
-                        and not occurrence.loops
-                        and not any(before < step < place for step in trained)
-                    )
-                )
-                for before, stop, model in stops
-            )
+        and _turns_on(
+            occurrence, event, [one for one in stops if _same(event.model, one[2])], place, trained
         )
     ]
+
+
+def _turns_on(
+    occurrence: Occurrence,
+    event: RequiresGrad,
+    stops: list[tuple[int, Occurrence, Model]],
+    place: int,
+    trained: list[int],
+) -> bool:
+    """Tell whether a change that stops nothing undoes what stops of the same network did."""
+    if event.value is not True or not stops:
+        return True
+    if any(set(stop.loops) & set(occurrence.loops) for _, stop, _ in stops):
+        return True
+    earlier = [before for before, _, _ in stops if before < place]
+    return (
+        bool(earlier)
+        and not occurrence.loops
+        and not any(min(earlier) < step < place for step in trained)
+    )
 
 
 def _while_made(timeline: Timeline) -> Iterator[Match]:

@@ -186,7 +186,9 @@ def _run_function(
         outer=function.outer,
         owner=function.owner,
         receiver=function.receiver,
-        use=None if function.owner or function.outer else Use(site, tuple(arguments.all())),
+        use=None
+        if function.owner or function.outer
+        else Use(site, tuple(arguments.all()), run.frame),
     )
     bind_parameters(run, frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame

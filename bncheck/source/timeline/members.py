@@ -138,15 +138,14 @@ def _reads_momentum(code: cst.CSTNode) -> bool:
 def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) -> None:
     """Follow `requires_grad = value` on the members of a model."""
     known = truth(value)
-    site, use = run.site(node), run.frame.use
-    if (
-        use is not None
-        and run.project.said.call_in_several_places(run.frame.function)
-        and any(
-            members.model.within(model) for value in use.given for model in run.reachable(value)
-        )
+    site, frame = run.site(node), run.frame
+    # Helpers may call helpers: the finding stands where one of them is told which network.
+    while (
+        frame.use is not None
+        and run.project.said.call_in_several_places(frame.function)
+        and any(members.model.within(m) for v in frame.use.given for m in run.reachable(v))
     ):
-        site = use.site
+        site, frame = frame.use.site, frame.use.within
     event = RequiresGrad(
         site,
         members.model,

@@ -118,6 +118,8 @@ class Use:
 
     site: Site
     given: tuple[Value, ...]
+    within: Frame
+    """Where the call stands."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
         match arguments.positional[:1]:
             case [Constant(str() as told)]:
                 name = f"{package}.{told}"
-    made = Model("", Origin.ZOO, name, run.site(node), holds, kinds, trained, False)
+    made = Model(
+        name.rpartition(".")[2], Origin.ZOO, name, run.site(node), holds, kinds, trained, False
+    )
     made.by_default = not _is_left_open(name, arguments)
     return run.make(made)
 
