@@ -208,7 +208,8 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         if not in_training_loop(occurrence) or loops[-1].loader is not event.loader:
             return "on evaluation data"
     if occurrence.gradient is False:
-        if in_training_step(occurrence) and not (
+        in_step = in_training_step(occurrence) or _comes_before_a_step(timeline, occurrence, event)
+        if in_step and not (
             speaks_of_evaluation(names) or any(_HELD_OUT.search(name) for name in event.made_of)
         ):
             return None
@@ -219,6 +220,31 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         if weights and not may_train(timeline, event.model, occurrence) and not event.made_up_input:
             return "on loaded weights"
     return None
+
+
+def _comes_before_a_step(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:
+    """Tell whether the same round, or function, runs the network with gradients afterwards.
+
+    Targets and pseudo labels are made so, by the network as it is about to train.
+    """
+    around = _around(occurrence)
+    later = False
+    for found, call in timeline.of(ForwardCall):
+        later = later or call is event
+        if (
+            later
+            and call.model is event.model
+            and found.gradient is True
+            and call.site != event.site
+            and _around(found) == around
+            and not speaks_of_evaluation(call.arguments)
+        ):
+            return True
+    return False
+
+
+def _around(occurrence: Occurrence) -> list[Loop | Call]:
+    return [block for block in occurrence.inside if isinstance(block, Loop | Call)]
 
 
 def _while_made(timeline: Timeline, occurrence: Occurrence) -> bool:

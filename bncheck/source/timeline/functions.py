@@ -189,6 +189,7 @@ def _run_function(
         use=None
         if function.owner or function.outer
         else Use(site, tuple(arguments.all()), run.frame),
+        evaluates=run.frame.evaluates,
     )
     bind_parameters(run, frame, code, function.receiver, arguments)
     outer, run.frame = run.frame, frame

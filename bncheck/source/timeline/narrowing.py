@@ -56,6 +56,14 @@ def evaluates(run: Run, test: cst.BaseExpression) -> bool | None:
     return None
 
 
+def leaves_where_it_trains(run: Run, node: cst.If) -> bool:
+    """Tell whether a function returns where a network trains: what follows then evaluates."""
+    match node:
+        case cst.If(body=cst.IndentedBlock(body=[*_, cst.SimpleStatementLine(body=[*_, last])])):
+            return isinstance(last, cst.Return) and evaluates(run, node.test) is False
+    return False
+
+
 @contextmanager
 def evaluating(run: Run, evaluated: bool) -> Iterator[None]:
     """Let what runs inside know whether a network is in eval mode there."""

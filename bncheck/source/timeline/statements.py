@@ -65,6 +65,10 @@ def run_body(run: Run, body: Sequence[cst.CSTNode]) -> None:
             contexts.within(run, statement, [rest], partial(run_body, run, body[position + 1 :]))
             return
         _statement(run, statement)
+        if isinstance(statement, cst.If) and narrowing.leaves_where_it_trains(run, statement):
+            with narrowing.evaluating(run, True):
+                run_body(run, body[position + 1 :])
+            return
 
 
 def _statement(run: Run, node: cst.CSTNode) -> None:
