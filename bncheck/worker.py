@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +158,7 @@ def _timeline_matches(
     for module in modules if checks else ():
         try:
             found = [
-                (check.code, match)
+                (check.code, _as_sure_as_its_file(timeline, match))
                 for timeline in timelines(module, project, settings)
                 for check in checks
                 for match in check.function(timeline)
@@ -173,6 +173,16 @@ def _timeline_matches(
             if order.index(match.confidence) < order.index(known.confidence):
                 surest[code, match.site] = match
     return [(code, match) for (code, _), match in surest.items()]
+
+
+def _as_sure_as_its_file(timeline: Timeline, match: Match) -> Match:
+    """Return what was found in a unit test as possible only: what is trained there is discarded.
+
+    A benchmark may well train what it reports of.
+    """
+    if timeline.is_test and "benchmark" not in timeline.path:
+        return replace(match, confidence=Confidence.POSSIBLE)
+    return match
 
 
 def _findings(

@@ -5,6 +5,8 @@ There are symbols for the parameters that nothing is given for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bncheck.depth import deep
 from bncheck.graph import LayerGraph
 from bncheck.source.application import Application
@@ -13,7 +15,7 @@ from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
-from bncheck.source.interpret.values import Class, Instance
+from bncheck.source.interpret.values import Class, Instance, List
 from bncheck.source.interpret.wiring import names_of
 from bncheck.source.project import Defined, Project
 from bncheck.source.understanding import Understanding
@@ -22,7 +24,14 @@ _MOST_STEPS = 20_000
 """Work for the network."""
 
 Given = frozenset[tuple[str, object]]
-"""Parameters of a class or factory, and the constants or UNKNOWN that they are given."""
+"""Parameters of a class or factory, and the constants, `Items` or UNKNOWN that they are given."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list that is given, of as many constants, other lists or UNKNOWN."""
+
+    elements: tuple[object, ...]
 
 
 def graph_of(
@@ -52,5 +61,12 @@ def constructed(machine: Machine, definition: Defined, given: Given = frozenset(
     initialiser = find(value, "__init__") if isinstance(value, Class) else value
     skip = 1 if isinstance(value, Class) else 0
     arguments = symbols(initialiser, skip)
-    arguments.keywords.update(given)
+    arguments.keywords.update((name, _interpreted(value)) for name, value in given)
     return call(machine, value, arguments, None)
+
+
+def _interpreted(value: object) -> object:
+    match value:
+        case Items(elements=elements):
+            return List([_interpreted(element) for element in elements])
+    return value

@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.events import LoadWeights, Model, Origin, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
-from bncheck.source.single import Given
+from bncheck.source.single import Given, Items
 from bncheck.source.timeline import (
     calls,
     choices,
@@ -31,6 +31,7 @@ from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import (
     Class,
     Constant,
+    Container,
     Frame,
     Function,
     Instance,
@@ -135,7 +136,7 @@ def _constants(cls: Class, arguments: Arguments) -> Given:
 
 
 def _given(run: Run, cls: Class, arguments: Arguments) -> frozenset[tuple[str, object]] | None:
-    """Return what each parameter of a constructor is given: a constant or UNKNOWN.
+    """Return what each parameter of a constructor is given: a constant, a list or UNKNOWN.
 
     None where something is given that is none of its parameters.
     """
@@ -149,8 +150,17 @@ def _given(run: Run, cls: Class, arguments: Arguments) -> frozenset[tuple[str, o
         return None
     given = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
     required = {p.name.value for p in params.params[1:] if p.default is None} - given.keys()
-    found = {n: v.value if isinstance(v, Constant) else UNKNOWN for n, v in given.items()}
+    found = {name: _plain(value) for name, value in given.items()}
     return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
+
+
+def _plain(value: Value) -> object:
+    match value:
+        case Constant(value=constant):
+            return constant
+        case Container(elements=elements, keys=None, instead=(), grown=False):
+            return Items(tuple(_plain(element) for element in elements))
+    return UNKNOWN
 
 
 def defaults(cls: Class) -> Given:

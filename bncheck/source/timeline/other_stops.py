@@ -14,9 +14,9 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients, known, stops
+from bncheck.source.timeline import classes, ingredients, known, named_parts, stops
 from bncheck.source.timeline.closer import CloserLook
-from bncheck.source.timeline.constructors import assigned_in_init, put_into
+from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.syntax import identifiers, mentions, string
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
@@ -76,7 +76,7 @@ def _in_a_builder(
     """Yield where a function freezes a network that it has made, and then returns or hands on."""
     if "eval" in mentions(function):
         return
-    for owner, mark in _stops(function.body):
+    for owner, mark, fronts in _stops(function.body):
         root, _, part = (dotted(owner) or "").partition(".")
         if _turns_on_again(function, root):
             continue
@@ -90,7 +90,7 @@ def _in_a_builder(
             continue
         if any(_norms_are_given(value, function) for value in made):
             continue
-        if any(_is_made_with_norms(project, module, value) for value in made):
+        if any(_is_made_with_norms(project, module, value, fronts) for value in made):
             yield GradientStop(Site(module.path, mark), function.name.value, root, True)
             return
 
@@ -108,7 +108,7 @@ def _of_all_it_has(
     for condition in walk_kinds(init.body, (cst.If,)):
         if not any(map(_FREEZES.search, identifiers(condition.test))):
             continue
-        for owner, mark in _stops(condition.body):
+        for owner, mark, _ in _stops(condition.body):
             if dotted(owner) == "self" and (
                 ingredients.made_by(project, node, module) is True
                 or ingredients.is_chosen(project, init, module)
@@ -132,7 +132,7 @@ def _in_a_method(
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
         return
-    for owner, mark in _stops(method.body):
+    for owner, mark, _ in _stops(method.body):
         root, _, path = (dotted(owner) or "").partition(".")
         if root == "self" and not path and _is_frozen_by_a_builder(project, cls, name):
             yield GradientStop(Site(module.path, mark), node.name.value, "parameters", True)
@@ -142,7 +142,7 @@ def _in_a_method(
             continue
         if root != "self" or not part or _JUDGES.search(part) or _HEAD.match(inner or part):
             continue
-        if stops.holds_norms(project, cls, part) or _is_chosen(project, cls, part):
+        if named_parts.may_hold_norms(project, cls, part):
             yield GradientStop(Site(module.path, mark), node.name.value, part, True)
             return
 
@@ -173,9 +173,14 @@ def _is_frozen_by_a_builder(project: Project, cls: Class, method: str) -> bool:
     )
 
 
-def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
-    """Yield what some code stops the gradients of, the norms at its front among it, and where."""
-    found: list[tuple[cst.BaseExpression, cst.CSTNode]] = []
+def _stops(
+    body: cst.BaseSuite,
+) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode, frozenset[str]]]:
+    """Yield what some code stops the gradients of, the norms at its front among it, and where.
+
+    Where only parts of it are meant by their names, those come along.
+    """
+    found: list[tuple[cst.BaseExpression, cst.CSTNode, frozenset[str]]] = []
     for node in walk_kinds(body, (cst.For, cst.Call)):
         match node:
             case cst.For(
@@ -184,10 +189,10 @@ def _stops(body: cst.BaseSuite) -> Iterator[tuple[cst.BaseExpression, cst.CSTNod
             ) if which in known.PARAMETERS:
                 statement = _stopped_by(first)
                 if statement is not None:
-                    found.append((owner, stops.mark(statement)))
+                    found.append((owner, stops.mark(statement), _fronts_named(first)))
             case cst.Call(func=cst.Attribute(value=owner)) if stops.stops_gradients(node):
                 if (dotted(owner) or "").rpartition(".")[2] not in {"weight", "bias"}:
-                    found.append((owner, node))
+                    found.append((owner, node, frozenset()))
     yield from reversed(found)  # What is walked comes last first.
 
 
@@ -225,6 +230,14 @@ def _names_the_front(test: cst.BaseExpression) -> bool:
     return bool(words) and all(_EARLY.search(word) and not _HEAD.match(word) for word in words)
 
 
+def _fronts_named(statement: cst.CSTNode) -> frozenset[str]:
+    """Return the parts that a test on names asks for: `if name.startswith("encoder")`."""
+    match statement:
+        case cst.If(test=cst.Call(func=cst.Attribute(attr=cst.Name(value="startswith"))) as test):
+            return frozenset(word.partition(".")[0] for word in _words(test))
+    return frozenset()
+
+
 def _words(test: cst.BaseExpression) -> list[str]:
     return [string(part) or "" for part in walk_kinds(test, (cst.SimpleString,))]
 
@@ -245,11 +258,20 @@ def _norms_are_given(value: cst.BaseExpression, function: cst.FunctionDef) -> bo
     return False
 
 
-def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseExpression) -> bool:
-    """Tell whether an expression makes a network with BatchNorm, or one that a setting names."""
+def _is_made_with_norms(
+    project: Project, module: SourceModule, value: cst.BaseExpression, fronts: frozenset[str]
+) -> bool:
+    """Tell whether an expression makes a network with BatchNorm, or one that a setting names.
+
+    Of a network that has parts of the names asked for, one of these has to hold it.
+    """
     if not isinstance(value, cst.Call):
         return False
-    found = list(ingredients.ingredients_of(project, value, module))
+    found = [
+        part
+        for part in ingredients.ingredients_of(project, value, module)
+        if not _has_no_norm_in(project, part, fronts)
+    ]
     made = {
         ingredients.made_by(project, part.definition, part.module)
         for part in found
@@ -262,6 +284,13 @@ def _is_made_with_norms(project: Project, module: SourceModule, value: cst.BaseE
     )
 
 
+def _has_no_norm_in(project: Project, made: ingredients.Ingredient, names: frozenset[str]) -> bool:
+    """Tell whether a network has parts of these names, none of which is known to hold BatchNorm."""
+    if not isinstance(made.definition, cst.ClassDef) or made.module is None:
+        return False
+    return named_parts.hold_none(project, Class(made.definition, made.module), names)
+
+
 def _is_free_by_default(
     project: Project, definition: cst.ClassDef | cst.FunctionDef, module: SourceModule
 ) -> bool:
@@ -270,11 +299,6 @@ def _is_free_by_default(
         return False
     made = Defined(module, definition.name.value, definition)
     return CloserLook(made, project, frozenset())() is False
-
-
-def _is_chosen(project: Project, cls: Class, part: str) -> bool:
-    value = assigned_in_init(cls.node).get(part)
-    return value is not None and ingredients.is_chosen(project, value, cls.module)
 
 
 def _is_returned(function: cst.FunctionDef, name: str) -> bool:

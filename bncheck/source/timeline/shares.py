@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
+from bncheck.events import Model
+from bncheck.source.timeline import named_parts
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers, string
 from bncheck.source.timeline.values import (
@@ -116,6 +118,8 @@ def tested(
         pair = (without_norms(value), value)
     elif words and all(_FRONT.search(word) for word in words):
         pair = (value, without_norms(value))
+        if _are_free_parts(run, value.model, words):
+            pair = (pair[1], pair[0])
     elif not words and (_names_none(run, test) or _asks_for_unused(test)):
         pair = (without_norms(value), value)
     elif not words and (listed := _listed(run, test, excludes)) is not None:
@@ -123,6 +127,14 @@ def tested(
     else:
         pair = (some(value), value if excludes else some(value))
     return Refined(together, *(reversed(pair) if excludes else pair))
+
+
+def _are_free_parts(run: Run, model: Model, words: list[str]) -> bool:
+    """Tell whether words name parts of a network that hold no BatchNorm: a transformer, say."""
+    cls = run.classes.get(model)
+    return cls is not None and named_parts.hold_none(
+        run.project, cls, {word.partition(".")[0] for word in words}
+    )
 
 
 def _asks_for_gradient(test: cst.BaseExpression, together: tuple[str, ...]) -> bool:

@@ -10,8 +10,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, known, parts
-from bncheck.source.timeline.closer import CloserLook
+from bncheck.source.timeline import classes, known, named_parts, parts
 from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.ingredients import ingredients_of
 from bncheck.source.timeline.syntax import identifiers, mentions
@@ -59,21 +58,10 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if not parts.parts(node) - stopped.keys():
         return
     for part, statement in stopped.items():
-        if part in local or holds_norms(project, cls, part):
+        if part in local or named_parts.hold_norms(project, cls, part):
             trained = project.said.train_networks
             yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return
-
-
-def holds_norms(project: Project, cls: Class, part: str) -> bool:
-    """Tell whether a part of a network holds BatchNorm, by its words or as it is constructed."""
-    return (
-        parts.part_holds(project, cls, part) is True
-        or CloserLook(
-            Defined(cls.module, cls.node.name.value, cls.node), project, frozenset(), part
-        )()
-        is True
-    )
 
 
 def is_plain_network(project: Project, cls: Class) -> bool:
