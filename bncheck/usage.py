@@ -129,18 +129,22 @@ def in_training_step(occurrence: Occurrence) -> bool:
 
 
 def is_evaluation_loop(occurrence: Occurrence) -> bool:
-    """Tell whether the innermost loop goes over evaluation data and makes no training step.
+    """Tell whether a loop around it goes over evaluation data and makes no training step.
 
-    What is called `test_loader` is evaluation data though it be shuffled.
+    That is the innermost one over a loader or over what is called so: one over the parts of a
+    batch may stand in it. What is called `test_loader` is evaluation data though it be shuffled.
     """
-    loops = occurrence.loops
-    if not loops or trains(loops[-1].steps):
-        return False
-    loader, over = loops[-1].loader, loops[-1].over
-    if loader is not None and loader.training is False:
-        return True
-    trained_on = loader is not None and loader.training is True and "train" in over.lower()
-    return speaks_of_evaluation(over) and not trained_on
+    for loop in reversed(occurrence.loops):
+        if trains(loop.steps):
+            return False
+        if loop.loader is not None and loop.loader.training is False:
+            return True
+        speaks = speaks_of_evaluation(loop.over)
+        if loop.loader is not None:
+            return speaks and not (loop.loader.training is True and "train" in loop.over.lower())
+        if speaks:
+            return True
+    return False
 
 
 def in_evaluation_function(occurrence: Occurrence) -> bool:
