@@ -29,7 +29,7 @@ from bncheck.paths import (
     training_forwards,
 )
 from bncheck.teachers import teachers
-from bncheck.timeline import Entry, Occurrence, Timeline
+from bncheck.timeline import Entry, Loop, Occurrence, Timeline
 
 _HINT = (
     "put these layers in eval mode as well, after every train(); `bncheck freeze` makes them "
@@ -89,8 +89,9 @@ def _told_as_teachers(timeline: Timeline) -> set[Model]:
 def _turned_on(timeline: Timeline) -> list[Model]:
     """Return what takes gradients again, the normalisation layers among it.
 
-    What is turned on once, before anything of it is stopped, only begins with all of it. What a
-    later epoch or stage turns on had its statistics moved before.
+    What is turned on once, before anything of it is stopped, only begins with all of it, unless
+    a step of its own comes between: so a method takes turns that its callers repeat. What a later
+    epoch or stage turns on had its statistics moved before.
     """
     if not timeline.of(RequiresGrad):
         return []
@@ -105,10 +106,10 @@ def _turned_on(timeline: Timeline) -> list[Model]:
         for place, occurrence, event in changes
         if event.value is False
     ]
-    trained = [
-        place
+    steps = [
+        (place, occurrence.loops)
         for place, occurrence in enumerate(everything)
-        if isinstance(occurrence.event, OptimizerStep) and occurrence.loops
+        if isinstance(occurrence.event, OptimizerStep)
     ]
     return [
         event.model
@@ -116,7 +117,7 @@ def _turned_on(timeline: Timeline) -> list[Model]:
         if event.value is not False
         and event.target is not Target.REST
         and _turns_on(
-            occurrence, event, [one for one in stops if _same(event.model, one[2])], place, trained
+            occurrence, event, [one for one in stops if _same(event.model, one[2])], place, steps
         )
     ]
 
@@ -126,18 +127,24 @@ def _turns_on(
     event: RequiresGrad,
     stops: list[tuple[int, Occurrence, Model]],
     place: int,
-    trained: list[int],
+    steps: list[tuple[int, tuple[Loop, ...]]],
 ) -> bool:
     """Tell whether a change that stops nothing undoes what stops of the same network did."""
     if event.value is not True or not stops:
         return True
     if any(set(stop.loops) & set(occurrence.loops) for _, stop, _ in stops):
         return True
+    if any(
+        place < step < after and loops == occurrence.loops == stop.loops
+        for after, stop, _ in stops
+        for step, loops in steps
+    ):
+        return True
     earlier = [before for before, _, _ in stops if before < place]
     return (
         bool(earlier)
         and not occurrence.loops
-        and not any(min(earlier) < step < place for step in trained)
+        and not any(loops and min(earlier) < step < place for step, loops in steps)
     )
 
 
