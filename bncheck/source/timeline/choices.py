@@ -31,6 +31,8 @@ from bncheck.source.timeline.values import (
 )
 
 _MAX_CANDIDATES = 80
+_MOST_WITHOUT = 4
+"""Of so many networks one at least has to hold BatchNorm, or a choice among them tells nothing."""
 
 
 def of_container(run: Run, container: Container, key: Value) -> Value:
@@ -138,8 +140,12 @@ def _is_fixed(key: Value) -> bool:
 
 
 def _one(run: Run, candidates: Sequence[Value]) -> Value | None:
+    """Return the first candidate with BatchNorm, or the first; one of few among many is none."""
     if not candidates or not all(isinstance(c, Class | Function | Outside) for c in candidates):
         return None
+    known = [held for candidate in candidates if (held := holds(run, candidate)) is not None]
+    if 0 < known.count(True) * _MOST_WITHOUT < len(known):
+        return Opaque()
     with_norm = [candidate for candidate in candidates if holds(run, candidate) is True]
     says_so = (candidate for candidate in with_norm if _SAYS_SO.search(_name(candidate)))
     return next(says_so, (with_norm or candidates)[0])
