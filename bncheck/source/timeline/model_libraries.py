@@ -61,6 +61,12 @@ _MONAI_WITH = re.compile(
     r"AHNet$|AttentionUnet$|HighResNet$|HoVerNet$|DAF3D$|SegResNetDS",
     re.IGNORECASE,
 )
+_MONAI_WITHOUT = re.compile(
+    # Normalised by instances or groups, unless the constructor is told otherwise.
+    r"(?:Basic|Dyn)?Unet(?:PlusPlus)?$|(?:Swin)?UNETR$|SegResNet(?:VAE)?$|(?:Var)?AutoEncoder$|"
+    r"(?:VQVAE|AutoencoderKL|DiffusionModelUNet|ViT|ViTAutoEnc)$",
+    re.IGNORECASE,
+)
 _TRANSFORMERS_WITH = re.compile(
     r"(?:ResNet|RegNet|Levit|MobileNetV[12]|EfficientNet|MobileViT(?:V2)?|SwiftFormer|Cvt|TextNet|"
     r"PatchTST|RTDetr(?:V2)?|DFine|Wav2Vec2Conformer|FastSpeech2Conformer|GroupViT)"
@@ -95,6 +101,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     if package == "monai.networks.nets":
         if not last[:1].isupper():
             return by_family(last)
+        if _MONAI_WITHOUT.match(last):
+            return False
         return True if _MONAI_WITH.match(last) else UNKNOWN
     if last in {"create_model", "get_model", "ptcv_get_model"}:
         return by_family(argument) if isinstance(argument, str) else UNKNOWN
@@ -120,6 +128,17 @@ def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
     if names & BATCH_NORMS or names <= {"None"}:
         return otherwise
     return False if any("Norm" in name or name == "Identity" for name in names) else UNKNOWN
+
+
+_NOT_BATCH = frozenset({"instance", "group", "layer", "localresponse", "instance_nvfuser"})
+
+
+def by_norm_name(names: frozenset[str], otherwise: Fact) -> Fact:
+    """Tell the same by MONAI's names of norms: Norm.BATCH, "batch", ("batch", {"eps": 1e-3})."""
+    told = {name.lower() for name in names}
+    if told & {"batch", "syncbatch"}:
+        return True
+    return False if told & _NOT_BATCH else otherwise
 
 
 def by_family(name: str) -> Fact:

@@ -36,11 +36,10 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
     for argument in node.args:
         if argument.keyword is not None and argument.keyword.value == "norm_layer":
             holds = model_libraries.by_norm_layer(identifiers(argument.value), holds)
-        if argument.keyword is not None and argument.keyword.value == "norm":
-            # MONAI's name of it: Norm.BATCH, "batch", ("batch", {"eps": 1e-3}).
+        if argument.keyword is not None and argument.keyword.value in {"norm", "norm_name"}:
             texts = walk_kinds(argument.value, (cst.SimpleString,))
             named = {*identifiers(argument.value), *(str(literal(text)) for text in texts)}
-            holds = True if "batch" in {name.lower() for name in named} else holds
+            holds = model_libraries.by_norm_name(frozenset(named), holds)
     trained: Fact = False
     for keyword in ("pretrained", "weights", "encoder_weights"):
         value = arguments.keywords.get(keyword)
