@@ -14,13 +14,15 @@ from pathlib import Path
 
 from bncheck.kept_modes import COMMENTS, keep_parts_in_eval
 from bncheck.other_files import OtherFiles
+from bncheck.synchronising import around
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
-    rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|SyncBatchNorm|convert_sync\w+"
+    rb"(?<=\.)BatchNorm[123]d|BatchNorm[123]d(?=\s*[(),\]])|\bSyncBatchNorm\b|convert_sync\w+"
     rb"|(?<!_)\bSync\w+BatchNorm\w*(?=\s*\()"
 )
 """In code, not in prose."""
+_CHOOSES_NORMS = re.compile(rb"(?i)norm_(?:cfg|layer|type|name|func|fn)|(?:build|get)_norm")
 _TESTS = (b"isinstance", b"type(", b"__class__")
 """What tests for a class and does not use it."""
 _LIBRARIES = re.compile(
@@ -82,10 +84,25 @@ class Texts:
         for _, text in self._encoded():
             if _LIBRARIES.search(text):
                 found.add("BatchNorm2d")
-            for line in _NORM_LINES.findall(text):
-                if not any(word in line for word in _TESTS):
-                    found.update(name.decode() for name in _NORMS.findall(line))
-        return frozenset("SyncBatchNorm" if "sync" in name.lower() else name for name in found)
+            found.update(_used_norms(text))
+        return frozenset(found)
+
+    def synchronise_around(self, path: str) -> bool:
+        """Tell whether a file that has to do with the one at `path` synchronises BatchNorm."""
+        return around(self._synchronising, Path(path), self._is_package)
+
+    def may_hold_others_at(self, path: str) -> bool:
+        """Tell whether settings choose norms in a file, or any file converts what it is given."""
+        own = any(str(other) == path and _CHOOSES_NORMS.search(t) for other, t in self._encoded())
+        return own or any(b"convert_sync" in text for _, text in self._synchronising)
+
+    def _is_package(self, folder: Path) -> bool:
+        return folder / "__init__.py" in self.texts or (folder / "__init__.py").is_file()
+
+    @cached_property
+    def _synchronising(self) -> tuple[tuple[Path, bytes], ...]:
+        every = self._encoded()
+        return tuple((path, text) for path, text in every if "SyncBatchNorm" in _used_norms(text))
 
     @cached_property
     def scripts_that_freeze_norms(self) -> frozenset[str]:
@@ -227,3 +244,11 @@ def _longest_word(name: str) -> bytes:
 def _without_dead_code(text: bytes) -> bytes:
     text = COMMENTS.sub(b"", text)
     return _DEAD.sub(b"", text) if b"if False" in text or b"if 0" in text else text
+
+
+def _used_norms(text: bytes) -> Iterator[str]:
+    """Yield the BatchNorm classes that a file uses; what shares statistics is `SyncBatchNorm`."""
+    for line in _NORM_LINES.findall(text):
+        if not any(word in line for word in _TESTS):
+            for name in _NORMS.findall(line):
+                yield "SyncBatchNorm" if b"sync" in name.lower() else name.decode()

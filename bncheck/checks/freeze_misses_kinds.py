@@ -34,11 +34,9 @@ def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
                 continue
             if _all_there(timeline, test, kinds):
                 continue
-            missed = sorted({name.rpartition(".")[2] for name in _KINDS} - kinds)
             yield Match(
                 test.site,
-                f"this freezes {', '.join(sorted(kinds))} only: {', '.join(missed)} "
-                "would train on unnoticed",
+                f"this freezes {', '.join(sorted(kinds))} only: {_missed(timeline, test, kinds)}",
                 f"test for {_BASE}, the base class of them all",
                 Confidence.LIKELY
                 if len(kinds) == 1
@@ -47,6 +45,13 @@ def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
                 else Confidence.POSSIBLE,
                 fix=_widened(test),
             )
+
+
+def _missed(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> str:
+    others = sorted({name.rpartition(".")[2] for name in _KINDS} - kinds)
+    if "SyncBatchNorm" in others and timeline.said.synchronise_around(test.site.path):
+        return "a SyncBatchNorm, as this project makes or offers it, would train on unnoticed"
+    return f"{', '.join(others)} would train on unnoticed"
 
 
 def _widened(test: FreezeTest) -> Fix | None:
@@ -64,7 +69,9 @@ def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
     used = timeline.said.norm_kinds
     if used and used <= kinds:
         return True
-    return "SyncBatchNorm" not in used and any(
+    path = test.site.path
+    synchronised = timeline.said.synchronise_around(path)
+    return not (synchronised and timeline.said.may_hold_others_at(path)) and any(
         known.name == test.class_name
         and known.holds_batch_norm is True
         and known.norm_kinds == kinds
@@ -97,7 +104,7 @@ def _may_meet_others(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> b
     used = timeline.said.norm_kinds
     return (
         not used
-        or "SyncBatchNorm" in used
+        or timeline.said.synchronise_around(test.site.path)
         or any(
             known.name == test.class_name and known.norm_kinds - kinds for known in timeline.classes
         )
