@@ -38,9 +38,10 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
         if call.site not in found or found[call.site].confidence is Confidence.POSSIBLE:
             switch = _switch_that_is_off(timeline, moment.occurrence, call)
             when = f", which counts once `{switch}` is on" if switch else ""
+            name = f"`{call.model.name}`" if call.model.name else "what this runs"
             found[call.site] = Match(
                 call.site,
-                f"`{call.model.name}` holds BatchNorm and runs twice per training step when it is "
+                f"{name} holds BatchNorm and runs twice per training step when it is "
                 f"checkpointed{when}: its running statistics are updated twice with the same batch",
                 "set the momentum of these layers to 1 - sqrt(1 - momentum), or checkpoint parts "
                 "without BatchNorm",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bncheck.checks import check
-from bncheck.events import Escape, ForwardCall, Mode, ModeChange, Model, OptimizerBuilt, Target
+from bncheck.events import (
+    Escape,
+    ForwardCall,
+    Mode,
+    ModeChange,
+    Model,
+    OptimizerBuilt,
+    OptimizerStep,
+    Target,
+)
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
@@ -18,6 +27,8 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
     """Yield each training step that an `eval()` earlier in its loop is still in force at."""
     switches = {event: occurrence for occurrence, event in timeline.of(ModeChange)}
     optimizers = bool(timeline.of(OptimizerBuilt))
+    if not optimizers and not timeline.of(OptimizerStep):
+        return  # What goes backward asks for the gradient of an input, or for an attack.
     for occurrence, event in timeline.of(ForwardCall) if switches else ():
         if not _is_training_step(occurrence):
             continue

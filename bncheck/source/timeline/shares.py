@@ -110,7 +110,9 @@ def tested(
     counted = _counted(test, value)
     if counted is not None:
         return Refined(together, *counted)
-    excludes = any(isinstance(node, cst.NotIn | cst.Not) for node in walk(test))
+    excludes = any(
+        isinstance(node, cst.NotIn | cst.Not) or _is_not_found(node) for node in walk(test)
+    )
     words = list(_words(run, test))
     if any(_NORM.search(word) for word in words):
         pair = (replace(value, classes=("BatchNorm",)), without_norms(value))
@@ -135,6 +137,19 @@ def _are_free_parts(run: Run, model: Model, words: list[str]) -> bool:
     return cls is not None and named_parts.hold_none(
         run.project, cls, {word.partition(".")[0] for word in words}
     )
+
+
+def _is_not_found(node: cst.CSTNode) -> bool:
+    """Recognise `name.find("norm") == -1` and `name.find("norm") < 0`."""
+    match node:
+        case cst.Comparison(
+            left=cst.Call(func=cst.Attribute(attr=cst.Name(value="find" | "rfind"))),
+            comparisons=[cst.ComparisonTarget(operator=operator, comparator=to)],
+        ):
+            if isinstance(operator, cst.Equal):
+                return _integer(to) == -1
+            return isinstance(operator, cst.LessThan) and _integer(to) == 0
+    return False
 
 
 def _asks_for_gradient(test: cst.BaseExpression, together: tuple[str, ...]) -> bool:
