@@ -11,7 +11,7 @@ from math import sqrt
 
 from bncheck.events import ForwardCall, Loader, Mode, ModeChange, Model, Wrap, WrapKind
 from bncheck.findings import Confidence
-from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node, Unknown
+from bncheck.graph import UNKNOWN, Unknown
 from bncheck.paths import Moment, assurance, frozen_in_forward, training_forwards
 from bncheck.timeline import Loop, Step, Timeline
 
@@ -162,58 +162,3 @@ def variance_error(samples: int) -> float:
     its variance is 2 (n - 1) / n^2 and its bias -1 / n, hence sqrt(2 n - 1) / n.
     """
     return sqrt(2 * samples - 1) / samples
-
-
-_KEEPS_SIZE = frozenset(
-    {Kind.ACTIVATION, Kind.DROPOUT, Kind.IDENTITY, Kind.CONVOLUTION, Kind.BATCH_NORM}
-)
-
-
-def fails_on_one_sample(graph: LayerGraph) -> bool:
-    """Tell whether a BatchNorm of the network surely sees one value per channel and sample.
-
-    That is a BatchNorm1d behind a linear layer, or one behind global pooling.
-    """
-    return any(_one_value(norm) for norm in graph.of_kind(Kind.BATCH_NORM))
-
-
-def _one_value(norm: Node) -> bool:
-    source = norm.inputs[0] if norm.inputs else None
-    flattened = False
-    while source is not None:
-        if source.kind is Kind.LINEAR:
-            return norm.get("dimensions") == 1 and not flattened and not _has_rows(source)
-        if _pools_to_one(source, norm.get("dimensions")):
-            return True
-        if _flattens(source) and norm.get("dimensions") == 1:
-            flattened = True
-        elif source.kind not in _KEEPS_SIZE:
-            return False
-        source = source.inputs[0] if source.inputs else None
-    return False
-
-
-def _has_rows(linear: Node) -> bool:
-    """Tell whether what goes into linear layers may be several rows of each sample."""
-    source = linear.inputs[0] if linear.inputs else None
-    while source is not None and source.kind in _KEEPS_SIZE | {Kind.LINEAR}:
-        source = source.inputs[0] if source.inputs else None
-    return source is not None and source.get("rows_of_a_sample") is True
-
-
-def _pools_to_one(node: Node, dimensions: object) -> bool:
-    """Tell whether pooling, or a mean over all of an image's dimensions, leaves one value."""
-    if node.kind is Kind.POOLING:
-        size = node.get("output_size")
-        return size == 1 or (isinstance(size, tuple | list) and set(size) == {1})
-    reduced = node.get("reduced")
-    if not isinstance(reduced, tuple) or type(dimensions) is not int:
-        return False
-    return {d % (dimensions + 2) for d in reduced} == set(range(2, dimensions + 2))
-
-
-def _flattens(node: Node) -> bool:
-    """Tell whether of what is pooled to one value only the batch and the channels are left."""
-    return node.kind is Kind.RESHAPE and (
-        node.name.lower() in {"flatten", "squeeze"} or node.get("rank") == 2
-    )

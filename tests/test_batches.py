@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bncheck.batches import fails_on_one_sample, variance_error
+from bncheck.batches import variance_error
 from bncheck.config import Settings
 from bncheck.findings import Confidence, Finding, Severity
 from bncheck.graph import Kind, Layer, LayerGraph, Node
 from bncheck.linting import lint
+from bncheck.one_value import fails_on_one_sample
 
 TRAINING = """
 import torch

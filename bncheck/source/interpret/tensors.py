@@ -6,6 +6,7 @@ from typing import Final
 
 from bncheck.graph import Kind, Site
 from bncheck.source.interpret.facts import plain
+from bncheck.source.interpret.joined_samples import joins_samples
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -106,6 +107,8 @@ def operate(
         )
     complete = kind is not Kind.CONCAT or not any(map(_holds_unknown, values))
     facts = _shape_facts(kind, name, arguments, complete=complete)
+    if kind is Kind.RESHAPE and site is not None and joins_samples(name, site.mark):
+        facts = {**facts, "rows_of_a_sample": True}
     return machine.add(kind, name, site, inputs, facts)
 
 

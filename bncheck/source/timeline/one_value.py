@@ -7,9 +7,9 @@ from itertools import chain
 
 import libcst as cst
 
-from bncheck.batches import fails_on_one_sample
 from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
+from bncheck.one_value import fails_on_one_sample
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, graph_of
@@ -24,13 +24,26 @@ from bncheck.source.walk import walk_kinds
 from bncheck.timeline import occurrences
 
 _ZOO = re.compile(
-    r"deeplabv3|DeepLabV3|inception_v3|segmentation_models_pytorch.*\.(?:PSPNet|PAN|UPerNet)$"
+    r"deeplabv3|DeepLabV3|inception_v3|"
+    r"segmentation_models_pytorch.*\.(?:[Pp][Ss][Pp](?:[Nn]et)?|PAN|pan|UPerNet|upernet)$"
 )
 """Models with image pooling and BatchNorm behind it; Inception's auxiliary head has it too."""
 
 _POOLING = frozenset({"ASPP", "ASPPPooling", "DeepLabHead"})
 """Classes of torchvision's with BatchNorm behind image pooling."""
 _POOLING_FROM = frozenset(f"torchvision.models.segmentation.deeplabv3.{n}" for n in _POOLING)
+
+_WHOLE = re.compile(
+    r"torchvision\.models\.segmentation\.(?:deeplabv3\.)?deeplabv3_\w+$|"
+    r"segmentation_models_pytorch\.(?:\w+\.)*(?:DeepLabV3|DeepLabV3Plus|PSPNet|PAN|UPerNet)$"
+)
+"""The same as classes and functions that a network of the project makes or derives from."""
+_WHOLE_WORDS = frozenset(
+    """
+    deeplabv3_resnet50 deeplabv3_resnet101 deeplabv3_mobilenet_v3_large DeepLabV3 DeepLabV3Plus
+    PSPNet PAN UPerNet
+    """.split()  # noqa: SIM905
+)
 
 _HEADS = frozenset({"fc", "_fc", "classifier", "head", "heads", "last_linear"})
 """Attributes of library networks that hold what runs behind their pooling."""
@@ -119,27 +132,35 @@ def _of_class(cls: Class, project: Project, given: Given) -> Fact:
         definition = Defined(cls.module, cls.node.name.value, cls.node)
         graph = graph_of(definition, project, given)
         found = graph is not None and fails_on_one_sample(graph)
-        project.one_value_norms[key] = found or _pools_by_torchvision(cls, project)
+        project.one_value_norms[key] = found or _pools_by_library(cls, project)
     return project.one_value_norms[key] or UNKNOWN
 
 
-def _pools_by_torchvision(cls: Class, project: Project) -> bool:
-    """Tell whether a network derives from DeepLab's pooling of torchvision's, or makes one."""
+def _pools_by_library(cls: Class, project: Project) -> bool:
+    """Tell whether a network derives from a library's with image pooling, or makes one.
+
+    That is torchvision's pooling for DeepLab, or a whole network that has such.
+    """
     family = ancestry(project, cls)
-    if not _POOLING_FROM.isdisjoint(family.external):
+    if any(map(_has_pooling, family.external)):
         return True
+    words = _POOLING | _WHOLE_WORDS
     for ancestor in family.project:
         init = members(ancestor.node).get("__init__")
-        if not isinstance(init, cst.FunctionDef) or _POOLING.isdisjoint(mentions(init)):
+        if not isinstance(init, cst.FunctionDef) or words.isdisjoint(mentions(init)):
             continue
         names = filter(None, (dotted(call.func) for call in walk_kinds(init.body, (cst.Call,))))
         for name in names:
-            if name.rpartition(".")[2] in _POOLING and any(
-                isinstance(meaning, External) and meaning.name in _POOLING_FROM
+            if name.rpartition(".")[2] in words and any(
+                isinstance(meaning, External) and _has_pooling(meaning.name)
                 for meaning in project.resolve(name, ancestor.module)
             ):
                 return True
     return False
+
+
+def _has_pooling(name: str) -> bool:
+    return name in _POOLING_FROM or bool(_WHOLE.match(name))
 
 
 def _of_sequential(call: cst.Call) -> Fact:

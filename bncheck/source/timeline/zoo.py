@@ -58,6 +58,10 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
         match arguments.positional[:1]:
             case [Constant(str() as told)]:
                 name = f"{package}.{told}"
+    if name == "segmentation_models_pytorch.create_model":
+        match arguments.get(0, "arch"):
+            case Constant(str() as told):
+                name = f"{package}.{told}"
     made = Model(
         name.rpartition(".")[2], Origin.ZOO, name, run.site(node), holds, kinds, trained, False
     )

@@ -1,0 +1,34 @@
+"""Tells reshapes by which several rows of one sample become samples of their own."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+
+def joins_samples(name: str, mark: object) -> bool:
+    """Tell whether a reshape's call says that the first dimension is a product of several.
+
+    `x.view(b * t, c, h, w)`, `x.view(-1, *x.shape[2:])`, `x.flatten(0, 1)`.
+    """
+    if not isinstance(mark, cst.Call):
+        return False
+    given = [argument.value for argument in mark.args if not argument.star]
+    if name == "flatten":
+        match given[-2:]:
+            case [cst.Integer(value="0"), cst.Integer()]:
+                return True
+        return False
+    if name not in {"view", "reshape"}:
+        return False
+    sizes = given[0] if given else None
+    # A function is given the tensor first: `torch.reshape(x, (b * t, c))`.
+    if len(given) > 1 and isinstance(given[1], cst.Tuple | cst.List):
+        sizes = given[1]
+    if isinstance(sizes, cst.Tuple | cst.List):
+        sizes = sizes.elements[0].value if sizes.elements else None
+    match sizes:
+        case cst.BinaryOperation(operator=cst.Multiply()):
+            return True
+        case cst.UnaryOperation(operator=cst.Minus()):
+            return any(argument.star == "*" for argument in mark.args)
+    return False
