@@ -162,6 +162,8 @@ class ModeChange(ModelEvent):
     """The classes that an `isinstance` test in a loop over modules asks for."""
     statement: Site | None = None
     """The whole statement, for fixes."""
+    by_flag: bool = False
+    """Whether a flag decides that says if the network is trained: `train(is_training)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +268,8 @@ class RequiresGrad(ModelEvent):
     value: Fact
     target: Target = Target.WHOLE
     classes: tuple[str, ...] = ()
+    said: Site | None = None
+    """Where a helper says so that is called at the site."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,10 +136,12 @@ def _evaluates(state: State, model: Model) -> bool:
 
 def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) -> Flow:
     loop = occurrence.loops[0] if occurrence.loops else None
+    # Whoever asks about a training step asks about the way on which the flag says so.
+    mode = Mode.TRAIN if event.by_flag else event.mode
     freezes = event.target is Target.NORMS or event.model.parent is not None
 
     def changed(state: State) -> State:
-        match event.mode:
+        match mode:
             case Mode.EVAL if freezes:
                 return replace(
                     state, mode=Mode.EVAL, frozen_by=event, frozen_in=loop, undone_by=None

@@ -21,6 +21,7 @@ from bncheck.events import (
     Target,
 )
 from bncheck.findings import Confidence, Match
+from bncheck.graph import Site
 from bncheck.paths import (
     Moment,
     assurance_of_part,
@@ -43,6 +44,20 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     if timeline.driven_by:
         yield from _in_lightning(timeline)
         return
+    told: set[Site] = set()
+    # What the settings as they are leave out may put in eval mode what they stop.
+    for way in (timeline, timeline.usual if timeline.of(RequiresGrad) else None):
+        for match in _followed(way) if way is not None else ():
+            if match.site not in told:
+                told.add(match.site)
+                yield match
+    yield from (match for match in _while_made(timeline) if match.site not in told)
+    yield from (match for match in _in_train_methods(timeline) if match.site not in told)
+    yield from _fitted(timeline)
+
+
+def _followed(timeline: Timeline) -> Iterator[Match]:
+    """Yield what is half frozen at a training step that is followed."""
     exempt = frozen_in_forward(timeline)
     exempt |= {event.model for _, event in timeline.of(AverageUpdate)}
     exempt |= {event.model for _, event in timeline.of(Copied)}
@@ -63,7 +78,8 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                 sure = assurance_of_part(part)
                 if sure is not None:
                     whole = stopped.target not in {Target.PART, Target.REST}
-                    yield _half(stopped, part, sure if whole else Confidence.POSSIBLE)
+                    told = sure if whole else Confidence.POSSIBLE
+                    yield _half(stopped, part, told, _where(timeline, stopped))
             for frozen in _statistics_only(moment, part) - seen:
                 seen.add(frozen)
                 yield Match(
@@ -73,10 +89,6 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
                     "set requires_grad = False on them as well if all of the layer shall stay",
                     Confidence.POSSIBLE,
                 )
-    told = {event.site for event in seen}
-    yield from (match for match in _while_made(timeline) if match.site not in told)
-    yield from (match for match in _in_train_methods(timeline) if match.site not in told)
-    yield from _fitted(timeline)
 
 
 def _told_as_teachers(timeline: Timeline) -> set[Model]:
@@ -256,9 +268,18 @@ def _fitted(timeline: Timeline) -> Iterator[Match]:
             yield _half(event, part, Confidence.LIKELY)
 
 
-def _half(stopped: RequiresGrad, part: Model, sure: Confidence) -> Match:
+def _where(timeline: Timeline, stopped: RequiresGrad) -> Site:
+    """Return where a freeze is told of: in the helper if it is called anew for the same network."""
+    if stopped.said is None:
+        return stopped.site
+    same = (e for _, e in timeline.of(RequiresGrad) if e.said == stopped.said)
+    sites = {event.site for event in same if event.model is stopped.model}
+    return stopped.said if len(sites) > 1 else stopped.site
+
+
+def _half(stopped: RequiresGrad, part: Model, sure: Confidence, site: Site | None = None) -> Match:
     return Match(
-        stopped.site,
+        site or stopped.site,
         f"`{part.name}` takes no gradient from here on, but its BatchNorm layers are in train "
         "mode at the next training step: their running statistics still move and the batch "
         "still normalises",

@@ -152,6 +152,7 @@ def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) ->
         UNKNOWN if known is None else known,
         target(members),
         members.classes,
+        said=run.site(node),
     )
     run.emit(event)
 

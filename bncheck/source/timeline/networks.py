@@ -34,7 +34,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.placing import place_before
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.syntax import mentions, names_in_order
+from bncheck.source.timeline.syntax import identifiers, mentions, names_in_order
 from bncheck.source.timeline.values import (
     Class,
     Constant,
@@ -240,14 +240,20 @@ def _switches_mode(found: Function, arguments: Arguments) -> bool:
     return len(found.node.params.params) <= 2 and len(arguments.all()) <= 1
 
 
+_TRAINS = re.compile(r"(?:^|_)train(?:ing)?$|^(?:mode|phase|split|stage)$", re.IGNORECASE)
+"""Names of flags that say whether a network is trained."""
+
+
 def _change_mode(run: Run, node: cst.Call, model: Model, name: str, arguments: Arguments) -> None:
-    mode = Mode.EVAL
+    mode, by_flag = Mode.EVAL, False
     if name == "train":
         value = arguments.get(0, "mode")
         known = truth(value) if value is not None else True
         mode = Mode.UNKNOWN if known is None else Mode.TRAIN if known else Mode.EVAL
+        said = {name for argument in node.args for name in identifiers(argument.value)}
+        by_flag = known is None and any(map(_TRAINS.search, said))
     statement = run.site(run.statement) if run.statement is not None else None
-    run.emit(ModeChange(run.site(node), model, mode, Target.WHOLE, (), statement))
+    run.emit(ModeChange(run.site(node), model, mode, Target.WHOLE, (), statement, by_flag))
 
 
 def _device(name: str, arguments: Arguments) -> str:
