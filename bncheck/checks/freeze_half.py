@@ -202,8 +202,11 @@ _FOLLOWS_ANOTHER = re.compile(r"momentum|teacher|target|ema|key|_k\b|disc", re.I
 """Names of networks whose gradients are off because they are averages, or by turns."""
 
 
+_BEFORE_TRAINING = re.compile(r"\.(?:__init__|setup|on_fit_start|on_train_(?:epoch_)?start)$")
+
+
 def _in_lightning(timeline: Timeline) -> Iterator[Match]:
-    """Yield what a LightningModule's constructor freezes, where nothing in it calls `eval()`.
+    """Yield what a LightningModule freezes before it trains, where nothing in it calls `eval()`.
 
     Its `training_step` then runs it in train mode: the trainer leaves a new network's mode, or
     calls `train()`.
@@ -229,7 +232,7 @@ def _in_lightning(timeline: Timeline) -> Iterator[Match]:
             and part.parent is not None
             and part.parent.overrides_train is False
             and part.overrides_train is False
-            and any(name.endswith(".__init__") for name in occurrence.functions)
+            and any(map(_BEFORE_TRAINING.search, occurrence.functions))
             and any(model.within(part) or _uses(model, part) for model in stepped)
             and not any(_same(part, model) for model in followers | on_again)
             and not _FOLLOWS_ANOTHER.search(part.name)

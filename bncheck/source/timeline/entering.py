@@ -12,7 +12,7 @@ from bncheck.events import AverageUpdate, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, construction, functions, hooks, ingredients
+from bncheck.source.timeline import classes, construction, functions, hooks, ingredients, lightning
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.distrust import changed_elsewhere
@@ -125,6 +125,9 @@ def from_function(
         for maker in makers:
             method = Function(maker, module, maker.name.value, owner=own_class)
             _enter(run, classes.bound(method, receiver))
+        if driver == "lightning" and node.name.value == "training_step":
+            for hook in lightning.hooks_before_training(run, own_class):
+                _enter(run, classes.bound(hook, receiver))
         _leave_to_others(run, own_class, receiver, distrusted)
         name = f"{owner.name.value}.{node.name.value}"
         method_of = Class(owner, module)

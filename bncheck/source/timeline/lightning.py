@@ -6,6 +6,8 @@ the script's own steps: it manages modes, so that rules on modes have nothing to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
@@ -32,6 +34,14 @@ _LOADERS = ("train_dataloaders", "train_dataloader", "datamodule")
 _OTHERWISE = ("sync_batchnorm", "inetuning")
 """What a file says whose trainer synchronises BatchNorm, or has a callback that freezes layers:
 `BackboneFinetuning`, or one that is named after `finetuning`."""
+
+
+def hooks_before_training(run: Run, cls: Class) -> Iterator[Function]:
+    """Yield the hooks of a LightningModule that a trainer runs before its training step."""
+    for name in ("setup", *_BEFORE):
+        hook = classes.find(run, cls, name)
+        if isinstance(hook, Function) and isinstance(hook.node, cst.FunctionDef):
+            yield hook
 
 
 def fit(run: Run, node: cst.Call, arguments: Arguments) -> None:

@@ -132,7 +132,7 @@ def _in_a_method(
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
         return
-    for owner, mark, _ in _stops(method.body):
+    for owner, mark in _spelled_out(method):
         root, _, path = (dotted(owner) or "").partition(".")
         if root == "self" and not path and _is_frozen_by_a_builder(project, cls, name):
             yield GradientStop(Site(module.path, mark), node.name.value, "parameters", True)
@@ -145,6 +145,14 @@ def _in_a_method(
         if named_parts.may_hold_norms(project, cls, part):
             yield GradientStop(Site(module.path, mark), node.name.value, part, True)
             return
+
+
+def _spelled_out(method: cst.FunctionDef) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
+    """Yield what a method stops the gradients of, in lists that its loops go over too."""
+    for owner, mark, _ in _stops(method.body):
+        listed = stops.gone_over(method, owner.value) if isinstance(owner, cst.Name) else ()
+        yield owner, mark
+        yield from ((one, mark) for one in listed)
 
 
 def _is_frozen_by_a_builder(project: Project, cls: Class, method: str) -> bool:

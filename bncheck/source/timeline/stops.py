@@ -79,7 +79,7 @@ def called_on_itself(node: cst.ClassDef, init: cst.FunctionDef) -> Iterator[cst.
     for call in walk_kinds(init.body, (cst.Call,)):
         owner, _, name = (dotted(call.func) or "").partition(".")
         method = classes.members(node).get(name) if owner == "self" else None
-        if isinstance(method, cst.FunctionDef) and mentions(method) & _SETS:
+        if isinstance(method, cst.FunctionDef) and any(map(_HELPER.search, mentions(method))):
             yield method
 
 
@@ -97,11 +97,15 @@ def _stopped_parts(
                 yield from _own_parts(function, owner, mark(statement))
             case cst.Call(func=cst.Attribute(value=owner)) if stops_gradients(node):
                 yield from _own_parts(function, owner, node)
-            case cst.Call(func=cst.Name(value=name), args=[cst.Arg(value=owner), *rest]):
+            case cst.Call(
+                func=cst.Name() | cst.Attribute(value=cst.Name()) as helping,
+                args=[cst.Arg(value=owner), *rest],
+            ):
+                name = dotted(helping) or ""
                 for helper, where in _defined(project, module, name):
                     stop = _stop_of_what_is_given(helper, rest)
                     if stop is not None:
-                        shared = project.said.call_in_several_places(name)
+                        shared = project.said.call_in_several_places(name.rpartition(".")[2])
                         yield from _own_parts(function, owner, node if shared else stop)
                     elif any(_is_false(given.value) for given in rest) and _sets(
                         project, helper, where
@@ -188,10 +192,27 @@ def _own_parts(
     root, _, part = (dotted(owner) or "").partition(".")
     if root == "self" and part and "." not in part:
         yield part, where
+    elif root == "self" and _EARLY_LAYER.match(part):
+        yield part.partition(".")[0], where
     elif root and not part:
         for attribute, value in classes.kept(function):
             if root in identifiers(value):
                 yield attribute, where
+        for listed in gone_over(function, root):
+            yield from _own_parts(function, listed, where)
+
+
+_EARLY_LAYER = re.compile(r"\w+\.(?:bn1|layer\d|features|blocks|stages|encoder|backbone)$")
+"""Layers with BatchNorm of a network that is a part: `resnet.layer1`."""
+
+
+def gone_over(function: cst.FunctionDef, name: str) -> Iterator[cst.BaseExpression]:
+    """Yield what is written out in lists that a loop binds a name to: `for m in [a, b]`."""
+    for value in put_into(function, name):
+        if isinstance(value, cst.List | cst.Tuple):
+            for element in value.elements:
+                if isinstance(element.value, cst.Attribute):
+                    yield element.value
 
 
 def _names_norms(
