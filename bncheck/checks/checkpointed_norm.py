@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import CheckpointCall, Exit, Leave, Mode
+from bncheck.events import CheckpointCall, Exit, Leave, Mode, Model
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
 from bncheck.paths import Moment, assurance, moments
@@ -38,17 +38,24 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
         if call.site not in found or found[call.site].confidence is Confidence.POSSIBLE:
             switch = _switch_that_is_off(timeline, moment.occurrence, call)
             when = f", which counts once `{switch}` is on" if switch else ""
-            name = f"`{call.model.name}`" if call.model.name else "what this runs"
             found[call.site] = Match(
                 call.site,
-                f"{name} holds BatchNorm and runs twice per training step when it is "
-                f"checkpointed{when}: its running statistics are updated twice with the same batch",
+                f"{_name(call.model)} holds BatchNorm and runs twice per training step when it "
+                f"is checkpointed{when}: its running statistics are updated twice with the same "
+                "batch",
                 "set the momentum of these layers to 1 - sqrt(1 - momentum), or checkpoint parts "
                 "without BatchNorm",
                 sure,
                 severity=Severity.NOTE if switch else None,
             )
     yield from found.values()
+
+
+def _name(model: Model) -> str:
+    """Return what the source calls a network, a class where that is `self`."""
+    own_class = model.type_name.rpartition(".")[2]
+    name = own_class if own_class and model.name == "self" else model.name.replace(".[]", "[...]")
+    return f"`{name}`" if name else "what this runs"
 
 
 def _is_turned_off(timeline: Timeline, moment: Moment, call: CheckpointCall) -> bool:

@@ -11,6 +11,7 @@ import libcst as cst
 from bncheck.events import CheckpointCall, Fact, Model
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, known
+from bncheck.source.timeline.norms_in_eval import may_hold_still
 from bncheck.source.timeline.parts import part_holds
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.switches import turned_on
@@ -119,8 +120,13 @@ _HALF_MOMENTUM = re.compile(r"momentum[^\n]*(?:sqrt|\*\*\s*\(?\s*(?:0?\.5|1\s*/\
 
 
 def _compensated(run: Run, model: Model) -> Fact:
-    """Look for a square root in a momentum, where the network is or where it is checkpointed."""
-    texts = [run.frame.module.text]
+    """Look for a square root in a momentum, where the network is or where it is checkpointed.
+
+    Beside networks that keep their BatchNorm in eval mode by default nothing is known of it.
+    """
+    modules = {run.frame.module}
     if model in run.classes:
-        texts.append(run.classes[model].module.text)
-    return UNKNOWN if any(_HALF_MOMENTUM.search(text) for text in texts) else False
+        modules.add(run.classes[model].module)
+    if any(_HALF_MOMENTUM.search(module.text) for module in modules):
+        return UNKNOWN
+    return UNKNOWN if any(may_hold_still(run.project, module) for module in modules) else False
