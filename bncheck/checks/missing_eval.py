@@ -82,6 +82,8 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             known = Confidence.LIKELY
         if known is not None and _GENERATOR.search(event.model.name):
             known = Confidence.POSSIBLE
+        if known is not None and not trained and _sees_what_it_will_train_on(timeline, occurrence):
+            known = Confidence.POSSIBLE
         if known is None:
             continue
         cause = (root(event.model), _where(occurrence), frozenset(fact.since for fact in facts))
@@ -106,6 +108,22 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             confidence=known,
             fix=fix,
         )
+
+
+def _sees_what_it_will_train_on(timeline: Timeline, occurrence: Occurrence) -> bool:
+    """Tell whether a loop outside of evaluation takes the batches of the training loop to come.
+
+    Memory banks and first assignments to clusters are filled so, in the mode that training has.
+    """
+    event = occurrence.event
+    if not isinstance(event, ForwardCall) or event.loader is None:
+        return False
+    return not in_evaluation_function(occurrence) and any(
+        call.loader is event.loader
+        and root(call.model) is root(event.model)
+        and in_training_step(found)
+        for found, call in timeline.of(ForwardCall)
+    )
 
 
 def _where(occurrence: Occurrence) -> Site | None:
