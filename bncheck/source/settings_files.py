@@ -11,6 +11,7 @@ from pathlib import Path
 from bncheck.graph import UNKNOWN
 from bncheck.source import plain_files
 from bncheck.source.module import SourceModule
+from bncheck.source.plain_files import Format
 from bncheck.source.project import Project
 
 Tree = dict[object, object]
@@ -26,24 +27,23 @@ _BATCH = re.compile(r"batch", re.IGNORECASE)
 
 
 @lru_cache(maxsize=64)
-def agreed_in_project(project: Project, module: SourceModule, *, is_json: bool) -> Tree:
+def agreed_in_project(project: Project, module: SourceModule, written: Format) -> Tree:
     """Return what the settings agree on that a module's command line may name."""
-    return agreed(of_project(project, module, is_json=is_json))
+    return agreed(of_project(project, module, written))
 
 
 @lru_cache(maxsize=64)
-def of_project(project: Project, module: SourceModule, *, is_json: bool) -> tuple[Tree, ...]:
+def of_project(project: Project, module: SourceModule, written: Format) -> tuple[Tree, ...]:
     """Return the settings that a module's command line may name: the project's, by their suffix.
 
     They stand below the module's folder or else below one above it that the run's files share.
     """
-    suffixes = (".json",) if is_json else (".yaml", ".yml")
     for folder in _folders(project, Path(module.path)):
         found = [
             tree
-            for path in _below(project, folder, suffixes)
+            for path in _below(project, folder, written.value)
             if (text := project.text_at(path)) is not None
-            and (tree := plain_files.read(text, is_json=is_json)) is not None
+            and (tree := plain_files.read(text, written)) is not None
         ]
         if found:
             return tuple(found)

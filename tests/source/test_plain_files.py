@@ -3,7 +3,7 @@
 import pytest
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.plain_files import read
+from bncheck.source.plain_files import Format, read
 
 BOMB = "a0: &a0 {x: 1}\n" + "".join(
     f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}\n" for n in range(1, 40)
@@ -51,13 +51,24 @@ JSON = [
 
 @pytest.mark.parametrize(("text", "settings"), YAML)
 def test_yaml(text: str, settings: object) -> None:
-    assert read(text, is_json=False) == settings
+    assert read(text, Format.YAML) == settings
 
 
 @pytest.mark.parametrize(("text", "settings"), JSON)
 def test_json(text: str, settings: object) -> None:
-    assert read(text, is_json=True) == settings
+    assert read(text, Format.JSON) == settings
+
+
+TOML = [
+    ('[train]\nbatch = 2\nsteps = [1]\n', {"train": {"batch": 2, "steps": UNKNOWN}}),
+    ("batch 2", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "settings"), TOML)
+def test_toml(text: str, settings: object) -> None:
+    assert read(text, Format.TOML) == settings
 
 
 def test_long_files_are_no_settings() -> None:
-    assert read("a: 1\n" * 100_000, is_json=False) is None
+    assert read("a: 1\n" * 100_000, Format.YAML) is None

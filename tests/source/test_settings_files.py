@@ -8,6 +8,7 @@ from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.graph import UNKNOWN
 from bncheck.linting import lint, read_sources
+from bncheck.source.plain_files import Format
 from bncheck.source.project import Project
 from bncheck.source.settings_files import Tree, agreed, of_project
 
@@ -53,9 +54,9 @@ def test_a_folder_above_is_looked_into_where_the_run_has_files_there(tmp_path: P
     sources = _project(tmp_path)
     script = str(tmp_path / "tools" / "train.py")
     project = Project(texts={Path(path): text for path, text in sources.items()})
-    assert of_project(project, project.module(script), is_json=False) == ({"batch_size": 2},)
+    assert of_project(project, project.module(script), Format.YAML) == ({"batch_size": 2},)
     alone = Project(texts={Path(script): sources[script]})
-    assert of_project(alone, alone.module(script), is_json=False) == ()
+    assert of_project(alone, alone.module(script), Format.YAML) == ()
 
 
 def test_a_new_settings_file_is_seen_through_the_cache(tmp_path: Path) -> None:

@@ -296,6 +296,8 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
             if name == "__iter__":
                 return receiver
             return Tensor(loader=loader) if name in {"next", "__next__"} else Opaque()
+        case Opaque(type_name="ruamel.yaml.YAML"):
+            return external.call(run, node, f"{receiver.type_name}.{name}", arguments)
         case Opaque():
             return external.method_of_unknown(run, node, receiver, name, arguments)
     if name == "backward":

@@ -9,12 +9,13 @@ import libcst as cst
 
 from bncheck.source import settings_files
 from bncheck.source.module import SourceModule, dotted, statements
+from bncheck.source.plain_files import Format
 from bncheck.source.project import Project
 from bncheck.source.timeline.values import Constant, Opaque, Settings, Value
 
 CLASSES = frozenset(
     """
-    CfgNode CN EasyDict edict AttrDict ConfigDict SimpleNamespace Namespace Munch DotMap
+    CfgNode CN EasyDict edict AttrDict ConfigDict SimpleNamespace Namespace Munch DotMap Box
     """.split()  # noqa: SIM905
 )
 """Classes of objects whose attributes are what they are given."""
@@ -51,7 +52,7 @@ def of_module(
         return found
     trees = files_for(project, module, found.defaults.keys())
     if not trees:
-        return None if settings_files.of_project(project, module, is_json=False) else found
+        return None if settings_files.of_project(project, module, Format.YAML) else found
     return _merged(found, trees)
 
 
@@ -59,7 +60,7 @@ def files_for(project: Project, module: SourceModule, keys: Set[str]) -> list[se
     """Return the files of a project that may be merged into settings with these keys."""
     return [
         tree
-        for tree in settings_files.of_project(project, module, is_json=False)
+        for tree in settings_files.of_project(project, module, Format.YAML)
         if len(tree.keys() & keys) > len(tree) / 2
     ]
 

@@ -19,6 +19,7 @@ from bncheck.source.timeline import (
     ingredients,
     known,
     loaders,
+    options,
     wrapping,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -48,6 +49,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     loader = loaders.loader_class(run, cls)
     if loader is not None:
         return loaders.make_own_loader(run, node, loader, Instance(cls), arguments)
+    if (settings := options.of_own_class(run, cls, arguments)) is not None:
+        return settings
     network = classes.is_network(run.project, cls)
     name = cls.node.name.value
     qualified = f"{cls.module.name}.{name}"

@@ -27,6 +27,7 @@ from bncheck.source.timeline import (
     checkpoints,
     files,
     handed_on,
+    hydra,
     iterables,
     known,
     lightning,
@@ -109,8 +110,9 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return settings
     if (parsed := typed_options.call(run, node, name, arguments)) is not None:
         return parsed
-    if (file := files.call(run, name, arguments)) is not None:
-        return file
+    for read in (files.call, hydra.call):
+        if (found := read(run, name, arguments)) is not None:
+            return found
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":
         return Parser()
     if name == "apex.amp.initialize":

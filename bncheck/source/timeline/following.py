@@ -31,7 +31,7 @@ from bncheck.source.timeline.values import (
     Value,
 )
 
-_SETTINGS = frozenset({"json", "yaml", "OmegaConf", "merge_from_file"}) | CLASSES
+_SETTINGS = CLASSES | {"json", "yaml", "OmegaConf", "merge_from_file", "setattr"}
 """What a function that reads settings, makes them or changes them names."""
 
 

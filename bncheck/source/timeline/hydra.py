@@ -10,11 +10,13 @@ import libcst as cst
 
 from bncheck.source import plain_files
 from bncheck.source.module import SourceModule, dotted
+from bncheck.source.plain_files import Format
 from bncheck.source.project import External, Project
 from bncheck.source.timeline import files, options
+from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import string
-from bncheck.source.timeline.values import Value
+from bncheck.source.timeline.values import Constant, Opaque, Value
 
 _DEFAULTS = re.compile(r"^defaults:[ \t]*\n((?:[ \t]*(?:-[^\n]*|#[^\n]*)?\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"^[ \t]*-[ \t]*(?:(?:override[ \t]+)?([\w/]+)[ \t]*:[ \t]*)?([\w./-]+)[ \t]*$")
@@ -39,6 +41,29 @@ def settings(run: Run, function: cst.FunctionDef) -> Value | None:
     return None
 
 
+def call(run: Run, name: str, arguments: Arguments) -> Value | None:
+    """Follow `initialize(config_path=...)` and `compose(config_name=...)`; None: another call.
+
+    https://hydra.cc/docs/advanced/compose_api/
+    """
+    match name.removeprefix("hydra.").removeprefix("experimental."):
+        case "initialize" if name != "initialize":
+            folder = arguments.get(None, "config_path")
+            run.heap.set(_FOLDER, _FOLDER, folder or Constant("."))
+            return Opaque(name)
+        case "compose" if name != "compose" and not arguments.get(None, "overrides"):
+            folder = run.heap.get(_FOLDER, _FOLDER)
+            match folder, arguments.get(0, "config_name"):
+                case Constant(value=str(below)), Constant(value=str(chosen)):
+                    path = PurePosixPath(below) / chosen
+                    found = _composed(run.project, run.frame.module, path)
+                    return options.nested(run, files.as_value("settings", found)) if found else None
+    return None
+
+
+_FOLDER = "hydra's config_path"
+
+
 _PARAMETERS = ("config_path", "config_name")
 
 
@@ -52,13 +77,13 @@ def _composed(
 ) -> dict[object, object] | None:
     """Return a file's settings on top of those of the files that its list of defaults names."""
     text = project.text_near(f"{path.with_suffix('')}.yaml", module)
-    found = plain_files.read(text, is_json=False) if text else None
+    found = plain_files.read(text, Format.YAML) if text else None
     if text is None or found is None:
         return None
     whole: dict[object, object] = {}
     for group, name in _defaults(text):
         below = project.text_near(f"{path.parent / group / name}.yaml", module)
-        part = plain_files.read(below, is_json=False) if below else None
+        part = plain_files.read(below, Format.YAML) if below else None
         for package in reversed(group.split("/") if group else []):
             part = {package: part or {}}
         _put(whole, part or {})

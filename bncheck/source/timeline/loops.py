@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.events import Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.timeline import averages, expressions, statements
+from bncheck.source.timeline import averages, expressions, spread, statements
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import assigned, names_in_order, targets
@@ -38,6 +38,8 @@ def for_loop(run: Run, node: cst.For) -> None:
     if pair is not None:
         averages.run_pair(run, node, pair, lambda: statements.run_body(run, node.body.body))
         run.dead = False
+        return
+    if spread.spread(run, node):
         return
     over = expressions.evaluate(run, node.iter)
     if isinstance(over, Members) and not over.one:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bncheck.source import settings_files
-from bncheck.source.timeline import ini
+from bncheck.source.module import dotted
+from bncheck.source.timeline import classes, ini
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.configurations import CLASSES, below, files_for, replaced
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import NONE, Constant, Container, Opaque, Settings, Value
+from bncheck.source.timeline.values import NONE, Class, Constant, Container, Opaque, Settings, Value
 
 Entries = Mapping[str, Value]
 """What a dict or settings object holds, by name."""
 
-_CREATES = frozenset({"OmegaConf.create", "omegaconf.OmegaConf.create"})
+_CREATES = frozenset(
+    """
+    OmegaConf.create omegaconf.OmegaConf.create addict.Dict addict.addict.Dict munch.munchify
+    munch.Munch.fromDict munch.DefaultMunch.fromDict
+    """.split()  # noqa: SIM905
+)
 
 
 def entries(run: Run, value: Value | None) -> Entries | None:
@@ -57,6 +63,25 @@ def made(run: Run, name: str, arguments: Arguments) -> Settings | None:
             return None
         known.update(held)
     return _settings(run, known)
+
+
+def of_own_class(run: Run, cls: Class, arguments: Arguments) -> Settings | None:
+    """Return what a project's own class of dicts makes of one; None: it is no such class."""
+    family = classes.ancestry(run.project, cls)
+    bases = {dotted(base.value) for own in family.project for base in own.node.bases}
+    if _DICTS.isdisjoint(family.external) and "dict" not in bases:
+        return None
+    match arguments.positional:
+        case [Container() as given] if held := entries(run, given):
+            return _settings(run, held)
+    return None
+
+
+_DICTS = frozenset(
+    """
+    collections.OrderedDict collections.UserDict easydict.EasyDict addict.Dict munch.Munch
+    """.split()  # noqa: SIM905
+)
 
 
 def nested(run: Run, value: Value) -> Value:
