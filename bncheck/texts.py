@@ -177,6 +177,21 @@ class Texts:
         texts = [COMMENTS.sub(b"", text) for _, text in self._encoded() if longest in text]
         return any(map(off.search, texts)) and not any(map(on.search, texts))
 
+    def leave_at_one(self, number: str) -> bool:
+        """Tell whether a file gives a number that is 1, as by default, and none another one."""
+        name, longest = re.escape(number.encode()).replace(b"_", b"[_-]"), _longest_word(number)
+        given = re.compile(
+            rb"\b%s\b['\"]?\s*(?::[^=\n,)]*=|[=:])\s*(\d+)\b"
+            rb"|['\"-]%s['\"][^\n]*default\s*=\s*(\d+)\b" % (name, name)
+        )
+        found = {
+            one or other
+            for _, text in self._encoded()
+            if longest in text
+            for one, other in given.findall(COMMENTS.sub(b"", text))
+        }
+        return found == {b"1"}
+
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
         word = name.encode()

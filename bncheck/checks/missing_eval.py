@@ -42,6 +42,7 @@ _GENERATOR = re.compile(
 _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
 
 
+_TARGETS = re.compile(r"target|label|annot|(?:^|_)gts?(?:_|$)|truth", re.IGNORECASE)
 _ENCODER = re.compile(r"feature|backbone|encoder|extract|embed", re.IGNORECASE)
 """Trackers call the image of what they look for `z`, and no network that sees images decodes."""
 
@@ -221,6 +222,8 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     weights = has_weights(timeline, event.model)
     if (event.made_up_input and not weights) or _while_made(timeline, occurrence):
         return None
+    if _asks_for_losses(event):
+        return None
     if event.loader is not None and event.loader.training is False:
         loops = occurrence.loops
         if not in_training_loop(occurrence) or loops[-1].loader is not event.loader:
@@ -238,6 +241,13 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         if weights and not may_train(timeline, event.model, occurrence) and not event.made_up_input:
             return "on loaded weights"
     return None
+
+
+def _asks_for_losses(event: ForwardCall) -> bool:
+    """Tell whether a detector of torchvision is given targets: only in train mode it has losses."""
+    return event.model.type_name.startswith("torchvision.models.detection.") and any(
+        map(_TARGETS.search, event.arguments)
+    )
 
 
 def _comes_before_a_step(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:

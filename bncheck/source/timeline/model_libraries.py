@@ -31,7 +31,8 @@ _WITHOUT = re.compile(
     r"^nf_|^nfnet|^dm_nf|^eca_nf|_(?:s?gn|evos|frn|ln)(?:[_.\d]|$)|resnetv2_\d+x|"
     r"^squeeze(?!.*bn)|^sqnet|mobilenetv5|^wrn50_2$|^maxxvit|^coatnext|^edgenext|"
     # Detectors of torchvision, whose BatchNorm is frozen where they are pretrained.
-    r"^(?:keypointrcnn|maskrcnn_resnet50_fpn$|fasterrcnn_resnet50_fpn$|retinanet|ssd300_vgg16)|"
+    r"^(?:keypointrcnn|maskrcnn_resnet50_fpn$|fasterrcnn_resnet50_fpn$|fasterrcnn_mobile|"
+    r"retinanet_resnet50_fpn$|fcos_|ssd300_vgg16)|"
     r"^vit(?!\w*(?:resnet\d+d|mci))|^(?:deit|swin|convnext|alexnet|vgg\d+$|beit|mixer|cait|"
     r"crossvit|pit_|bert|gpt|t5|roberta|llama|clip|dinov2|eva|mvit|raft_small)",
     re.IGNORECASE,
@@ -42,8 +43,8 @@ _WITH = re.compile(
     r"rep(?:vgg|vit)|senet|hardcorenas|spnasnet|semnasnet|mixnet|rexnet|vovnet|selecsls|lcnet|"
     r"tinynet|lraspp|r3d_18|mc3_18|r2plus1d|s3d|nasnet|polynet|condensenet|proxyless|igcv|airne[tx]|"
     r"vgg\d+_bn|^bn_vgg|"
-    r"^(?:fasterrcnn_mobile|\w+rcnn_resnet50_fpn_v2|maxvit|raft_|dpn|dla|csp|cs3|botnet|coatnet|"
-    r"eca_\w*ts|halo|lambda_|lamhalo|sebotnet|sehalonet|convmixer|cpubone|fasternet|fastvit|gernet|"
+    r"^(?:\w+rcnn_resnet50_fpn_v2|retinanet_resnet50_fpn_v2|maxvit|raft_|dpn|dla|csp|cs3|botnet|"
+    r"coatnet|eca_\w*ts|halo|lambda_|lamhalo|sebotnet|sehalonet|convmixer|cpubone|fasternet|fastvit|gernet|"
     r"haloregnet|hgnet|iformer|levit|lowformer|nextvit|shvit|starnet|swiftformer|tiny_vit|"
     r"visformer|volo_|xcit|bagnet|bninception|diaresnet|drn[cd]\d|espnetv2|fishnet|fractalnet|"
     r"hardnet|ibn_|ibnb_|irevnet|menet|msdnet|peleenet|resattnet|revnet\d|ror3_|scneta?\d|sknet|"

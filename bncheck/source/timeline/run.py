@@ -15,7 +15,7 @@ from bncheck.graph import UNKNOWN, Site
 from bncheck.source.literals import literal
 from bncheck.source.module import Assigned, SourceModule
 from bncheck.source.project import Defined, External, Meaning, ModuleObject, Project
-from bncheck.source.timeline import defaults
+from bncheck.source.timeline import defaults, switches
 from bncheck.source.timeline.assigned import value_of
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.configurations import of_module
@@ -204,7 +204,9 @@ class Run:
 
     def start_counting(self, number: cst.BaseExpression | None) -> None:
         """Note that what follows waits for a count, until the loop around it ends."""
-        if number is not None and self.number(number) != 1:
+        if number is None or self.number(number) == 1:
+            return
+        if not switches.left_at_one(self.project, self.frame.module, number):
             self.count = Count()
 
     def number(self, node: cst.BaseExpression) -> Number:
