@@ -9,6 +9,7 @@ from bncheck.batches import tiny_feedings
 from bncheck.checks import check
 from bncheck.findings import Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.timeline import Timeline
 
 
@@ -28,7 +29,7 @@ def accumulation(timeline: Timeline) -> Iterator[Match]:
             yield Match(
                 step.site,
                 "accumulation adds gradients up; each BatchNorm of "
-                f"`{feeding.model.name}` still normalises by {feeding.batch_size} samples",
+                f"{called(feeding.model)} still normalises by {feeding.batch_size} samples",
                 "SyncBatchNorm over several processes, frozen statistics or GroupNorm help "
                 "where a larger batch does not fit",
                 sure,

@@ -22,6 +22,7 @@ from bncheck.events import (
 )
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import Moment, assurance, moments
 from bncheck.timeline import Timeline
 
@@ -64,7 +65,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
                     continue  # It computes statistics of its own.
                 subject = source
                 message = (
-                    f"the average of `{source.name}` takes over the running statistics of the "
+                    f"the average of {called(source)} takes over the running statistics of the "
                     "last model that it saw, which are not those of its averaged weights"
                 )
             case AverageUpdate(model=averaged, source=source, buffers=False):
@@ -91,7 +92,7 @@ def average_without_statistics(timeline: Timeline) -> Iterator[Match]:
 
 def _only_parameters(averaged: Model) -> str:
     return (
-        f"only parameters are averaged into `{averaged.name}`: its BatchNorm layers "
+        f"only parameters are averaged into {called(averaged)}: its BatchNorm layers "
         "keep running statistics that its weights never saw"
     )
 

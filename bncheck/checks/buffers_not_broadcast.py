@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import assurance, moments
 from bncheck.timeline import Timeline
 from bncheck.usage import only_evaluated
@@ -50,7 +51,7 @@ def buffers_not_broadcast(timeline: Timeline) -> Iterator[Match]:
             yield Match(
                 wrap.site,
                 f"with broadcast_buffers=False each process keeps BatchNorm statistics of its own "
-                f"for `{wrap.model.name}`: what is evaluated or saved depends on the rank",
+                f"for {called(wrap.model)}: what is evaluated or saved depends on the rank",
                 "convert to SyncBatchNorm, average the buffers before evaluation, "
                 "or leave broadcast_buffers on",
                 sure,

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import CheckpointCall, Exit, Leave, Mode, Model
+from bncheck.events import CheckpointCall, Exit, Leave, Mode
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import Moment, assurance, moments
 from bncheck.timeline import Branch, Occurrence, Step, Timeline, children
 from bncheck.usage import root
@@ -40,7 +41,7 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
             when = f", which counts once `{switch}` is on" if switch else ""
             found[call.site] = Match(
                 call.site,
-                f"{_name(call.model)} holds BatchNorm and runs twice per training step when it "
+                f"{called(call.model)} holds BatchNorm and runs twice per training step when it "
                 f"is checkpointed{when}: its running statistics are updated twice with the same "
                 "batch",
                 "set the momentum of these layers to 1 - sqrt(1 - momentum), or checkpoint parts "
@@ -49,13 +50,6 @@ def checkpointed_norm(timeline: Timeline) -> Iterator[Match]:
                 severity=Severity.NOTE if switch else None,
             )
     yield from found.values()
-
-
-def _name(model: Model) -> str:
-    """Return what the source calls a network, a class where that is `self`."""
-    own_class = model.type_name.rpartition(".")[2]
-    name = own_class if own_class and model.name == "self" else model.name.replace(".[]", "[...]")
-    return f"`{name}`" if name else "what this runs"
 
 
 def _is_turned_off(timeline: Timeline, moment: Moment, call: CheckpointCall) -> bool:

@@ -8,6 +8,7 @@ from bncheck.batches import distributed_by, tiny_feedings, variance_error
 from bncheck.checks import check
 from bncheck.findings import Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.timeline import Timeline
 
 
@@ -22,7 +23,7 @@ def ddp_tiny_batch(timeline: Timeline) -> Iterator[Match]:
             seen.add(wrap.site)
             yield Match(
                 wrap.site,
-                f"each process trains the BatchNorm of `{feeding.model.name}` on {_samples(size)} "
+                f"each process trains the BatchNorm of {called(feeding.model)} on {_samples(size)} "
                 "and keeps its statistics to itself: the variance of as many independent samples "
                 f"is off by {variance_error(size):.0%} (root mean square)",
                 "convert with torch.nn.SyncBatchNorm.convert_sync_batchnorm before wrapping; "

@@ -18,6 +18,7 @@ from bncheck.events import (
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
+from bncheck.naming import called
 from bncheck.timeline import Call, Loop, Occurrence, Timeline, occurrences
 from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 
@@ -56,7 +57,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
         if known is not None:
             yield Match(
                 _site(occurrence),
-                f"`{model.name}` trains in eval mode after the first evaluation: an `eval()` in "
+                f"{called(model)} trains in eval mode after the first evaluation: an `eval()` in "
                 "the training loop is never undone, and BatchNorm stops learning",
                 f"call `{model.name}.train()` before the next training step",
                 confidence=known,

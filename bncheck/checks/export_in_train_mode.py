@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import Export, ExportKind
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
+from bncheck.naming import called
 from bncheck.timeline import Timeline
 from bncheck.usage import confidence, has_weights, managed, may_train
 
@@ -45,7 +46,7 @@ def export_in_train_mode(timeline: Timeline) -> Iterator[Match]:
         if known is not None:
             yield Match(
                 event.site,
-                f"`{event.model.name}` is in train mode when {event.kind.value} captures it: "
+                f"{called(event.model)} is in train mode when {event.kind.value} captures it: "
                 f"{_HARM[event.kind]}",
                 f"call `{event.model.name}.eval()` first",
                 confidence=known,

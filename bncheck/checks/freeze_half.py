@@ -22,6 +22,7 @@ from bncheck.events import (
 )
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import (
     Moment,
     assurance_of_part,
@@ -84,7 +85,7 @@ def _followed(timeline: Timeline) -> Iterator[Match]:
                 seen.add(frozen)
                 yield Match(
                     frozen.site,
-                    f"the statistics of the BatchNorm layers of `{part.name}` are frozen here, "
+                    f"the statistics of the BatchNorm layers of {called(part)} are frozen here, "
                     "their weight and bias still train",
                     "set requires_grad = False on them as well if all of the layer shall stay",
                     Confidence.POSSIBLE,
@@ -283,7 +284,7 @@ def _where(timeline: Timeline, stopped: RequiresGrad) -> Site:
 def _half(stopped: RequiresGrad, part: Model, sure: Confidence, site: Site | None = None) -> Match:
     return Match(
         site or stopped.site,
-        f"`{part.name}` takes no gradient from here on, but its BatchNorm layers are in train "
+        f"{called(part)} takes no gradient from here on, but its BatchNorm layers are in train "
         "mode at the next training step: their running statistics still move and the batch "
         "still normalises",
         _HINT,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from bncheck.checks import check
 from bncheck.events import Copied, ForwardCall, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
+from bncheck.naming import called
 from bncheck.paths import (
     Moment,
     assurance_of_part,
@@ -114,7 +115,7 @@ def _told(timeline: Timeline) -> dict[ModeChange, Match]:
                 sure = Confidence.POSSIBLE  # The script's own freeze may be missed.
             told[freeze] = Match(
                 freeze.site,
-                f"this puts BatchNorm layers of `{part.name}` in eval mode, but a later train() "
+                f"this puts BatchNorm layers of {called(part)} in eval mode, but a later train() "
                 "puts them back before the next training step",
                 _HINT,
                 sure,

@@ -9,6 +9,7 @@ from bncheck.checks import check
 from bncheck.events import Event, Leave, WrapKind
 from bncheck.findings import Confidence, Fix, Match, SetKeyword, Severity
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.timeline import Branch, Step, Timeline, children
 
 
@@ -36,7 +37,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
         yield Match(
             loader.site,
             f"the last batch {'holds' if certain else 'can hold'} one sample, and a BatchNorm of "
-            f"`{feeding.model.name}` then sees one value per channel and raises ValueError",
+            f"{called(feeding.model)} then sees one value per channel and raises ValueError",
             "pass drop_last=True for training",
             Confidence.PROVEN if certain else Confidence.LIKELY,
             fix=Fix("Set drop_last=True", (SetKeyword(loader.site, "drop_last", "True"),), False),

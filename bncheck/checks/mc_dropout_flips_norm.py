@@ -9,6 +9,7 @@ from bncheck.checks import check
 from bncheck.events import Event, ForwardCall, Mode, ModeChange, Target
 from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
+from bncheck.naming import called
 from bncheck.timeline import Branch, Context, Loop, Occurrence, Timeline
 from bncheck.usage import confidence, in_training_step, is_other_way, managed
 
@@ -50,7 +51,7 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
         if switched and not kept and known is not None:
             yield Match(
                 event.site,
-                f"`{event.model.name}` predicts in train mode, to keep dropout on; but BatchNorm "
+                f"{called(event.model)} predicts in train mode, to keep dropout on; but BatchNorm "
                 "then uses batch statistics too, and they move",
                 "call eval() on the model, then train() on its dropout modules only",
                 confidence=known,

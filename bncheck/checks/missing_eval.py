@@ -10,6 +10,7 @@ from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Or
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import Facts, ModeFact, mode_flow, usual_mode_flow
+from bncheck.naming import called
 from bncheck.timeline import Branch, Call, Context, Loop, Occurrence, Timeline, trains
 from bncheck.usage import (
     confidence,
@@ -94,18 +95,18 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
             if cause in causes:
                 continue
             causes.add(cause)
-        site, name, fix = event.site, event.model.name, _fix(timeline, occurrence, event)
+        site, model, fix = event.site, event.model, _fix(timeline, occurrence, event)
         call = _own_method(occurrence, event.model)
         if call is not None:
             if call.site in calls:
                 continue
             calls.add(call.site)
-            site, name, fix = call.site, root(event.model).name, None
+            site, model, fix = call.site, root(event.model), None
         yield Match(
             site,
-            f"`{name}` runs {how} but is in train mode: its BatchNorm normalises "
+            f"{called(model)} runs {how} but is in train mode: its BatchNorm normalises "
             "by this batch, and moves its running statistics",
-            f"call `{name}.eval()` first",
+            f"call `{model.name}.eval()` first",
             confidence=known,
             fix=fix,
         )

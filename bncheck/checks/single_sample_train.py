@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import ForwardCall, Mode, Model
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import assurance, moments, training_step
 from bncheck.timeline import Timeline
 
@@ -36,7 +37,7 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
             seen.add(forward.site)
             yield Match(
                 forward.site,
-                f"one sample goes into `{forward.model.name}` in train mode: a BatchNorm in it "
+                f"one sample goes into {called(forward.model)} in train mode: a BatchNorm in it "
                 "sees one value per channel and raises ValueError",
                 "call eval() first, or pass a batch of at least two",
                 # Made-up input is often a look at shapes, in code that nobody runs any more.
@@ -51,7 +52,7 @@ def single_sample_train(timeline: Timeline) -> Iterator[Match]:
             seen.add(forward.site)
             yield Match(
                 forward.site,
-                f"`{forward.model.name}` is trained on one sample at a time: its BatchNorm "
+                f"{called(forward.model)} is trained on one sample at a time: its BatchNorm "
                 "normalises each by its own statistics alone",
                 "train on batches, freeze the statistics, or use GroupNorm",
                 sure,

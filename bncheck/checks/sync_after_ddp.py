@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import moments
 from bncheck.timeline import Branch, Occurrence, Timeline
 
@@ -33,7 +34,7 @@ def sync_after_ddp(timeline: Timeline) -> Iterator[Match]:
             seen.add(wrap.site)
             yield Match(
                 wrap.site,
-                f"`{wrap.model.name}` is converted to SyncBatchNorm after DistributedDataParallel "
+                f"{called(wrap.model)} is converted to SyncBatchNorm after DistributedDataParallel "
                 "has wrapped it; this succeeds in silence, without the wrapper's checks",
                 "convert first, then wrap",
                 Confidence.PROVEN if before else Confidence.LIKELY,

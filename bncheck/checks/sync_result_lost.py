@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.timeline import Timeline
 
 
@@ -24,7 +25,7 @@ def sync_result_lost(timeline: Timeline) -> Iterator[Match]:
         seen.add(wrap.site)
         yield Match(
             wrap.site,
-            f"the result is thrown away, and `{wrap.model.name}` "
+            f"the result is thrown away, and {called(wrap.model)} "
             + ("is" if is_a_norm else "may be")
             + " a BatchNorm itself, which can't be converted in place",
             f"assign the result: `{wrap.model.name} = ...convert_sync_batchnorm(...)`",

@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.events import Escape, Model, ProcessGroup, Wrap, WrapKind
 from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.paths import Moment, moments
 from bncheck.timeline import Branch, Timeline
 from bncheck.usage import only_evaluated
@@ -40,7 +41,7 @@ def sync_with_data_parallel(timeline: Timeline) -> Iterator[Match]:
         seen.add(wrap.site)
         yield Match(
             wrap.site,
-            f"`{wrap.model.name}` has SyncBatchNorm layers below DataParallel, whose copies are "
+            f"{called(wrap.model)} has SyncBatchNorm layers below DataParallel, whose copies are "
             "threads of one process: nothing is synchronised, and without a process group "
             "training on several GPUs fails or falls back to BatchNorm",
             "use DistributedDataParallel, or keep BatchNorm",

@@ -8,6 +8,7 @@ from bncheck.checks import check
 from bncheck.checks.freeze_undone import freeze_undone
 from bncheck.events import ForwardCall, Mode, ModeChange, Model, RequiresGrad
 from bncheck.findings import Confidence, Match
+from bncheck.naming import called
 from bncheck.teachers import is_fixed, teachers
 from bncheck.timeline import Entry, Timeline
 from bncheck.usage import has_weights, speaks_of_evaluation
@@ -40,7 +41,7 @@ def _match(event: ForwardCall, known: Confidence) -> Match:
     name = event.model.name
     return Match(
         event.site,
-        f"`{name}` is fixed while the training step runs it, but it is in train "
+        f"{called(event.model)} is fixed while the training step runs it, but it is in train "
         "mode: BatchNorm normalises by the batch, and its statistics drift",
         f"call `{name}.eval()` before the loop, and after every train() of a parent",
         confidence=known,

@@ -10,6 +10,7 @@ from bncheck.checks import check
 from bncheck.events import WrapKind
 from bncheck.findings import Confidence, Match, Severity
 from bncheck.graph import Site
+from bncheck.naming import called
 from bncheck.timeline import Timeline
 
 _HINT = (
@@ -31,7 +32,7 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
         if size == 1 and feeding.fails_on_one:
             yield Match(
                 feeding.loader.site,
-                f"batches of one go into `{feeding.model.name}` in train mode: a BatchNorm in it "
+                f"batches of one go into {called(feeding.model)} in train mode: a BatchNorm in it "
                 "sees one value per channel and raises ValueError",
                 _HINT,
                 Confidence.PROVEN,
@@ -40,7 +41,7 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
             continue
         yield Match(
             feeding.loader.site,
-            f"batches of {size} train the BatchNorm of `{feeding.model.name}`: " + _harm(size),
+            f"batches of {size} train the BatchNorm of {called(feeding.model)}: " + _harm(size),
             _HINT,
             # What a unit test trains is thrown away.
             Confidence.POSSIBLE if timeline.is_test else sure,
