@@ -188,8 +188,8 @@ def call_value(run: Run, node: cst.Call, callee: Value, arguments: Arguments) ->
             return functions.follow(run, node, callee, arguments)
         case Class():
             return construction.construct(run, node, callee, arguments)
-        case Outside(name=name) if own := namesakes.own_class(run, name):
-            return construction.construct(run, node, own, arguments)
+        case Outside(name=name) if own := namesakes.own(run, name):
+            return call_value(run, node, own, arguments)
         case Outside(name=name):
             return external.call(run, node, name, arguments)
         case Method(value=value, name=name):

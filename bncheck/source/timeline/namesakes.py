@@ -1,4 +1,4 @@
-"""Networks that an import names in a place where the project does not have them.
+"""Networks and functions that an import names in a place where the project does not have them.
 
 A script that was written for another folder imports `model.Net` where the network now lies in
 `models/net.py`.
@@ -12,7 +12,7 @@ import libcst as cst
 
 from bncheck.source.timeline import classes
 from bncheck.source.timeline.run import Run
-from bncheck.source.timeline.values import Class
+from bncheck.source.timeline.values import Class, Function
 
 _OWN = re.compile(
     r"(?:src|source|lib|libs|core|code|common|project|utils?|helpers?|my_?\w+|modules?|"
@@ -21,19 +21,21 @@ _OWN = re.compile(
 """Packages that projects have, and that no library is called."""
 
 
-def own_class(run: Run, name: str) -> Class | None:
-    """Return the one network class of the project that has the name which an import misses."""
+def own(run: Run, name: str) -> Class | Function | None:
+    """Return the one network class or function that has the name which an import misses."""
     root, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
-    if not rest or not last[:1].isupper() or not _OWN.match(root):
+    if not rest or not _OWN.match(root):
         return None
     found = [
-        Class(node, module)
+        (node, module)
         for module in run.project.defining(last)
         for node in module.bindings.get(last, ())
-        if isinstance(node, cst.ClassDef)
     ]
     match found:
-        case [only] if classes.is_network(run.project, only) is True:
-            return only
+        case [(cst.ClassDef() as node, module)]:
+            cls = Class(node, module)
+            return cls if classes.is_network(run.project, cls) is True else None
+        case [(cst.FunctionDef() as node, module)]:
+            return Function(node, module, last)
     return None
