@@ -31,7 +31,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
     if not optimizers and not timeline.of(OptimizerStep):
         return  # What goes backward asks for the gradient of an input, or for an attack.
     for occurrence, event in timeline.of(ForwardCall) if switches else ():
-        if not _is_training_step(occurrence):
+        if not _is_training_step(timeline, occurrence):
             continue
         model = event.model
         if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
@@ -93,8 +93,15 @@ def _evaluates(switch: Occurrence, model: Model) -> bool:
     return bool(runs) and all(gradient is False for gradient in runs)
 
 
-def _is_training_step(occurrence: Occurrence) -> bool:
-    return occurrence.gradient is not False and in_training_loop(occurrence)
+def _is_training_step(timeline: Timeline, occurrence: Occurrence) -> bool:
+    """Tell whether an optimizer makes steps where the loop is: an attack's loop moves inputs."""
+    if occurrence.gradient is False or not in_training_loop(occurrence):
+        return False
+    around = occurrence.inside[: occurrence.inside.index(occurrence.loops[-1])]
+    functions = [block for block in around if isinstance(block, Call)]
+    if not functions or not timeline.of(OptimizerStep):
+        return True
+    return any(isinstance(o.event, OptimizerStep) for o in occurrences(functions[-1].steps))
 
 
 def _site(occurrence: Occurrence) -> Site:
