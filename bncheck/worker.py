@@ -170,7 +170,9 @@ def _timeline_matches(
             continue
         for code, match in found:
             known = surest.setdefault((code, match.site), match)
-            if order.index(match.confidence) < order.index(known.confidence):
+            surer = order.index(known.confidence) - order.index(match.confidence)
+            # A method by itself does not know the switch that its caller asks.
+            if surer > 0 or (surer == 0 and known.severity is None and match.severity is not None):
                 surest[code, match.site] = match
     return [(code, match) for (code, _), match in surest.items()]
 

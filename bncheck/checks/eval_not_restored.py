@@ -51,7 +51,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
             and fact.since.target is Target.WHOLE
             and fact.since in switches
             and _share_a_loop(switches[fact.since].loops, occurrence.loops)
-            and not _chooses(switches[fact.since], model)
+            and not _chooses(switches[fact.since])
         ]
         known = confidence(timeline, model, Confidence.PROVEN) if undone else None
         if known is not None:
@@ -112,13 +112,15 @@ def _site(occurrence: Occurrence) -> Site:
     return calls[0].site if calls else occurrence.event.site
 
 
-def _chooses(switch: Occurrence, model: Model) -> bool:
-    """Tell whether a function that runs no network puts a model in one mode or in the other."""
+def _chooses(switch: Occurrence) -> bool:
+    """Tell whether a function that runs no network puts something in train mode beside the switch.
+
+    It puts the model in one mode or in the other, or keeps it in eval mode while another trains.
+    """
     calls = [block for block in switch.inside if isinstance(block, Call)]
     done = [found.event for found in occurrences(calls[-1].steps)] if calls else []
     return not any(isinstance(event, ForwardCall) for event in done) and any(
-        isinstance(event, ModeChange) and event.mode is Mode.TRAIN and model.within(event.model)
-        for event in done
+        isinstance(event, ModeChange) and event.mode is Mode.TRAIN for event in done
     )
 
 

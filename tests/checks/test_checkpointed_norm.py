@@ -31,6 +31,13 @@ BEHIND = """        if not self.with_cp:
 """
 CHOSEN = """        return cp.checkpoint(self.conv, x) if self.with_cp else self.conv(x)
 """
+CALLED = """        if self.with_cp and x.requires_grad:
+            return self.again(x)
+        return self.conv(x)
+
+    def again(self, x):
+        return cp.checkpoint(self.conv, x)
+"""
 ALWAYS = """        if x.requires_grad:
             return cp.checkpoint(self.conv, x)
         return self.conv(x)
@@ -45,7 +52,7 @@ def found(folder: Path, files: dict[str, str]) -> list[Finding]:
     return lint(read_sources(paths), Settings(select=("BN502",))).findings
 
 
-@pytest.mark.parametrize("forward", [INSIDE, BEHIND, CHOSEN])
+@pytest.mark.parametrize("forward", [INSIDE, BEHIND, CHOSEN, CALLED])
 def test_a_switch_that_nothing_turns_on_makes_a_note(tmp_path: Path, forward: str) -> None:
     (finding,) = found(tmp_path, {"network.py": NETWORK + forward, "README.md": ""})
     assert finding.severity is Severity.NOTE
