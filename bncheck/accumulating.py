@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bncheck.batches import Feeding, distributed_by
-from bncheck.events import BackwardCall, OptimizerStep
+from bncheck.events import BackwardCall, OptimizerStep, WrapKind
 from bncheck.timeline import Timeline, occurrences, trains
 
 
@@ -17,7 +17,9 @@ def accumulated_steps(timeline: Timeline, feeding: Feeding, size: int) -> Iterat
 
     Batches of one may fail at once, and several processes may synchronise instead.
     """
-    if (size == 1 and feeding.fails_on_one) or any(distributed_by(timeline, feeding.model)):
+    if size == 1 and feeding.fails_on_one:
+        return
+    if feeding.wrapped(WrapKind.DISTRIBUTED) and any(distributed_by(timeline, feeding.model)):
         return
     loop = feeding.loop
     events = [occurrence.event for occurrence in occurrences(loop.steps)]

@@ -6,7 +6,6 @@ from typing import Final
 
 from bncheck.graph import Kind, Site
 from bncheck.source.interpret.facts import plain
-from bncheck.source.interpret.joined_samples import joins_samples
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.values import (
     UNKNOWN,
@@ -20,6 +19,7 @@ from bncheck.source.interpret.values import (
     Unknown,
     tensors_in,
 )
+from bncheck.source.joined_samples import joins_samples
 
 
 def _words(text: str) -> frozenset[str]:

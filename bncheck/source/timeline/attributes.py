@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import libcst as cst
 
 from bncheck.events import Model
+from bncheck.source.outline import body_text
 from bncheck.source.timeline import (
     accessors,
     choices,
@@ -140,6 +142,8 @@ def _model_attribute(run: Run, model: Model, name: str) -> Value:
         number = _number_kept(run, cls, name)
         if number is not None:
             return number
+        if _set_by_forward(run, cls, name):
+            return Tensor()
     return Models((run.part(model, name),))
 
 
@@ -150,3 +154,15 @@ def _number_kept(run: Run, cls: Class, name: str) -> Value | None:
             case cst.Integer() | cst.Float() as number:
                 return Constant(number.evaluated_value, fixed=False)
     return None
+
+
+def _set_by_forward(run: Run, cls: Class, name: str) -> bool:
+    """Tell whether a network's forward alone sets an attribute, such as the loss: it is no part."""
+    pattern = re.compile(rf"\bself\.{name}[ \t]*=(?!=)")
+    for ancestor in classes.ancestry(run.project, cls).project:
+        forward = classes.members(ancestor.node).get("forward")
+        text = body_text(forward) if isinstance(forward, cst.FunctionDef) else None
+        if text is not None and pattern.search(text):
+            kept = constructors.assigned_in_init(ancestor.node).get(name)
+            return kept is None or (isinstance(kept, cst.Name) and kept.value == "None")
+    return False

@@ -310,12 +310,11 @@ def _tensor_method(
 ) -> Value:
     if name == "backward":
         run.emit(sums.backward(run, node))
-    elif batches_of_one.is_unpacked(name, arguments):
-        return replace(receiver.of_size(UNKNOWN), unpacked=True)
+    elif (made := batches_of_one.reshaped(node, name, arguments)) is not None:
+        unpacked = made.unpacked or (receiver.unpacked and made.batch_size is UNKNOWN)
+        return replace(receiver, batch_size=made.batch_size, unpacked=unpacked)
     elif name in _TENSOR_METHODS:
         return receiver
-    elif batches_of_one.of_method(name, arguments):
-        return receiver.of_size(1)
     return receiver.of_size(UNKNOWN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,20 +47,30 @@ def _counted(node: cst.If) -> Counted:
     found = _sides(node, node.test)
     if found is not _NEVER:
         return found
-    match node.test:
-        case cst.Comparison(
-            left=left,
-            comparisons=[
-                cst.ComparisonTarget(
-                    operator=cst.Equal() | cst.GreaterThanEqual() | cst.LessThanEqual(),
-                    comparator=number,
-                )
-            ],
-        ):
-            again = _starts_again(node.body, left)
-            if again is not None:
-                return Counted(number if _is_zero(again) or not _is_zero(number) else again)
+    for test in _parts(node.test):
+        match test:
+            case cst.Comparison(
+                left=left,
+                comparisons=[
+                    cst.ComparisonTarget(
+                        operator=cst.Equal() | cst.GreaterThanEqual() | cst.LessThanEqual(),
+                        comparator=number,
+                    )
+                ],
+            ):
+                again = _starts_again(node.body, left)
+                if again is not None:
+                    return Counted(number if _is_zero(again) or not _is_zero(number) else again)
     return _NEVER
+
+
+def _parts(test: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
+    """Yield the tests that `and` and `or` combine."""
+    if isinstance(test, cst.BooleanOperation):
+        yield from _parts(test.left)
+        yield from _parts(test.right)
+    else:
+        yield test
 
 
 def _sides(node: cst.If, test: cst.BaseExpression, turned: bool = False) -> Counted:

@@ -30,6 +30,7 @@ from bncheck.source.timeline import (
     hydra,
     iterables,
     known,
+    library_epochs,
     lightning,
     lookups,
     model_libraries,
@@ -86,7 +87,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     special = _on_a_model(run, node, name, first, arguments)
     if special is not None:
         return special
-    made = weights.of_call(name, arguments)
+    made = weights.of_call(name, arguments) or library_epochs.make(run, node, name, arguments)
     if made is not None:
         return made
     if name in known.LOADERS:
@@ -352,6 +353,8 @@ def method_of_unknown(
     match name:
         case "fit":
             lightning.fit(run, node, arguments)
+        case "run" if logs := library_epochs.follow(run, node, receiver, arguments):
+            return logs
         case "backward" | "manual_backward":
             run.emit(sums.backward(run, node))
             return Opaque()
@@ -363,8 +366,10 @@ def method_of_unknown(
             ):
                 run.emit(OptimizerStep(run.site(node), run.count))
             return Opaque()
-        case "unsqueeze" | "view" | "reshape" if batches_of_one.of_method(name, arguments):
-            return Tensor(1)
+        case "unsqueeze" | "view" | "reshape" | "flatten" if made := batches_of_one.reshaped(
+            node, name, arguments
+        ):
+            return made
         case "prepare" | "setup" | "setup_module" | "initialize":
             run.escape(node, given, name)
             return iterables.handed_back(arguments)

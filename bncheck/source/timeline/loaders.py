@@ -125,8 +125,23 @@ def _decides_batches(run: Run, collate: Value | None) -> Fact:
 def _pads(run: Run, collate: Function, names: frozenset[str]) -> bool:
     """Tell whether samples are copied one by one into a larger batch, or a function does that."""
     helpers = (run.module_level(name, collate.module) for name in names)
-    every = [names, *(called(helper.node) for helper in helpers if isinstance(helper, Function))]
-    return any("copy_" in calls and calls & _MAKES_A_BATCH for calls in every)
+    nodes = [collate.node, *(helper.node for helper in helpers if isinstance(helper, Function))]
+    return any(called(node) & _MAKES_A_BATCH and _fills(node) for node in nodes)
+
+
+def _fills(node: cst.FunctionDef | cst.Lambda) -> bool:
+    """Tell whether a function copies into a part of a tensor: `copy_`, `batch[i, :n] = sample`."""
+    if "copy_" in called(node):
+        return True
+    made, filled = set[str](), set[str]()
+    for assignment in walk_kinds(node.body, (cst.Assign,)):
+        match assignment.targets[0].target, assignment.value:
+            case cst.Name(value=name), cst.Call(func=cst.Attribute(attr=cst.Name(value=maker))):
+                if maker in _MAKES_A_BATCH:
+                    made.add(name)
+            case cst.Subscript(value=cst.Name(value=name)), _:
+                filled.add(name)
+    return not made.isdisjoint(filled)
 
 
 def _takes_single_samples(node: cst.FunctionDef | cst.Lambda) -> bool:

@@ -30,5 +30,26 @@ def joins_samples(name: str, mark: object) -> bool:
         case cst.BinaryOperation(operator=cst.Multiply()):
             return True
         case cst.UnaryOperation(operator=cst.Minus()):
-            return any(argument.star == "*" for argument in mark.args)
+            starred = any(argument.star == "*" for argument in mark.args)
+            return starred or _to_images(given) or _is_last_size(given[-1])
     return False
+
+
+def _to_images(sizes: list[cst.BaseExpression]) -> bool:
+    """Tell whether what is left over is given three sizes or more, not all of them numbers."""
+    return len(sizes) > 3 and not all(isinstance(size, cst.Integer) for size in sizes[1:])
+
+
+def _is_last_size(node: cst.BaseExpression) -> bool:
+    """Recognise `x.size(-1)` and `x.shape[-1]`: only what stands before is joined."""
+    match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="size")), args=[given]):
+            index = given.value
+        case cst.Subscript(
+            value=cst.Attribute(attr=cst.Name(value="shape")),
+            slice=[cst.SubscriptElement(slice=cst.Index(value=index))],
+        ):
+            pass
+        case _:
+            return False
+    return isinstance(index, cst.UnaryOperation)
