@@ -45,6 +45,10 @@ _OF_A_TENSOR = frozenset({"shape", "dtype", "device", "ndim"})
 """What only a tensor has: the network's part is none that can switch its mode."""
 
 
+WANDB_CONFIG = "wandb.config"
+"""Under which name the heap keeps what `wandb.init(config=...)` is given."""
+
+
 def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Value:
     """Return `value.name`."""
     match value:
@@ -66,6 +70,8 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
             return _remember(run, value, name, Opaque(f"self.{name}", run.site(node)))
         case Class():
             return run.heap.get(value, name) or classes.find(run, value, name) or Opaque(name)
+        case Outside(name="wandb") if name == "config":
+            return run.heap.get(WANDB_CONFIG, WANDB_CONFIG) or Outside("wandb.config")
         case Outside(name=outside):
             return typed_options.flag(run, outside, name) or Outside(f"{outside}.{name}")
         case AnyPackage():

@@ -244,6 +244,9 @@ def method(run: Run, node: cst.Call, receiver: Value, name: str, arguments: Argu
                 run.emit(LoadWeights(run.site(node), model, UNKNOWN))
             return Opaque()
         case Optimizer():
+            match arguments.get(0, "closure"):
+                case Function() as closure if name == "step":
+                    functions.follow(run, node, closure, Arguments())
             if name == "step":
                 run.emit(OptimizerStep(run.site(node), run.count))
             return Opaque()

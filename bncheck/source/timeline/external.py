@@ -147,7 +147,10 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     if name in _SEQUENTIAL:
         return make_container(run, node, name, arguments)
     if last in {"DistributedSampler", "BatchSampler"}:
-        return Opaque(last, run.site(node), name)
+        told = arguments.get(1, "batch_size") if last == "BatchSampler" else None
+        size = told.value if isinstance(told, Constant) else None
+        at_most = size if isinstance(size, int) else UNKNOWN
+        return Opaque(last, run.site(node), name, at_most=at_most)
     if name == "torch.utils.data.TensorDataset" and isinstance(first, Tensor):
         return Opaque(last, run.site(node), name, length=first.batch_size)
     if name.startswith("torchvision.datasets.") and last in known.DATASET_LENGTHS:

@@ -44,6 +44,10 @@ def worth_following(run: Run, function: Function, given: Sequence[Value]) -> boo
         return True
     if any(isinstance(v, Opaque) and v.type_name in known.TORCH_BATCH_NORMS for v in given):
         return True
+    if isinstance(function.receiver, Instance):
+        kept = run.heap.of(function.receiver).values()
+        if any(isinstance(value, Data) for value in kept):
+            return True  # It may hand on the batches one by one.
     listed = (e for v in given for e in (v.elements if isinstance(v, Container) else (v,)))
     if any(isinstance(v, Class) and classes.is_network(run.project, v) is True for v in listed):
         return True

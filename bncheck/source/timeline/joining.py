@@ -68,6 +68,8 @@ def join(values: list[Value], usual: Value | None = None) -> Value:
         return informative[0] if not isinstance(informative[0], Constant) else Opaque()
     if texts := _texts(informative):
         return Opaque(texts=texts)
+    if (largest := _largest(informative)) is not None:
+        return Opaque(at_most=largest)
     opaque = [value for value in informative if isinstance(value, Opaque)]
     holds = dict.fromkeys(model for value in opaque for model in value.holds)
     named = next((value for value in opaque if value.parameter or value.type_name), None)
@@ -93,6 +95,20 @@ def _texts(values: list[Value]) -> tuple[str, ...]:
             case _:
                 return ()
     return tuple(found)
+
+
+def _largest(values: list[Value]) -> int | None:
+    """Return the largest number that values may be; None where one may be something else."""
+    found: list[int] = []
+    for value in values:
+        match value:
+            case Constant(value=bool()):
+                return None
+            case Constant(value=int() as number) | Opaque(at_most=int() as number):
+                found.append(number)
+            case _:
+                return None
+    return max(found, default=None)
 
 
 def _exists(values: list[Value], usual: Value | None) -> Constant | Opaque | None:

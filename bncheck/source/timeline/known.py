@@ -299,6 +299,7 @@ HARMLESS_DECORATORS = _words(
     profile custom_fwd custom_bwd typechecked beartype jaxtyped no_type_check deprecated skip skipIf
     skipUnless torchTest mark pass_context slow require_torch setter getter
     cache_resource cache_data experimental_singleton experimental_memo memo memoize cached
+    configurable
     """
 )
 """Last parts of decorators that leave alone what a function does to a model."""

@@ -32,8 +32,10 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
     """Follow the construction of a data loader."""
     dataset = arguments.get(kind.dataset, "dataset")
     sampler = arguments.keywords.get("sampler")
-    whole = "batch_sampler" in arguments.keywords or _gives_batches(sampler)
-    told = arguments.get(kind.batch_size, "batch_size")
+    batches = arguments.keywords.get("batch_sampler")
+    torchs_own = _gives_batches(batches)
+    whole = (batches is not None and not torchs_own) or _gives_batches(sampler)
+    told = batches if torchs_own else arguments.get(kind.batch_size, "batch_size")
     size = _size(run, told, arguments)
     loader = Loader(
         "",
@@ -41,7 +43,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         batch_size=UNKNOWN if whole else size,
         for_each_device=told.for_each if isinstance(told, Opaque) and not whole else UNKNOWN,
         drop_last=UNKNOWN
-        if _holds_whole_batches(run, node) or _is_one_batch(run, node)
+        if torchs_own or _holds_whole_batches(run, node) or _is_one_batch(run, node)
         else _drops_last(arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
@@ -232,7 +234,7 @@ def _length(dataset: Value | None) -> Number:
 
 
 def _gives_batches(sampler: Value | None) -> bool:
-    """Tell whether each sample that is asked for is a batch: `sampler=BatchSampler(...)`."""
+    """Tell whether a sampler is torch's of whole batches."""
     return isinstance(sampler, Opaque) and sampler.type_name.endswith(".BatchSampler")
 
 

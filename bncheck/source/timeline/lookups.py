@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import libcst as cst
 
@@ -44,6 +45,14 @@ def call(
     match name:
         case "int" if isinstance(first, Opaque) and isinstance(first.at_most, int):
             return first
+        case "os.environ.get" | "os.getenv":
+            default = arguments.get(1, "default")
+            return replace(default, fixed=False) if isinstance(default, Constant) else None
+        case "wandb.init" if (config := arguments.get(None, "config")) is not None:
+            run.heap.set(
+                attributes.WANDB_CONFIG, attributes.WANDB_CONFIG, options.nested(run, config)
+            )
+            return Opaque(name)
         case "len" if any(_DEVICES.search(part) for part in identifiers(node)):
             return _length(first)
         case "globals":
