@@ -14,7 +14,7 @@ def called(model: Model) -> str:
     if not model.name or (model.name == "self" and own):
         return f"`{own}`" if own else "a network"
     name = f"`{model.name.replace('.[]', '[...]')}`"
-    if model.origin is Origin.ZOO and own != "unknown":
+    if model.origin is Origin.ZOO and own not in {"", "unknown"}:
         return f"{name} ({own} of {package.partition('.')[0]})"
     tells = own and package.partition(".")[0] != "torch"
     return f"{name} ({own})" if tells and model.origin is Origin.PROJECT else name

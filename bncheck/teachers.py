@@ -92,11 +92,23 @@ def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
 
 
 def _is_trained(timeline: Timeline, model: Model) -> bool:
-    if is_optimized(timeline, model):
+    if is_optimized(timeline, model) and not _gives_no_gradient(timeline, model):
         return True
     return not _only_gives_targets(timeline, model) and any(
         event.model is model and occurrence.gradient is not False and in_training_loop(occurrence)
         for occurrence, event in timeline.of(ForwardCall)
+    )
+
+
+def _gives_no_gradient(timeline: Timeline, model: Model) -> bool:
+    """Tell whether a part runs without gradients only, though an optimizer is given the whole."""
+    given = any(event.model is model for _, event in timeline.of(OptimizerBuilt))
+    runs = [found for found, event in timeline.of(ForwardCall) if event.model is model]
+    return (
+        model.parent is not None
+        and not given
+        and bool(runs)
+        and all(found.gradient is False for found in runs)
     )
 
 

@@ -12,6 +12,7 @@ CASES = [
     ("self", Origin.SELF, "nets.blocks.Bottleneck", "`Bottleneck`"),
     ("self.blocks.[]", Origin.UNKNOWN, "", "`self.blocks[...]`"),
     ("net", Origin.ZOO, "torchvision.models.resnet18", "`net` (resnet18 of torchvision)"),
+    ("net.layer1", Origin.ZOO, "", "`net.layer1`"),
     ("net", Origin.ZOO, "timm.unknown", "`net`"),
     ("net", Origin.LOADED, "torch.load", "`net`"),
     ("", Origin.PROJECT, "nets.Unet", "`Unet`"),

@@ -49,9 +49,12 @@ def freeze_half(timeline: Timeline) -> Iterator[Match]:
     # What the settings as they are leave out may put in eval mode what they stop.
     for way in (timeline, timeline.usual if timeline.of(RequiresGrad) else None):
         for match in _followed(way) if way is not None else ():
-            if match.site not in told:
+            if match.site in told:
+                continue
+            # Another part that the same line stops may be surer.
+            if match.confidence is not Confidence.POSSIBLE:
                 told.add(match.site)
-                yield match
+            yield match
     yield from (match for match in _while_made(timeline) if match.site not in told)
     yield from (match for match in _in_train_methods(timeline) if match.site not in told)
     yield from _fitted(timeline)
