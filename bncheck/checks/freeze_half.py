@@ -69,6 +69,7 @@ def _followed(timeline: Timeline) -> Iterator[Match]:
         exempt |= _told_as_teachers(timeline)
     # Switched on and off, as for a GAN's discriminator.
     switched = _turned_on(timeline)
+    fronts = _fronts_turned_on(timeline)
     made_of = {event.model: event.source for _, event in timeline.of(Assembled)}
     seen: set[RequiresGrad | ModeChange] = set()
     for moment, forward in training_forwards(timeline):
@@ -81,7 +82,9 @@ def _followed(timeline: Timeline) -> Iterator[Match]:
                 seen.add(stopped)
                 sure = assurance_of_part(part)
                 if sure is not None:
-                    whole = stopped.target not in {Target.PART, Target.REST}
+                    whole = stopped.target not in {Target.PART, Target.REST} and not any(
+                        front is not part and front.within(part) for front in fronts
+                    )
                     told = sure if whole else Confidence.POSSIBLE
                     yield _half(stopped, part, told, _where(timeline, stopped))
             for frozen in _statistics_only(moment, part) - seen:
@@ -93,6 +96,20 @@ def _followed(timeline: Timeline) -> Iterator[Match]:
                     "set requires_grad = False on them as well if all of the layer shall stay",
                     Confidence.POSSIBLE,
                 )
+
+
+_FRONT = re.compile(
+    r"(?:^|[._])(?:layers|blocks|stages|features|backbone|encoder|body|trunk)$", re.IGNORECASE
+)
+
+
+def _fronts_turned_on(timeline: Timeline) -> list[Model]:
+    """Return the parts that take gradients again where that may leave no BatchNorm out."""
+    return [
+        event.model
+        for _, event in timeline.of(RequiresGrad)
+        if event.value is True and event.target is Target.WHOLE and _FRONT.search(event.model.name)
+    ]
 
 
 def _told_as_teachers(timeline: Timeline) -> set[Model]:

@@ -89,7 +89,16 @@ def _is_finished_later(root: Instance) -> bool:
         if isinstance(method, Function) and isinstance(method.node, cst.FunctionDef)
         if name not in ("__init__", "forward")
         for attribute, value in classes.kept(method.node)
+        if not _is_handed_over(value, method.node)
     )
+
+
+def _is_handed_over(value: cst.BaseExpression, method: cst.FunctionDef) -> bool:
+    """Recognise `model.head.to(device)`: what another network has, which a method is given."""
+    while isinstance(value, cst.Call | cst.Attribute):
+        value = value.func if isinstance(value, cst.Call) else value.value
+    given = {parameter.name.value for parameter in method.params.params[1:]}
+    return isinstance(value, cst.Name) and value.value in given
 
 
 def _has_unknown_part(root: Instance, look: CloserLook) -> bool:

@@ -25,6 +25,7 @@ from bncheck.source.timeline import (
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.frames import in_frame
+from bncheck.source.timeline.mentioned import tells_another_norm
 from bncheck.source.timeline.owning import take_in
 from bncheck.source.timeline.picked import picks_batch_norm
 from bncheck.source.timeline.run import Run
@@ -64,8 +65,10 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
-    if holds is True and isinstance(arguments.keywords.get("norm"), Opaque):
-        holds = UNKNOWN  # It is told which norm to make, and which is not known.
+    if holds is True and (
+        isinstance(arguments.keywords.get("norm"), Opaque) or tells_another_norm(node)
+    ):
+        holds = UNKNOWN  # It is told which norm to make: not BatchNorm, or which is not known.
     if arguments.keywords.get("track_running_stats") == Constant(False):
         holds = False  # There are no statistics for a mode or a freeze to keep.
     declared = run.declared(qualified, name)
@@ -82,7 +85,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         driven_by=classes.framework(run.project, cls),
         pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
     )
-    given = _given(run, cls, arguments) if holds is True and declared is None else None
+    given = _given(run, cls, arguments) if holds is not False and declared is None else None
     if given is not None:
         definition = Defined(cls.module, name, cls.node)
         model.confirm = CloserLook(definition, run.project, given)

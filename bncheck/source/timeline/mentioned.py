@@ -13,7 +13,7 @@ from bncheck.source.literals import literal
 from bncheck.source.module import dotted, imports
 from bncheck.source.outline import LazyBlock
 from bncheck.source.timeline import known
-from bncheck.source.timeline.model_libraries import by_family
+from bncheck.source.timeline.model_libraries import by_family, by_norm_layer
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.walk import inside, walk_kinds
 
@@ -110,5 +110,15 @@ def _tells_norm(call: cst.Call) -> bool:
         and argument.keyword.value in known.NORM_ARGUMENTS
         and not identifiers(argument.value) & known.BATCH_NORMS
         and not (isinstance(argument.value, cst.SimpleString) and "batch" in argument.value.value)
+        for argument in call.args
+    )
+
+
+def tells_another_norm(call: cst.Call) -> bool:
+    """Tell whether a call names a norm to make that is none of BatchNorm's: `norm_layer=...`."""
+    return any(
+        argument.keyword is not None
+        and argument.keyword.value in known.NORM_ARGUMENTS
+        and by_norm_layer(identifiers(argument.value), True) is False
         for argument in call.args
     )

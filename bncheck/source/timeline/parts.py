@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libcst as cst
 
 from bncheck.events import Fact
@@ -22,7 +24,7 @@ from bncheck.source.timeline.ingredients import (
     keeps_no_statistics,
     made_by,
 )
-from bncheck.source.timeline.mentioned import mentioned_in
+from bncheck.source.timeline.mentioned import mentioned_in, tells_another_norm
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Class
 
@@ -70,6 +72,28 @@ def parts(node: cst.ClassDef) -> frozenset[str]:
     """Return the names that `__init__` gives to what it calls: layers, mostly."""
     made = assigned_in_init(node).items()
     return frozenset(name for name, value in made if isinstance(value, cst.Call))
+
+
+_MAKES_NO_LAYER = re.compile(
+    r"^torch\.(?:[tT]ensor|zeros|ones|rand\w*|full|eye|linspace|arange|as_tensor|from_numpy|stack|cat)$"
+    r"|tokeni[sz]e|transforms?\.|^(?:np|numpy|math|os|json|len|int|float|str|list|dict|set|tuple)\b"
+)
+
+
+def trainable(node: cst.ClassDef) -> frozenset[str]:
+    """Return those of these parts that may have parameters: no tensors, tokens or numbers."""
+    made = assigned_in_init(node)
+    return frozenset(n for n in parts(node) if not _MAKES_NO_LAYER.search(_maker(made[n])))
+
+
+def _maker(value: cst.BaseExpression) -> str:
+    """Return what is called first: `torch.Tensor` in `torch.Tensor(mean).view(1, 3, 1, 1)`."""
+    while isinstance(value, cst.Call | cst.Attribute):
+        inner = value.func if isinstance(value, cst.Call) else value.value
+        if isinstance(value, cst.Call) and (name := dotted(inner)) is not None:
+            return name
+        value = inner
+    return ""
 
 
 def _is_container(value: cst.Call) -> bool:
@@ -181,7 +205,7 @@ def _picked(project: Project, cls: Class, value: cst.BaseExpression) -> bool:
 
 
 def _made_of(project: Project, value: cst.BaseExpression, module: SourceModule) -> Fact:
-    if not isinstance(value, cst.Call):
+    if not isinstance(value, cst.Call) or tells_another_norm(value):
         return UNKNOWN
     meanings = project.resolve(dotted(value.func) or "", module)
     for meaning in meanings:

@@ -55,7 +55,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     cls = Class(node, module)
     if not is_plain_network(project, cls):
         return
-    if not parts.parts(node) - stopped.keys():
+    if not parts.trainable(node) - stopped.keys():
         return
     for part, statement in stopped.items():
         if part in local or named_parts.hold_norms(project, cls, part):
