@@ -304,8 +304,8 @@ def _where(timeline: Timeline, stopped: RequiresGrad) -> Site:
 def _half(stopped: RequiresGrad, part: Model, sure: Confidence, site: Site | None = None) -> Match:
     return Match(
         site or stopped.site,
-        f"{called(part)} takes no gradient from here on, but its BatchNorm layers are in train "
-        "mode at the next training step: their running statistics still move and the batch "
+        f"what this freezes of {called(part)} takes no gradient, but its BatchNorm layers are in "
+        "train mode at the next training step: their running statistics still move and the batch "
         "still normalises",
         _HINT,
         sure,
