@@ -314,6 +314,8 @@ class LoaderClass:
     shuffle: int = 2
     graphs: bool = False
     """Whether a batch is of graphs, whose nodes are what BatchNorm counts."""
+    flattens: bool = False
+    """Whether it takes apart what a transform makes of one sample: several crops."""
 
 
 LOADERS = {
@@ -321,7 +323,8 @@ LOADERS = {
     "torch.utils.data.dataloader.DataLoader": LoaderClass(),
     "torch_geometric.loader.DataLoader": LoaderClass(graphs=True),
     "torch_geometric.data.DataLoader": LoaderClass(graphs=True),
-    "monai.data.DataLoader": LoaderClass(),
+    "monai.data.DataLoader": LoaderClass(flattens=True),
+    "monai.data.ThreadDataLoader": LoaderClass(flattens=True),
     "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
 }
 

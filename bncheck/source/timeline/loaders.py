@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libcst as cst
 
 from bncheck.events import Fact, Loader, Number
@@ -49,7 +51,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
         custom_batches=True
-        if kind.graphs or whole
+        if kind.graphs or whole or (kind.flattens and _CROPS.search(run.frame.module.text))
         else _decides_batches(run, arguments.keywords.get("collate_fn")),
         graphs=kind.graphs,
         training=_feeds_training(node, arguments),
@@ -93,6 +95,8 @@ def construct_above(run: Run, node: cst.Call, made: Instance, arguments: Argumen
 
 
 _ABOVE = "super().__init__"
+_CROPS = re.compile(r"\bnum_samples\s*=(?!\s*1\b)")
+"""MONAI's transforms that make several samples of one: `RandCropByPosNegLabeld(num_samples=4)`."""
 _STACKS = frozenset({"stack", "default_collate", "from_numpy", "pad_sequence"})
 _MAKES_A_BATCH = frozenset({"new", "new_zeros", "new_full", "new_ones", "zeros", "full", "ones"})
 _JOINS = frozenset(
