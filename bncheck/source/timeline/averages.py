@@ -294,4 +294,6 @@ def _buffers(run: Run, node: cst.For | cst.Call) -> Fact:
     seen_to = any(identifiers(code) & _BUFFERS for code in around) or any(
         _SEES_TO_BUFFERS.search(name) for code in run.stack[-2:] for name in identifiers(code)
     )
+    if not run.stack:  # It stands at the top of its file.
+        seen_to |= any(name in run.frame.module.text for name in _BUFFERS)
     return UNKNOWN if seen_to else False
