@@ -14,6 +14,7 @@ CASES = [
     ("net", Origin.ZOO, "torchvision.models.resnet18", "`net` (resnet18 of torchvision)"),
     ("net.layer1", Origin.ZOO, "", "`net.layer1`"),
     ("net", Origin.ZOO, "timm.unknown", "`net`"),
+    ("net.layer1", Origin.ZOO, "", "`net.layer1`"),
     ("net", Origin.LOADED, "torch.load", "`net`"),
     ("", Origin.PROJECT, "nets.Unet", "`Unet`"),
     ("", Origin.UNKNOWN, "", "a network"),

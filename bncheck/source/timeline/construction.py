@@ -14,6 +14,7 @@ from bncheck.source.timeline import (
     calls,
     choices,
     classes,
+    containers,
     external,
     functions,
     ingredients,
@@ -58,10 +59,17 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     wrapped = _wrapped(run, node, cls, arguments)
     if wrapped is not None:
         return wrapped
-    if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
-        made = Instance(cls)
-        _initialise(run, node, cls, made, arguments)
+    if _is_own_container(run, cls):
+        made = containers.make_container(run, node, qualified, arguments)
+        if isinstance(made, Models):
+            for model in made.models:
+                model.overrides_train = classes.own_train(run.project, cls)
+                run.classes[model] = cls
         return made
+    if network is False or (network is UNKNOWN and classes.find(run, cls, "forward") is None):
+        instance = Instance(cls)
+        _initialise(run, node, cls, instance, arguments)
+        return instance
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
@@ -93,6 +101,17 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
     return value
+
+
+_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList"})
+
+
+def _is_own_container(run: Run, cls: Class) -> bool:
+    """Tell whether a class is a sequence of what it is given, with a forward pass of its own."""
+    family = classes.ancestry(run.project, cls)
+    return not _CONTAINERS.isdisjoint(family.external) and not isinstance(
+        classes.find(run, cls, "__init__"), Function
+    )
 
 
 def construct_loaded(run: Run, node: cst.Call, cls: Class) -> Value:

@@ -10,8 +10,8 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Project
-from bncheck.source.timeline import classes, parts, stops
-from bncheck.source.timeline.syntax import mentions
+from bncheck.source.timeline import classes, named_parts, parts, stops
+from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
 from bncheck.timeline import LostFreeze
@@ -44,13 +44,13 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if any("eval" in mentions(code) for code in later) or "deepcopy" in mentions(node):
         return
     frozen = dict(part for code in while_made for part in _frozen(code))
-    if not frozen or not _parts_besides(node, frozen):
+    if not frozen or not (_parts_besides(node, frozen) or _waits_for_a_switch(init, frozen)):
         return
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
         return
     for part, call in frozen.items():
-        if parts.part_holds(project, cls, part) is True:
+        if named_parts.may_hold_norms(project, cls, part):
             yield LostFreeze(Site(module.path, call), node.name.value, project.said.train_networks)
 
 
@@ -63,6 +63,18 @@ def _frozen(code: cst.FunctionDef) -> Iterator[tuple[str, cst.CSTNode]]:
         part, _, method = rest.partition(".")
         if owner == "self" and method == "eval" and not _FOLLOWS.search(part):
             yield part, call
+
+
+_SWITCH = re.compile(r"freez|frozen", re.IGNORECASE)
+
+
+def _waits_for_a_switch(init: cst.FunctionDef, frozen: dict[str, cst.CSTNode]) -> bool:
+    """Tell whether a parameter such as `frozen` says if all that the network has is frozen."""
+    return any(
+        any(_SWITCH.search(name) for name in identifiers(test.test))
+        and any(part in walk_kinds(test.body, (cst.Call,)) for part in frozen.values())
+        for test in walk_kinds(init.body, (cst.If,))
+    )
 
 
 def _parts_besides(node: cst.ClassDef, frozen: dict[str, cst.CSTNode]) -> bool:

@@ -50,7 +50,7 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
             stopped.setdefault(part, statement)
             if code is not init and _names_norms(project, module, code, part):
                 local.add(part)
-    if not stopped or _turned_on(project, node):
+    if not stopped or _turned_on(project, node) or _turns_all_on(module):
         return
     cls = Class(node, module)
     if not is_plain_network(project, cls):
@@ -268,6 +268,38 @@ def _are_the_last(over: cst.BaseExpression) -> bool:
         ):
             return int(first, 0) > 1
     return False
+
+
+def _turns_all_on(module: SourceModule) -> bool:
+    """Tell whether a constructor of the file turns on gradients of all norms that it goes over.
+
+    So does a network whose blocks stop them one by one, unless a switch says to leave it so.
+    """
+    return any(
+        isinstance(binding, cst.ClassDef)
+        and isinstance(init := classes.members(binding).get("__init__"), cst.FunctionDef)
+        and any(map(_turns_norms_on, walk_kinds(init.body, (cst.For,))))
+        for bindings in module.bindings.values()
+        for binding in bindings
+    )
+
+
+def _turns_norms_on(loop: cst.For) -> bool:
+    """Recognise a loop over all modules that says `requires_grad = True` of BatchNorm layers."""
+    return (
+        isinstance(loop.iter, cst.Call)
+        and dotted(loop.iter.func) == "self.modules"
+        and bool(mentions(loop.body) & known.BATCH_NORMS)
+        and any(
+            isinstance(part.value, cst.Name)
+            and part.value.value == "True"
+            and any(
+                isinstance(t.target, cst.Attribute) and t.target.attr.value == "requires_grad"
+                for t in part.targets
+            )
+            for part in walk_kinds(loop.body, (cst.Assign,))
+        )
+    )
 
 
 def _turned_on(project: Project, node: cst.ClassDef) -> bool:
