@@ -44,7 +44,9 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     if any("eval" in mentions(code) for code in later) or "deepcopy" in mentions(node):
         return
     frozen = dict(part for code in while_made for part in _frozen(code))
-    if not frozen or not (_parts_besides(node, frozen) or _waits_for_a_switch(init, frozen)):
+    if not frozen or not (
+        _parts_besides(node, frozen) or _waits_for_a_switch(project, init, frozen)
+    ):
         return
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
@@ -68,12 +70,18 @@ def _frozen(code: cst.FunctionDef) -> Iterator[tuple[str, cst.CSTNode]]:
 _SWITCH = re.compile(r"freez|frozen", re.IGNORECASE)
 
 
-def _waits_for_a_switch(init: cst.FunctionDef, frozen: dict[str, cst.CSTNode]) -> bool:
-    """Tell whether a parameter such as `frozen` says if all that the network has is frozen."""
+def _waits_for_a_switch(
+    project: Project, init: cst.FunctionDef, frozen: dict[str, cst.CSTNode]
+) -> bool:
+    """Tell whether a parameter such as `frozen`, which the project sets, freezes all there is."""
+    named = {
+        parameter.name.value for parameter in (*init.params.params, *init.params.kwonly_params)
+    }
     return any(
-        any(_SWITCH.search(name) for name in identifiers(test.test))
+        any(_SWITCH.search(name) and project.said.turn_on(name) for name in asked & named)
         and any(part in walk_kinds(test.body, (cst.Call,)) for part in frozen.values())
         for test in walk_kinds(init.body, (cst.If,))
+        for asked in (identifiers(test.test),)
     )
 
 
