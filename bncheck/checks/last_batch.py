@@ -28,6 +28,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or not feeding.normalises_by_batch
             or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)  # It counts the samples of all processes.
             or _looks_at_the_size(feeding)
+            or _is_of_one_size(feeding)
         ):
             continue
         certain = _certain(feeding)
@@ -58,6 +59,12 @@ def _looks_at_the_size(feeding: Feeding) -> bool:
         for event, inside in _with_branches(feeding.loop.steps)
         if any(_SIZES & set(branch.condition.split()) for branch in inside)
     )
+
+
+def _is_of_one_size(feeding: Feeding) -> bool:
+    """Tell whether what goes in is made up, always of so many rows: the noise of a generator."""
+    forward = feeding.forward
+    return forward.made_up_input and isinstance(forward.batch_size, int)
 
 
 def _with_branches(

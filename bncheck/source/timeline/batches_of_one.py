@@ -27,6 +27,9 @@ _JOIN = frozenset({"torch.cat", "torch.concat", "torch.concatenate", "torch.vsta
 
 def of_call(name: str, first: Value | None, arguments: Arguments) -> Tensor | None:
     """Return the tensor that a function makes of one; None: it is another function."""
+    if name == "torch.normal":
+        mean = arguments.get(0, "mean")
+        return mean if isinstance(mean, Tensor) else None
     axis = arguments.get(1, "dim") or arguments.keywords.get("axis")
     if name in {"torch.unsqueeze", "numpy.expand_dims"} and axis == Constant(0):
         return Tensor(1)
