@@ -23,6 +23,7 @@ _NORMS = re.compile(
 )
 """In code, not in prose."""
 _CHOOSES_NORMS = re.compile(rb"(?i)norm_(?:cfg|layer|type|name|func|fn)|(?:build|get)_norm")
+_CONVERTS = re.compile(rb"^(?![ \t]*def )[^#\n]*\bconvert_sync\w+\(", re.MULTILINE)
 _TESTS = (b"isinstance", b"type(", b"__class__")
 """What tests for a class and does not use it."""
 _LIBRARIES = re.compile(
@@ -94,7 +95,7 @@ class Texts:
     def may_hold_others_at(self, path: str) -> bool:
         """Tell whether settings choose norms in a file, or any file converts what it is given."""
         own = any(str(other) == path and _CHOOSES_NORMS.search(t) for other, t in self._encoded())
-        return own or any(b"convert_sync" in text for _, text in self._synchronising)
+        return own or any(_CONVERTS.search(text) for _, text in self._synchronising)
 
     def _is_package(self, folder: Path) -> bool:
         return folder / "__init__.py" in self.texts or (folder / "__init__.py").is_file()
@@ -168,14 +169,18 @@ class Texts:
         """
         name, longest = re.escape(switch.encode()), _longest_word(switch)
         value = rb"\b%s\b['\"]?\s*(?::[^=\n,)]*)?[=:]\s*" % name
+        option = rb"['\"-]%s['\"]" % name.replace(b"_", b"[_-]")
         off = re.compile(rb"%sFalse\b" % value)
-        on = re.compile(
-            rb"%sTrue\b|['\"-]%s['\"][^\n]*default\s*=\s*True\b"
-            rb"|\.(?:set|enable)_%s\((?:\)|[^)\n]*True)"
-            % (value, name.replace(b"_", b"[_-]"), name)
-        )
+        flag = re.compile(rb"%s[^()]{0,200}\bstore_true\b" % option)
+        on = re.compile(rb"%sTrue\b|%s[^\n]*default\s*=\s*True\b" % (value, option))
+        called = re.compile(rb"\.(?:set|enable)_%s\((?:\)|[^)\n]*True)" % name)
         texts = [COMMENTS.sub(b"", text) for _, text in self._encoded() if longest in text]
-        return any(map(off.search, texts)) and not any(map(on.search, texts))
+        if any(map(on.search, texts)):
+            return False
+        # Where a command line asks for it, the method is called for those who do.
+        return any(map(flag.search, texts)) or (
+            any(map(off.search, texts)) and not any(map(called.search, texts))
+        )
 
     def leave_at_one(self, number: str) -> bool:
         """Tell whether a file gives a number that is 1, as by default, and none another one."""

@@ -94,3 +94,34 @@ def test_what_leaves_it_off_keeps_the_note(tmp_path: Path, name: str, text: str)
 def test_what_is_always_checkpointed_is_a_warning(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, {"network.py": NETWORK + ALWAYS})
     assert finding.severity is Severity.WARNING
+
+
+SCRIPT = """
+import argparse
+import timm
+import torch
+
+parser = argparse.ArgumentParser()
+parser.add_argument('--grad-checkpointing', action='store_true')
+
+
+def main(args, loader):
+    model = timm.create_model('resnet50', pretrained=True)
+    if args.grad_checkpointing:
+        model.set_grad_checkpointing(enable=True)
+    model.train()
+    for images, labels in loader:
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+"""
+
+
+def test_a_flag_that_nobody_gives_makes_a_note(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, {"train.py": SCRIPT, "README.md": ""})
+    assert finding.severity is Severity.NOTE
+    given = {
+        "train.py": SCRIPT,
+        "README.md": "",
+        "train.sh": "python train.py --grad-checkpointing\n",
+    }
+    (finding,) = found(tmp_path, given)
+    assert finding.severity is Severity.WARNING
