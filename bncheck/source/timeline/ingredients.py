@@ -23,7 +23,7 @@ from bncheck.source.timeline.constructors import (
     ruled_out,
 )
 from bncheck.source.timeline.mentioned import Mentioned, mentioned_in, names_torchvision
-from bncheck.source.timeline.model_libraries import ZOO_ROOTS, zoo_model
+from bncheck.source.timeline.model_libraries import ZOO_ROOTS, by_family, zoo_model
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
@@ -41,7 +41,7 @@ _LAYERLESS = tuple(
 """Packages outside whose names are no networks with BatchNorm."""
 
 
-_TELLING = known.BATCH_NORMS | {"norm_cfg"}
+_TELLING = known.BATCH_NORMS | {"norm_cfg", "hub", *known.NORM_ARGUMENTS}
 """Words of what may be BatchNorm; OpenMMLab's configurations name it in a text."""
 
 
@@ -251,7 +251,7 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                 case External(name="torchvision.models") if names_torchvision(mentioned.node):
                     yield Ingredient(True, "BatchNorm2d", outside=True)
                 case External(name=outside):
-                    made = zoo_model(outside, mentioned.first_strings.get(name))
+                    made = _made_outside(outside, mentioned.first_strings.get(name))
                     norm = known.LAYERS_WITH_NORM.get(outside)
                     if norm is not None and name not in mentioned.told:
                         yield Ingredient(True, norm, outside=True)
@@ -259,6 +259,20 @@ def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> It
                         yield Ingredient(True, "BatchNorm2d", outside=True)
                     elif made is UNKNOWN or (made is None and _may_be_a_layer(outside)):
                         yield Ingredient(UNKNOWN, outside=made is UNKNOWN)
+
+
+def _made_outside(outside: str, told: object) -> Fact | None:
+    """Tell whether what a function from elsewhere makes holds BatchNorm, by its first text."""
+    if outside == "torch.hub.load":
+        return by_family(told) if isinstance(told, str) else UNKNOWN
+    if outside in _DETECTRON_NORMS and isinstance(told, str):
+        return True if told in {"BN", "SyncBN", "nnSyncBN", "naiveSyncBN"} else None
+    return zoo_model(outside, told)
+
+
+_DETECTRON_NORMS = frozenset(
+    {"detectron2.layers.get_norm", "detectron2.layers.batch_norm.get_norm"}
+)
 
 
 def _class_of(project: Project, name: str, module: SourceModule) -> Sequence[Meaning]:
@@ -324,7 +338,7 @@ def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
         return None
     return (
         known.BATCH_NORMS
-        | {"import"}
+        | {"import", "hub", *known.NORM_ARGUMENTS}
         | {
             name
             for name in module.bindings

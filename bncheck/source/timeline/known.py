@@ -41,6 +41,7 @@ LAYERS_WITH_NORM = {
     "MinkowskiEngine.MinkowskiBatchNorm": "BatchNorm1d",
     "MinkowskiEngine.MinkowskiSyncBatchNorm": "SyncBatchNorm",
     "torchsparse.nn.BatchNorm": "BatchNorm1d",
+    "e3nn.nn.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.norm.BatchNorm": "BatchNorm1d",
     "torch_geometric.nn.MLP": "BatchNorm1d",
@@ -49,9 +50,34 @@ LAYERS_WITH_NORM = {
     "torchvision.ops.Conv3dNormActivation": "BatchNorm3d",
     "torchvision.ops.misc.ConvNormActivation": "BatchNorm2d",
     "torchvision.ops.misc.Conv2dNormActivation": "BatchNorm2d",
+    **{
+        f"{package}.{layer}": "BatchNorm2d"
+        for package in ("timm.layers", "timm.models.layers")
+        for layer in ("ConvNormAct", "ConvBnAct", "ConvNormActAa", "SeparableConvNormAct")
+    },
+    **{
+        f"{package}.{layer}": "BatchNorm2d"
+        for package in ("fastai.layers", "fastai.vision.all", "fastai.basics")
+        for layer in ("ConvLayer", "ResBlock", "UnetBlock", "LinBnDrop", "BatchNorm")
+    },
+    **{
+        f"ultralytics.nn.modules{part}.{layer}": "BatchNorm2d"
+        for part in ("", ".conv", ".block", ".head")
+        for layer in (
+            "Conv",
+            "DWConv",
+            "C2f",
+            "C3",
+            "C3k2",
+            "C2PSA",
+            "SPPF",
+            "Bottleneck",
+            "Detect",
+        )
+    },
 }
 """Layers of libraries that hold a BatchNorm of this class, unless they are told otherwise."""
-NORM_ARGUMENTS = frozenset({"norm", "norm_layer"})
+NORM_ARGUMENTS = frozenset({"norm", "norm_layer", "norm_type", "norm_name"})
 """The keywords that tell them."""
 
 FRAMEWORKS = {

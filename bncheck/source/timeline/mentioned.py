@@ -32,7 +32,7 @@ class Mentioned:
     names: set[str] = field(default_factory=set)
     """Dotted names, but for those that `isinstance` asks for."""
     first_strings: dict[str, object] = field(default_factory=dict)
-    """Function called to its first argument, where that is a string."""
+    """Function called to its first argument, or what a hub is asked for, where that is a string."""
     imported: dict[str, str] = field(default_factory=dict)
     """Names that imports inside of functions bind, to what they stand for."""
     told: set[str] = field(default_factory=set)
@@ -70,6 +70,9 @@ def mentioned_in(
                 parts = filter(None, (imported.module, imported.attribute))
                 found.imported[name] = ".".join(parts)
             continue
+        if kind is cst.Subscript and (chosen := _out_of_dict(part)) is not None:
+            found.names.add(chosen)
+            continue
         if kind is cst.Dict or kind is cst.Call:
             norm = configured_batch_norm(part)
             if norm is not None:
@@ -79,7 +82,12 @@ def mentioned_in(
             if name in {"isinstance", "issubclass"} and len(part.args) == 2:
                 stack.append(part.args[0])
                 continue
-            first = part.args[0].value if part.args else None
+            if name == "getattr" and (chosen := _by_text(part)) is not None:
+                found.names.add(chosen)
+            if any(map(_asks_for_batch_norm, part.args)):
+                found.names.add("BatchNorm2d")
+            place = 1 if name is not None and name.endswith("hub.load") else 0
+            first = part.args[place].value if len(part.args) > place else None
             if name is not None and first.__class__ is cst.SimpleString:
                 found.first_strings[name] = literal(first)
             if name is not None:
@@ -87,6 +95,43 @@ def mentioned_in(
         stack += inside(part)
     found.told -= untold
     return found
+
+
+def _by_text(call: cst.Call) -> str | None:
+    """Return `nn.BatchNorm2d` for `getattr(nn, "BatchNorm2d")`."""
+    match call.args:
+        case [cst.Arg(value=owner), cst.Arg(value=cst.SimpleString() as text), *_]:
+            whole = dotted(owner)
+            return f"{whole}.{text.raw_value}" if whole is not None else None
+    return None
+
+
+def _out_of_dict(node: cst.Subscript) -> str | None:
+    """Return `models.resnet18` for `models.__dict__["resnet18"]`."""
+    match node.slice:
+        case [cst.SubscriptElement(slice=cst.Index(value=cst.SimpleString() as text))]:
+            owner = dotted(node.value) or ""
+            package = owner.removesuffix(".__dict__")
+            return f"{package}.{text.raw_value}" if package != owner else None
+    return None
+
+
+def _asks_for_batch_norm(argument: cst.Arg) -> bool:
+    """Recognise `norm="batch"`, `norm=Norm.BATCH` and `norm=("batch", {...})`, as libraries do."""
+    if argument.keyword is None or argument.keyword.value not in known.NORM_ARGUMENTS:
+        return False
+    match argument.value:
+        case cst.Tuple(elements=[cst.Element(value=value), *_]) | value:
+            pass
+    match value:
+        case cst.SimpleString() as text:
+            return str(literal(text)).lower() in _BATCH_NORMS_BY_TEXT
+        case cst.Attribute(attr=cst.Name(value="BATCH")):
+            return True
+    return False
+
+
+_BATCH_NORMS_BY_TEXT = frozenset({"batch", "batch_norm", "batchnorm", "syncbatch", "bn"})
 
 
 def names_torchvision(node: cst.CSTNode) -> bool:

@@ -20,6 +20,7 @@ ZOOS = (
     "geffnet",
     "pytorch_fid.inception.InceptionV3",
     "resnest.torch",
+    "pytorchvideo.models.hub",
 )
 """Packages of known models."""
 
@@ -91,6 +92,10 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     """
     last = function.rpartition(".")[2]
     if function.startswith("transformers."):
+        if last in _OF_CHECKPOINTS:
+            last = function.split(".")[-2]
+            if last.startswith("Auto"):
+                return _by_checkpoint(argument)
         if _TRANSFORMERS_WITH.match(last):
             return True
         return False if _TRANSFORMERS_WITHOUT.match(last) else None
@@ -107,6 +112,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
         return True if _MONAI_WITH.match(last) else UNKNOWN
     if last in {"create_model", "get_model", "ptcv_get_model"}:
         return by_family(argument) if isinstance(argument, str) else UNKNOWN
+    if package == "pytorchvideo.models.hub":
+        return not last.startswith("mvit")
     if package == "efficientnet_pytorch":
         return True if function.startswith("efficientnet_pytorch.EfficientNet") else None
     if package == "timm" and not function.startswith("timm.models."):
@@ -122,6 +129,22 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     ):
         return None
     return by_family(last)
+
+
+_OF_CHECKPOINTS = frozenset({"from_pretrained", "from_config", "_from_config"})
+_CHECKPOINTS_WITH = re.compile(r"(?:resnet|regnet|efficientnet|mobilenet_?v|mobilevit|levit)[-_]?")
+
+
+def _by_checkpoint(name: object) -> Fact:
+    """Tell whether the model of a checkpoint holds BatchNorm, by the checkpoint's name.
+
+    A detector that is named for its backbone may have frozen it.
+    """
+    if not isinstance(name, str):
+        return UNKNOWN
+    if _CHECKPOINTS_WITH.match(name.rpartition("/")[2]):
+        return True
+    return False if by_family(name) is False else UNKNOWN
 
 
 def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
