@@ -325,6 +325,8 @@ def _instance_method(
     run: Run, node: cst.Call, receiver: Instance, cls: Class, name: str, arguments: Arguments
 ) -> Value:
     found = classes.find(run, cls, name)
+    if name == "step" and _is_optimizer(run, cls):
+        run.emit(OptimizerStep(run.site(node), run.count))
     if isinstance(found, Function):
         method = classes.bound(found, receiver)
         if functions.is_property(method):
@@ -338,3 +340,11 @@ def _instance_method(
     if name in _ITSELF:
         return receiver
     return unknown_call(run, node, name, [receiver, *arguments.all()])
+
+
+def _is_optimizer(run: Run, cls: Class) -> bool:
+    """Tell whether a class of the project's derives from an optimizer of torch's."""
+    return any(
+        base.startswith("torch.optim.") and not base.startswith("torch.optim.lr_scheduler")
+        for base in classes.ancestry(run.project, cls).external
+    )
