@@ -63,17 +63,7 @@ LAYERS_WITH_NORM = {
     **{
         f"ultralytics.nn.modules{part}.{layer}": "BatchNorm2d"
         for part in ("", ".conv", ".block", ".head")
-        for layer in (
-            "Conv",
-            "DWConv",
-            "C2f",
-            "C3",
-            "C3k2",
-            "C2PSA",
-            "SPPF",
-            "Bottleneck",
-            "Detect",
-        )
+        for layer in _words("Conv DWConv C2f C3 C3k2 C2PSA SPPF Bottleneck Detect")
     },
 }
 """Layers of libraries that hold a BatchNorm of this class, unless they are told otherwise."""
