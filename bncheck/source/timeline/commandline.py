@@ -13,6 +13,7 @@ from bncheck.source import shell_scripts
 from bncheck.source.module import dotted
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constants import module_constant
+from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import string
 from bncheck.source.timeline.values import Constant, Container, Opaque, Parser, Settings, Value
@@ -46,12 +47,34 @@ def parser_method(
                 if isinstance(value, Constant):
                     parser.defaults[key] = Constant(value.value, fixed=False)
         case "parse_args":
-            return Settings(dict(parser.defaults))
+            return Settings(_parsed(parser))
         case "parse_known_args":
-            return Container((Settings(dict(parser.defaults)), Opaque()))
-        case "add_argument_group" | "add_mutually_exclusive_group":
+            return Container((Settings(_parsed(parser)), Opaque()))
+        case "add_argument_group" | "add_mutually_exclusive_group" | "add_subparsers":
             return parser
+        case "add_parser":
+            command = made(arguments)
+            parser.commands.append(command)
+            return command
     return Opaque()
+
+
+def made(arguments: Arguments) -> Parser:
+    """Return a new parser, with what its `parents` are told."""
+    parents = arguments.keywords.get("parents")
+    parser = Parser()
+    for parent in parents.elements if isinstance(parents, Container) else ():
+        if isinstance(parent, Parser):
+            parser.defaults.update(parent.defaults)
+    return parser
+
+
+def _parsed(parser: Parser) -> dict[str, Value]:
+    """Return what a command line leaves at its default, whichever subcommand it names."""
+    told = [_parsed(command) for command in parser.commands]
+    every = dict.fromkeys(key for one in told for key in one)
+    chosen = {key: join([one[key] for one in told if key in one]) for key in every}
+    return {**parser.defaults, **chosen}
 
 
 _BATCH_SIZE = re.compile(r"batch_?(?:size|sz)|^bs$", re.IGNORECASE)

@@ -12,7 +12,6 @@ from bncheck.events import (
     Mode,
     ModeChange,
     Model,
-    OptimizerBuilt,
     OptimizerStep,
     Origin,
     ProcessGroup,
@@ -25,6 +24,7 @@ from bncheck.source.timeline import (
     batches_of_one,
     calls,
     checkpoints,
+    commandline,
     files,
     handed_on,
     hydra,
@@ -35,6 +35,7 @@ from bncheck.source.timeline import (
     lookups,
     model_libraries,
     networks,
+    optimizers,
     options,
     sums,
     typed_options,
@@ -58,7 +59,6 @@ from bncheck.source.timeline.values import (
     Models,
     Opaque,
     Optimizer,
-    Parser,
     Partial,
     Tensor,
     Value,
@@ -115,7 +115,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         if (found := read(run, name, arguments)) is not None:
             return found
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":
-        return Parser()
+        return commandline.made(arguments)
     if name == "apex.amp.initialize":
         return iterables.handed_back(arguments)
     if name.endswith("init_process_group"):
@@ -142,8 +142,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         if last in _IN_ORDER and isinstance(first, Models) and len(arguments.all()) == 1:
             return first
         return iterables.passed_through(run, arguments)
-    if _builds_an_optimizer(name, arguments):
-        return _optimizer(run, node, arguments)
+    if optimizers.is_built(name, arguments):
+        return optimizers.build(run, node, arguments)
     if name in _SEQUENTIAL:
         return make_container(run, node, name, arguments)
     if last in {"DistributedSampler", "BatchSampler"}:
@@ -309,37 +309,6 @@ def _first_dimension(arguments: Arguments) -> int | Fact:
     if isinstance(first, Constant) and isinstance(first.value, int) and first.value:
         return first.value
     return UNKNOWN
-
-
-def _builds_an_optimizer(name: str, arguments: Arguments) -> bool:
-    if name.startswith("torch.optim.") and not name.startswith(
-        ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
-    ):
-        return True
-    last = name.rpartition(".")[2].lower()
-    return any(isinstance(v, Members) and v.parameters for v in arguments.all()) and (
-        any(word in last for word in ("optim", "adam", "sgd", "lars", "lamb", "lion", "rmsprop"))
-    )
-
-
-def _optimizer(run: Run, node: cst.Call, arguments: Arguments) -> Value:
-    site = run.site(node)
-    models: dict[Model, None] = {}
-    stack = arguments.all()
-    while stack:
-        value = stack.pop()
-        match value:
-            case Members(model=model):
-                models[model] = None
-            case Models(models=given):
-                models.update(dict.fromkeys(given))
-            case Container(elements=elements):
-                stack.extend(elements)
-            case Opaque(holds=holds):
-                models.update(dict.fromkeys(holds))
-    for model in models:
-        run.emit(OptimizerBuilt(site, model))
-    return Optimizer()
 
 
 def method_of_unknown(

@@ -236,6 +236,8 @@ class Parser:
     """An `argparse.ArgumentParser`, with the defaults given so far."""
 
     defaults: dict[str, Value] = field(default_factory=dict)
+    commands: list[Parser] = field(default_factory=list)
+    """The parsers of its subcommands, of which one is chosen."""
 
 
 @dataclass(frozen=True)
