@@ -5,7 +5,7 @@ It fails on a batch of one sample in train mode then. This module imports neithe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bncheck.graph import Kind, LayerGraph, Node
 from bncheck.shapes import Shapes
@@ -131,8 +131,15 @@ def _of_rows(norm: Node) -> bool:
         (node.get("rows_of_a_sample") is True and not _flattens_image(node))
         or (node.kind is Kind.CONCAT and node.get("dimension") == 0)
         or node.name.endswith("einops.rearrange")
-        for node in _ancestors(norm)
+        for node in _ancestors(norm, _parts_samples)
     )
+
+
+def _parts_samples(node: Node) -> bool:
+    """Recognise `x.view(b, n, -1)`, which makes one sample of its rows again."""
+    rank = node.get("rank")
+    is_view = node.kind is Kind.RESHAPE and node.name in {"view", "reshape"}
+    return is_view and type(rank) is int and rank > 2 and node.get("rows_of_a_sample") is not True
 
 
 def _flattens_image(node: Node) -> bool:
@@ -156,15 +163,16 @@ def _source(node: Node) -> Node | None:
     return node.inputs[0] if node.inputs else None
 
 
-def _ancestors(node: Node) -> set[Node]:
-    """Return every node that what reaches this one is computed from."""
+def _ancestors(node: Node, ends: Callable[[Node], bool] | None = None) -> set[Node]:
+    """Return every node that what reaches this one is computed from, up to those that end it."""
     found: set[Node] = set()
     waiting = [*node.inputs]
     while waiting:
         source = waiting.pop()
         if source not in found:
             found.add(source)
-            waiting += source.inputs
+            if ends is None or not ends(source):
+                waiting += source.inputs
     return found
 
 

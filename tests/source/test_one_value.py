@@ -170,6 +170,7 @@ EMBEDDED = "return self.norm(self.linear(self.embed(x).view(-1, self.embedded)))
         (DEPTHWISE.format(kernel="7, padding=3", result="x.flatten(1)"), False),
         (FRAMES.format(frames="x[:, 0]"), True),
         (FRAMES.format(frames="x.view(b * t, c, h, w)"), False),
+        (FRAMES.format(frames="x.view(b * t, c, h, w).view(b, -1, h, w)[:, :3]"), True),
         (FRAMES.format(frames="torch.reshape(x, (b * t, c, h, w))"), False),
         (FRAMES.format(frames="x.view(-1, c, h, w)"), False),
         (FRAMES.format(frames="x.view(-1, *x.shape[2:])"), False),
