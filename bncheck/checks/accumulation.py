@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.accumulating import accumulated_steps
-from bncheck.batches import tiny_feedings
+from bncheck.batches import Feeding, distributed_by, tiny_feedings
 from bncheck.checks import check
+from bncheck.events import BackwardCall, OptimizerStep, WrapKind
 from bncheck.findings import Match
 from bncheck.graph import Site
 from bncheck.naming import called
-from bncheck.timeline import Timeline
+from bncheck.timeline import Timeline, occurrences, trains
 
 
 @check("BN303", Timeline)
 def accumulation(timeline: Timeline) -> Iterator[Match]:
     """Yield each accumulated optimizer step over tiny batches through BatchNorm.
 
-    Of the loader itself BN301 says nothing then, and where batches of one raise, or several
-    processes share them, BN301 and BN401 tell of it.
+    BN301 tells of the loader itself; where batches of one raise, or several processes share them,
+    that is for it and BN401 alone.
     """
     seen: set[Site] = set()
     for feeding, size, sure in tiny_feedings(timeline):
-        for step in accumulated_steps(timeline, feeding, size):
+        for step in _accumulated_steps(timeline, feeding, size):
             if step.site in seen:
                 continue
             seen.add(step.site)
@@ -34,3 +34,28 @@ def accumulation(timeline: Timeline) -> Iterator[Match]:
                 "where a larger batch does not fit",
                 sure,
             )
+
+
+def _accumulated_steps(timeline: Timeline, feeding: Feeding, size: int) -> Iterator[OptimizerStep]:
+    """Yield the steps that run once in several of a feeding's batches, if more of it would help.
+
+    Batches of one may fail at once, and several processes may synchronise instead.
+    """
+    if size == 1 and feeding.fails_on_one:
+        return
+    if feeding.wrapped(WrapKind.DISTRIBUTED) and any(distributed_by(timeline, feeding.model)):
+        return
+    loop = feeding.loop
+    events = [occurrence.event for occurrence in occurrences(loop.steps)]
+    inside = [event for event in events if isinstance(event, OptimizerStep)]
+    # What goes backward as seldom as the optimizer steps is not added up.
+    backward = {event.count for event in events if isinstance(event, BackwardCall)}
+    yield from (step for step in inside if step.count is not None and step.count not in backward)
+    loops = feeding.moment.occurrence.loops
+    if inside or loop is not loops[-1] or loop.times == 1 or not trains(loop.steps):
+        return
+    # Each round of the loop goes backward; the step stands behind it.
+    around = loops[-2].steps if len(loops) > 1 else timeline.steps
+    for occurrence in occurrences(around):
+        if isinstance(occurrence.event, OptimizerStep) and not occurrence.loops:
+            yield occurrence.event

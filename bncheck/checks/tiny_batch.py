@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bncheck.accumulating import accumulated_steps
 from bncheck.batches import Feeding, tiny_feedings, variance_error
 from bncheck.checks import check
 from bncheck.events import WrapKind
@@ -26,8 +25,6 @@ def tiny_batch(timeline: Timeline) -> Iterator[Match]:
     for feeding, size, sure in tiny_feedings(timeline):
         if feeding.loader.site in seen or _is_shared(feeding):
             continue
-        if any(accumulated_steps(timeline, feeding, size)):
-            continue  # BN303's case.
         seen.add(feeding.loader.site)
         if size == 1 and feeding.fails_on_one:
             yield Match(

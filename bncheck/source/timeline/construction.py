@@ -73,7 +73,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
-    if holds is True and (
+    names_norms = holds is True
+    if names_norms and (
         isinstance(arguments.keywords.get("norm"), Opaque) or tells_another_norm(node)
     ):
         holds = UNKNOWN  # It is told which norm to make: not BatchNorm, or which is not known.
@@ -93,7 +94,9 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
         driven_by=classes.framework(run.project, cls),
         pretrained=UNKNOWN if classes.may_load(run.project, cls) else False,
     )
-    given = _given(run, cls, arguments) if holds is not False and declared is None else None
+    # A wrapper whose own code names no norm is no judge of the network that it is given.
+    looks = names_norms and holds is not False and declared is None
+    given = _given(run, cls, arguments) if looks else None
     if given is not None:
         definition = Defined(cls.module, name, cls.node)
         model.confirm = CloserLook(definition, run.project, given)
