@@ -56,7 +56,7 @@ def timelines(module: SourceModule, project: Project, settings: Settings) -> lis
     ):
         return []
     followed: set[cst.CSTNode] = set()
-    shows, in_test = _shows_batch_norm(module), is_test(module)
+    shows, in_test = _shows_batch_norm(module), is_test(project, module)
     body = start(module, project, settings, followed)
     body.runs_main = True
     run_body(body, module.tree.body)
