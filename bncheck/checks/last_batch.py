@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bncheck.batches import Feeding, feedings
@@ -46,7 +47,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
         )
 
 
-_SIZES = frozenset({"shape", "size", "len", "batch_size"})
+_SIZE = re.compile(r"(?:^|_)(?:shape|size|len|length|batch_?size|bsz?)$", re.IGNORECASE)
 
 
 def _looks_at_the_size(feeding: Feeding) -> bool:
@@ -57,7 +58,7 @@ def _looks_at_the_size(feeding: Feeding) -> bool:
     return any(
         isinstance(event, Leave) or event is feeding.forward
         for event, inside in _with_branches(feeding.loop.steps)
-        if any(_SIZES & set(branch.condition.split()) for branch in inside)
+        if any(_SIZE.search(name) for branch in inside for name in branch.condition.split())
     )
 
 
