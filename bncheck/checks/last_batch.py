@@ -82,8 +82,13 @@ def _with_branches(
 
 
 def _certain(feeding: Feeding) -> bool | None:
-    """Tell whether the last batch holds one sample; None where it is not known."""
+    """Tell whether the last batch holds one sample; None where it is not known.
+
+    Of an even number of samples only batches of an odd size leave one over, which nobody asks for.
+    """
     size, length = feeding.batch_size, feeding.loader.dataset_length
-    if not isinstance(size, int) or not isinstance(length, int) or feeding.loader.distributed:
+    if not isinstance(length, int) or feeding.loader.distributed:
         return None
+    if not isinstance(size, int):
+        return False if length % 2 == 0 else None
     return length % size == 1
