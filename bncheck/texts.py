@@ -15,6 +15,7 @@ from pathlib import Path
 from bncheck.kept_modes import COMMENTS, keep_parts_in_eval
 from bncheck.other_files import OtherFiles
 from bncheck.synchronising import around
+from bncheck.told_switches import is_left_off, is_turned_off
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
@@ -163,24 +164,8 @@ class Texts:
         )
 
     def leave_off(self, switch: str) -> bool:
-        """Tell whether a file says that a switch is off, as by default, and none that it is on.
-
-        A method that sets it counts, `set_grad_checkpointing(True)`.
-        """
-        name, longest = re.escape(switch.encode()), _longest_word(switch)
-        value = rb"\b%s\b['\"]?\s*(?::[^=\n,)]*)?[=:]\s*" % name
-        option = rb"['\"-]%s['\"]" % name.replace(b"_", b"[_-]")
-        off = re.compile(rb"%sFalse\b" % value)
-        flag = re.compile(rb"%s[^()]{0,200}\bstore_true\b" % option)
-        on = re.compile(rb"%sTrue\b|%s[^\n]*default\s*=\s*True\b" % (value, option))
-        called = re.compile(rb"\.(?:set|enable)_%s\((?:\)|[^)\n]*True)" % name)
-        texts = [COMMENTS.sub(b"", text) for _, text in self._encoded() if longest in text]
-        if any(map(on.search, texts)):
-            return False
-        # Where a command line asks for it, the method is called for those who do.
-        return any(map(flag.search, texts)) or (
-            any(map(off.search, texts)) and not any(map(called.search, texts))
-        )
+        """Tell whether a file says that a switch is off, as by default, and none that it is on."""
+        return is_left_off((text for _, text in self._encoded()), switch)
 
     def leave_at_one(self, number: str) -> bool:
         """Tell whether a file gives a number that is 1, as by default, and none another one."""
@@ -215,29 +200,8 @@ class Texts:
         return self._calls[name]
 
     def turn_off(self, name: str, option: str) -> bool:
-        """Tell whether an option of a class is off by default, and all that give it say False.
-
-        A class that another derives from, or that a string names, may be told in other ways.
-        """
-        own, given = re.escape(name.encode()), re.escape(option.encode())
-        otherwise = re.compile(rb"[\"']%s[\"']|\bclass \w+\([^)]*\b%s\b" % (own, own))
-        call = re.compile(rb"(?<!class )\b%s\(((?:[^()]|\([^()]*\))*)\)" % own)
-        told = re.compile(rb"\b%s\s*=\s*([^,\s)]+)" % given)
-        default = re.compile(
-            rb"^class %s\b[\s\S]*?\bdef __init__\([^)]*\b%s\b[^,=)]*=\s*(\w+)" % (own, given),
-            re.MULTILINE,
-        )
-        values: set[bytes] = set()
-        for _, text in self._encoded():
-            if name.encode() not in text:
-                continue
-            if otherwise.search(text):
-                return False
-            if default.findall(text) not in ([], [b"False"]):
-                return False
-            for arguments in call.findall(text):
-                values.update(told.findall(arguments))
-        return values == {b"False"}
+        """Tell whether an option of a class is off by default, and all that give it say False."""
+        return is_turned_off((text for _, text in self._encoded()), name, option)
 
     def defining(self, name: str) -> list[Path]:
         """Return the files that define a function or class of that name at module level."""

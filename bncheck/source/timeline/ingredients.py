@@ -41,7 +41,7 @@ _LAYERLESS = tuple(
 """Packages outside whose names are no networks with BatchNorm."""
 
 
-_TELLING = known.BATCH_NORMS | {"norm_cfg", "hub", *known.NORM_ARGUMENTS}
+_TELLING = known.BATCH_NORMS | {"norm_cfg", "hub"}
 """Words of what may be BatchNorm; OpenMMLab's configurations name it in a text."""
 
 
@@ -206,6 +206,8 @@ def may_hold(project: Project, cls: Class) -> Fact:
                         if outside in ZOO_ROOTS or zoo_model(outside, None) is not None:
                             return True
                         if _may_be_a_layer(outside):
+                            if names & known.NORM_ARGUMENTS:
+                                return True  # It may be told which norm to make.
                             most = UNKNOWN
                     case ModuleObject():
                         return True
@@ -338,7 +340,7 @@ def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
         return None
     return (
         known.BATCH_NORMS
-        | {"import", "hub", *known.NORM_ARGUMENTS}
+        | {"import", "hub"}
         | {
             name
             for name in module.bindings
