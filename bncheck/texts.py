@@ -15,7 +15,7 @@ from pathlib import Path
 from bncheck.kept_modes import COMMENTS, keep_parts_in_eval
 from bncheck.other_files import OtherFiles
 from bncheck.synchronising import around
-from bncheck.told_switches import is_left_off, is_turned_off
+from bncheck.told_switches import is_left_at_one, is_left_off, is_turned_off, is_turned_on
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
 _NORMS = re.compile(
@@ -152,16 +152,7 @@ class Texts:
 
     def turn_on(self, switch: str) -> bool:
         """Tell whether the files set a switch that is off by default, or a setting of its name."""
-        name = re.escape(switch.encode())
-        option = name.replace(b"_", b"[_-]")
-        said = re.compile(
-            rb"\b%s\s*[=:]\s*[Tt]rue\b|['\"-]%s\b|\w(?<!\bself)\.%s\b(?!\s*=[^=])"
-            % (name, option, name)
-        )
-        longest = _longest_word(switch)
-        return any(
-            longest in text and said.search(COMMENTS.sub(b"", text)) for _, text in self._encoded()
-        )
+        return is_turned_on((text for _, text in self._encoded()), switch)
 
     def leave_off(self, switch: str) -> bool:
         """Tell whether a file says that a switch is off, as by default, and none that it is on."""
@@ -169,18 +160,7 @@ class Texts:
 
     def leave_at_one(self, number: str) -> bool:
         """Tell whether a file gives a number that is 1, as by default, and none another one."""
-        name, longest = re.escape(number.encode()).replace(b"_", b"[_-]"), _longest_word(number)
-        given = re.compile(
-            rb"\b%s\b['\"]?\s*(?::[^=\n,)]*=|[=:])\s*(\d+)\b"
-            rb"|['\"-]%s['\"][^\n]*default\s*=\s*(\d+)\b" % (name, name)
-        )
-        found = {
-            one or other
-            for _, text in self._encoded()
-            if longest in text
-            for one, other in given.findall(COMMENTS.sub(b"", text))
-        }
-        return found == {b"1"}
+        return is_left_at_one((text for _, text in self._encoded()), number)
 
     def speak_of(self, name: str) -> bool:
         """Tell whether the files name a function beside its definition: a call, or an argument."""
@@ -218,11 +198,6 @@ class Texts:
         derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
         every = self._encoded()
         return [path for path, text in every if name.encode() in text and derived.search(text)]
-
-
-def _longest_word(name: str) -> bytes:
-    """Return what a text holds that names something, however that joins its words."""
-    return max(name.split("_"), key=len).encode()
 
 
 def _without_dead_code(text: bytes) -> bytes:

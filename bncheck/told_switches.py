@@ -1,13 +1,15 @@
-"""What texts say of a switch: that it is off by default, and whether anything turns it on.
+"""What texts say of a switch or a number: its default, and whether anything sets another value.
 
-Each occurrence of a name is found as it is written, and only what stands around it is read: a
-pattern that begins with anything else goes through whole texts.
+What is asked often finds each occurrence of a name as it is written, and reads only what stands
+around it: a pattern that begins with anything else goes through whole texts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+
+from bncheck.kept_modes import COMMENTS
 
 _VALUE = re.compile(rb"['\"]?\s*(?::[^=\n,)]*)?[=:]\s*(True|False)\b")
 _STORE_TRUE = re.compile(rb"['\"][^()]{0,200}\bstore_true\b")
@@ -16,6 +18,34 @@ _CALLED_WITH_TRUE = re.compile(rb"\((?:\)|[^)\n]*True)")
 _ARGUMENTS = re.compile(rb"\(((?:[^()]|\([^()]*\))*)\)")
 _BASES = re.compile(rb"\s*class \w+\([^)]*$")
 _WORD = re.compile(rb"\w")
+
+
+def is_turned_on(texts: Iterable[bytes], switch: str) -> bool:
+    """Tell whether texts set a switch that is off by default, or a setting of its name."""
+    name = re.escape(switch.encode())
+    option = name.replace(b"_", b"[_-]")
+    said = re.compile(
+        rb"\b%s\s*[=:]\s*[Tt]rue\b|['\"-]%s\b|\w(?<!\bself)\.%s\b(?!\s*=[^=])"
+        % (name, option, name)
+    )
+    longest = _longest_word(switch)
+    return any(longest in text and said.search(COMMENTS.sub(b"", text)) for text in texts)
+
+
+def is_left_at_one(texts: Iterable[bytes], number: str) -> bool:
+    """Tell whether a text gives a number that is 1, as by default, and none another one."""
+    name, longest = re.escape(number.encode()).replace(b"_", b"[_-]"), _longest_word(number)
+    given = re.compile(
+        rb"\b%s\b['\"]?\s*(?::[^=\n,)]*=|[=:])\s*(\d+)\b"
+        rb"|['\"-]%s['\"][^\n]*default\s*=\s*(\d+)\b" % (name, name)
+    )
+    found = {
+        one or other
+        for text in texts
+        if longest in text
+        for one, other in given.findall(COMMENTS.sub(b"", text))
+    }
+    return found == {b"1"}
 
 
 def is_left_off(texts: Iterable[bytes], switch: str) -> bool:
@@ -70,6 +100,11 @@ def is_turned_off(texts: Iterable[bytes], name: str, option: str) -> bool:
             elif (arguments := _ARGUMENTS.match(text, end)) is not None:
                 values.update(told.findall(arguments[1]))
     return values == {b"False"}
+
+
+def _longest_word(name: str) -> bytes:
+    """Return what a text holds that names something, however that joins its words."""
+    return max(name.split("_"), key=len).encode()
 
 
 def _code_places(text: bytes, name: bytes) -> Iterator[tuple[int, int]]:

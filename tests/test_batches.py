@@ -9,7 +9,7 @@ from bncheck.config import Settings
 from bncheck.findings import Confidence, Finding, Severity
 from bncheck.graph import Kind, Layer, LayerGraph, Node
 from bncheck.linting import lint
-from bncheck.one_value import fails_on_one_sample
+from bncheck.one_sample import fails_on_one_sample
 
 TRAINING = """
 import torch

@@ -4,7 +4,17 @@ import pytest
 
 from bncheck.worker import lint_source
 
-SCRIPT = """
+TRAIN = """
+def train(dataset):
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model.train()
+    for x, y in DataLoader(dataset, batch_size=16, shuffle=True):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+"""
+SCRIPT = (
+    """
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,14 +39,9 @@ class Net(nn.Module):
         {forward}
 
 
-def train(dataset):
-    model = Net()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    model.train()
-    for x, y in DataLoader(dataset, batch_size=16, shuffle=True):
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
 """
+    + TRAIN
+)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,8 @@ def test_what_is_pooled_to_more_is_no_single_value() -> None:
     assert "BN302" not in {f.code for f in lint_source(SCRIPT.format(size=2, forward=forward))}
 
 
-NETWORK = """
+NETWORK = (
+    """
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -91,14 +97,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 {network}
 
-def train(dataset):
-    model = Net()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    model.train()
-    for x, y in DataLoader(dataset, batch_size=16, shuffle=True):
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
 """
+    + TRAIN
+)
 
 DEPTHWISE = """
 class Net(nn.Module):

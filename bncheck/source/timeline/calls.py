@@ -27,6 +27,7 @@ from bncheck.source.timeline import (
     members,
     namesakes,
     networks,
+    optimizers,
     options,
     registry_calls,
     sequences,
@@ -344,7 +345,4 @@ def _instance_method(
 
 def _is_optimizer(run: Run, cls: Class) -> bool:
     """Tell whether a class of the project's derives from an optimizer of torch's."""
-    return any(
-        base.startswith("torch.optim.") and not base.startswith("torch.optim.lr_scheduler")
-        for base in classes.ancestry(run.project, cls).external
-    )
+    return any(map(optimizers.is_of_torch, classes.ancestry(run.project, cls).external))

@@ -13,7 +13,7 @@ from bncheck.source.literals import literal
 from bncheck.source.module import dotted, imports
 from bncheck.source.outline import LazyBlock
 from bncheck.source.timeline import known
-from bncheck.source.timeline.model_libraries import by_family, by_norm_layer
+from bncheck.source.timeline.model_libraries import BATCH_NORM_NAMES, by_family, by_norm_layer
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.walk import inside, walk_kinds
 
@@ -125,13 +125,10 @@ def _asks_for_batch_norm(argument: cst.Arg) -> bool:
             pass
     match value:
         case cst.SimpleString() as text:
-            return str(literal(text)).lower() in _BATCH_NORMS_BY_TEXT
+            return str(literal(text)).lower() in BATCH_NORM_NAMES
         case cst.Attribute(attr=cst.Name(value="BATCH")):
             return True
     return False
-
-
-_BATCH_NORMS_BY_TEXT = frozenset({"batch", "batch_norm", "batchnorm", "syncbatch", "bn"})
 
 
 def names_torchvision(node: cst.CSTNode) -> bool:

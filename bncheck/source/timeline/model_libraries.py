@@ -154,13 +154,15 @@ def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
     return False if any("Norm" in name or name == "Identity" for name in names) else UNKNOWN
 
 
+BATCH_NORM_NAMES = frozenset({"batch", "batch_norm", "batchnorm", "syncbatch", "bn"})
+"""What libraries call BatchNorm where a text says which norm to make."""
 _NOT_BATCH = frozenset({"instance", "group", "layer", "localresponse", "instance_nvfuser"})
 
 
 def by_norm_name(names: frozenset[str], otherwise: Fact) -> Fact:
     """Tell the same by MONAI's names of norms: Norm.BATCH, "batch", ("batch", {"eps": 1e-3})."""
     told = {name.lower() for name in names}
-    if told & {"batch", "syncbatch"}:
+    if told & BATCH_NORM_NAMES:
         return True
     return False if told & _NOT_BATCH else otherwise
 

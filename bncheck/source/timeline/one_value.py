@@ -9,7 +9,7 @@ import libcst as cst
 
 from bncheck.events import Fact, ForwardCall, Model, Origin
 from bncheck.graph import UNKNOWN
-from bncheck.one_value import fails_on_one_sample
+from bncheck.one_sample import fails_on_one_sample
 from bncheck.source.module import dotted
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, graph_of

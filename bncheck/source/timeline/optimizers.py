@@ -10,11 +10,16 @@ from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Container, Members, Models, Opaque, Optimizer
 
 
+def is_of_torch(name: str) -> bool:
+    """Tell whether a class is an optimizer of torch's, and no schedule of learning rates."""
+    return name.startswith("torch.optim.") and not name.startswith(
+        ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
+    )
+
+
 def is_built(name: str, arguments: Arguments) -> bool:
     """Tell whether a function makes an optimizer: torch's, or one by its name and parameters."""
-    if name.startswith("torch.optim.") and not name.startswith(
-        ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
-    ):
+    if is_of_torch(name):
         return True
     last = name.rpartition(".")[2].lower()
     return any(isinstance(v, Members) and v.parameters for v in arguments.all()) and (

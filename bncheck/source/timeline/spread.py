@@ -31,7 +31,8 @@ def spread(run: Run, node: cst.For) -> bool:
             return False
     if owner is None:
         return False
-    entries = options.entries(run, expressions.evaluate(run, source))
+    with run.block():  # Only a look: where it shows nothing, the loop is followed as any other.
+        entries = options.entries(run, expressions.evaluate(run, source))
     made = expressions.evaluate(run, owner) if entries else None
     for name, value in (entries or {}).items():
         held = options.nested(run, value) if isinstance(value, Container) else value
