@@ -187,9 +187,9 @@ def _while_made(timeline: Timeline) -> Iterator[Match]:
         if not _FOLLOWS_ANOTHER.search(stop.part):
             yield Match(
                 stop.site,
-                f"`{stop.class_name}.{stop.part}` takes no gradient from here on, but nothing "
-                "keeps its BatchNorm layers out of train mode: their running statistics still "
-                "move and the batch still normalises",
+                f"what this freezes of `{stop.class_name}.{stop.part}` takes no gradient, but "
+                "nothing keeps its BatchNorm layers out of train mode: their running statistics "
+                "still move and the batch still normalises",
                 _HINT,
                 Confidence.LIKELY if stop.trained else Confidence.POSSIBLE,
             )
