@@ -15,7 +15,7 @@ from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
-from bncheck.source.interpret.values import Class, Instance, List
+from bncheck.source.interpret.values import Class, Dictionary, Instance, List
 from bncheck.source.interpret.wiring import names_of
 from bncheck.source.project import Defined, Project
 from bncheck.source.understanding import Understanding
@@ -24,7 +24,7 @@ _MOST_STEPS = 20_000
 """Work for the network."""
 
 Given = frozenset[tuple[str, object]]
-"""Parameters of a class or factory, and the constants, `Items` or UNKNOWN that they are given."""
+"""Parameters of a class or factory, and the constants, `Items`, `Mapped` or UNKNOWN given."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ class Items:
     """A list that is given, of as many constants, other lists or UNKNOWN."""
 
     elements: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A dict that is given, or an object with attributes: names and what they stand for."""
+
+    entries: frozenset[tuple[str, object]]
+    is_object: bool
 
 
 def graph_of(
@@ -69,4 +77,11 @@ def _interpreted(value: object) -> object:
     match value:
         case Items(elements=elements):
             return List([_interpreted(element) for element in elements])
+        case Mapped(entries=entries, is_object=is_object):
+            held = {name: _interpreted(value) for name, value in entries}
+            if not is_object:
+                return Dictionary(dict[object, object](held.items()))
+            made = Instance(None, None, None)
+            made.state.update(held)
+            return made
     return value

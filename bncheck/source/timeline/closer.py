@@ -19,6 +19,7 @@ from bncheck.source.application import named_layers
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
 from bncheck.source.interpret.values import UNKNOWN, Branches, Function, Instance, Unknown, options
 from bncheck.source.interpret.values import Class as Interpreted
+from bncheck.source.module import dotted
 from bncheck.source.no_modules import cannot_be_module
 from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, constructed, machine_for
@@ -89,8 +90,22 @@ def _is_finished_later(root: Instance) -> bool:
         if isinstance(method, Function) and isinstance(method.node, cst.FunctionDef)
         if name not in ("__init__", "forward")
         for attribute, value in classes.kept(method.node)
-        if not _is_handed_over(value, method.node)
+        if not _is_handed_over(value, method.node) and not _makes_tensor(value, root)
     )
+
+
+def _makes_tensor(value: cst.BaseExpression, root: Instance) -> bool:
+    """Recognise `self.encoder(images)`, which applies a part, and `torch.cat(features)`."""
+    called = dotted(value.func) if isinstance(value, cst.Call) else None
+    owner, _, name = (called or "").partition(".")
+    part = root.state.get(name) if owner == "self" else None
+    return (isinstance(part, Instance) and part.is_module) or (
+        owner == "torch" and name.isidentifier() and name not in _OF_MODULES
+    )
+
+
+_OF_MODULES = frozenset({"compile", "load"})
+"""Functions of torch that may return a module."""
 
 
 def _is_handed_over(value: cst.BaseExpression, method: cst.FunctionDef) -> bool:

@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.events import LoadWeights, Model, Origin, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
-from bncheck.source.single import Given, Items
+from bncheck.source.single import Given
 from bncheck.source.timeline import (
     calls,
     choices,
@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
     known,
     loaders,
     options,
+    told,
     wrapping,
 )
 from bncheck.source.timeline.arguments import Arguments
@@ -34,7 +35,6 @@ from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import (
     Class,
     Constant,
-    Container,
     Frame,
     Function,
     Instance,
@@ -96,7 +96,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     )
     # A wrapper whose own code names no norm is no judge of the network that it is given.
     looks = names_norms and holds is not False and declared is None
-    given = _given(run, cls, arguments) if looks else None
+    given = told.given(run, cls, arguments) if looks else None
     if given is not None:
         definition = Defined(cls.module, name, cls.node)
         model.confirm = CloserLook(definition, run.project, given)
@@ -161,34 +161,6 @@ def _constants(cls: Class, arguments: Arguments) -> Given:
             ):
                 found[name] = value.value
     return frozenset(found.items())
-
-
-def _given(run: Run, cls: Class, arguments: Arguments) -> frozenset[tuple[str, object]] | None:
-    """Return what each parameter of a constructor is given: a constant, a list or UNKNOWN.
-
-    None where something is given that is none of its parameters.
-    """
-    init = classes.find(run, cls, "__init__")
-    params = init.node.params if isinstance(init, Function) else cst.Parameters()
-    positional = [parameter.name.value for parameter in params.params[1:]]
-    named = {*positional, *(parameter.name.value for parameter in params.kwonly_params)}
-    if not arguments.complete or not arguments.keywords.keys() <= named:
-        return None
-    if len(arguments.positional) > len(positional):
-        return None
-    given = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
-    required = {p.name.value for p in params.params[1:] if p.default is None} - given.keys()
-    found = {name: _plain(value) for name, value in given.items()}
-    return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
-
-
-def _plain(value: Value) -> object:
-    match value:
-        case Constant(value=constant):
-            return constant
-        case Container(elements=elements, keys=None, instead=(), grown=False):
-            return Items(tuple(_plain(element) for element in elements))
-    return UNKNOWN
 
 
 def defaults(cls: Class) -> Given:

@@ -33,18 +33,21 @@ def _keeps_norms_in_eval(project: Project, cls: Class) -> bool:
     family = classes.ancestry(project, cls).project
     methods = (classes.members(ancestor.node).get("train") for ancestor in family)
     method = next((code for code in methods if isinstance(code, cst.FunctionDef)), None)
-    if method is None or "eval" not in mentions(method):
-        return False
-    if known.BATCH_NORMS.isdisjoint(mentions(method)):
+    if method is None or not _puts_norms_in_eval(method):
         return False
     switches = set(_switches(method))
     return bool(switches) and all(_is_on(family, switch) for switch in switches)
 
 
+def _puts_norms_in_eval(code: cst.CSTNode) -> bool:
+    names = mentions(code)
+    return "eval" in names and not known.BATCH_NORMS.isdisjoint(names)
+
+
 def _switches(method: cst.FunctionDef) -> Iterator[str]:
-    """Yield the attributes that what is put in eval mode depends on."""
+    """Yield the attributes that it depends on whether every BatchNorm is put in eval mode."""
     for branch in walk_kinds(method, (cst.If,)):
-        if isinstance(branch, cst.If) and "eval" in mentions(branch.body):
+        if isinstance(branch, cst.If) and _puts_norms_in_eval(branch.body):
             for part in walk_kinds(branch.test, (cst.Attribute,)):
                 match part:
                     case cst.Attribute(value=cst.Name(value="self"), attr=cst.Name(value=name)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from bncheck.source.timeline import calls, classes, construction, options
+from bncheck.source.timeline import calls, construction, options, told
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -82,24 +82,14 @@ def _merged(run: Run, arguments: Arguments) -> Value:
     """Return settings that are put on top of each other; what is unknown may change any."""
     made = Settings({})
     for value in arguments.positional:
-        held = _fields(run, value) if isinstance(value, Instance) else options.entries(run, value)
+        held = (
+            told.fields(run, value) if isinstance(value, Instance) else options.entries(run, value)
+        )
         if held is None:
             options.forget(run, made)
         else:
             _put(run, made, held)
     return made
-
-
-def _fields(run: Run, value: Instance) -> options.Entries:
-    """Return the fields of an object of a class, and what it was given since."""
-    names = [
-        name
-        for cls in classes.ancestry(run.project, value.cls).project
-        for name in classes.members(cls.node)
-    ]
-    found = {name: classes.find(run, value.cls, name) for name in names}
-    fields = {name: field for name, field in found.items() if isinstance(field, Constant)}
-    return {**fields, **run.heap.of(value)}
 
 
 def _put(run: Run, settings: Settings, held: options.Entries) -> None:
