@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from bncheck.checks import check
 from bncheck.events import (
+    BackwardCall,
     Escape,
+    Event,
     ForwardCall,
     Mode,
     ModeChange,
@@ -19,7 +21,7 @@ from bncheck.findings import Confidence, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import ModeFact, mode_flow
 from bncheck.naming import called
-from bncheck.timeline import Call, Loop, Occurrence, Timeline, occurrences
+from bncheck.timeline import Call, Loop, Occurrence, Step, Timeline, children, occurrences
 from bncheck.usage import confidence, in_training_loop, is_optimized, managed
 
 
@@ -31,7 +33,7 @@ def eval_not_restored(timeline: Timeline) -> Iterator[Match]:
     if not optimizers and not timeline.of(OptimizerStep):
         return  # What goes backward asks for the gradient of an input, or for an attack.
     for occurrence, event in timeline.of(ForwardCall) if switches else ():
-        if not _is_training_step(timeline, occurrence):
+        if not _is_training_step(timeline, occurrence, event.model):
             continue
         model = event.model
         if managed(timeline, model) or (optimizers and not is_optimized(timeline, model)):
@@ -93,15 +95,39 @@ def _evaluates(switch: Occurrence, model: Model) -> bool:
     return bool(runs) and all(gradient is False for gradient in runs)
 
 
-def _is_training_step(timeline: Timeline, occurrence: Occurrence) -> bool:
+def _is_training_step(timeline: Timeline, occurrence: Occurrence, model: Model) -> bool:
     """Tell whether an optimizer makes steps where the loop is: an attack's loop moves inputs."""
     if occurrence.gradient is False or not in_training_loop(occurrence):
+        return False
+    if not _goes_backward(occurrence.loops[-1].steps, model):
         return False
     around = occurrence.inside[: occurrence.inside.index(occurrence.loops[-1])]
     functions = [block for block in around if isinstance(block, Call)]
     if not functions or not timeline.of(OptimizerStep):
         return True
     return any(isinstance(o.event, OptimizerStep) for o in occurrences(functions[-1].steps))
+
+
+def _goes_backward(steps: tuple[Step, ...], model: Model) -> bool:
+    """Tell whether a loop makes steps of its own.
+
+    What an inner loop does that runs the model too is that one's: an attack, or a search.
+    """
+    return any(
+        isinstance(step, BackwardCall | OptimizerStep)
+        if isinstance(step, Event)
+        else step.trains
+        and not (isinstance(step, Loop) and _runs(step, model))
+        and any(_goes_backward(part, model) for part in children(step))
+        for step in steps
+    )
+
+
+def _runs(loop: Loop, model: Model) -> bool:
+    return any(
+        isinstance(found.event, ForwardCall) and found.event.model is model
+        for found in occurrences(loop.steps)
+    )
 
 
 def _site(occurrence: Occurrence) -> Site:

@@ -132,9 +132,15 @@ def _undone(moment: Moment, model: Model) -> Iterator[tuple[Model, State]]:
                 state.mode is Mode.TRAIN
                 and undone is not None
                 and undone.target is Target.WHOLE
+                and not _switches_back(state.frozen_by, undone)
                 and not keeps_own_mode(part, undone.model)
             ):
                 yield part, state
+
+
+def _switches_back(freeze: ModeChange | None, undone: ModeChange) -> bool:
+    """Tell whether `train()` is called on the very thing that `eval()` was called on: as asked."""
+    return freeze is not None and freeze.target is Target.WHOLE and freeze.model is undone.model
 
 
 def _sure(part: Model, freeze: ModeChange | None) -> Confidence | None:
