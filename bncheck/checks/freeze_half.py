@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bncheck.checks import check
 from bncheck.events import (
@@ -278,6 +279,22 @@ def _fitted(timeline: Timeline) -> Iterator[Match]:
     if not fitted:
         return
     elsewhere = {event.model for _, event in timeline.of(ModeChange)} | set(_turned_on(timeline))
+    for event in _stops_for_good(timeline, elsewhere):
+        if any(event.model is not model and event.model.within(model) for model in fitted):
+            yield _half(event, event.model, Confidence.LIKELY)
+    told: set[Site] = set()
+    for steps in timeline.fits:
+        # What the module's own hooks stop, of a network that it was handed, say.
+        fit = replace(timeline, steps=steps, fits=())
+        run = {event.model for _, event in fit.of(ForwardCall)}
+        for event in _stops_for_good(fit, elsewhere | set(_turned_on(fit))):
+            if event.site not in told and any(_same(event.model, model) for model in run):
+                told.add(event.site)
+                yield _half(event, event.model, Confidence.LIKELY)
+
+
+def _stops_for_good(timeline: Timeline, elsewhere: set[Model]) -> Iterator[RequiresGrad]:
+    """Yield what stops a network that holds BatchNorm, but for what is switched elsewhere."""
     for _, event in timeline.of(RequiresGrad):
         part = event.model
         if (
@@ -285,11 +302,10 @@ def _fitted(timeline: Timeline) -> Iterator[Match]:
             and event.target in {Target.WHOLE, Target.NORMS}
             and part.holds_batch_norm is True
             and part.overrides_train is False
-            and any(part is not model and part.within(model) for model in fitted)
             and not any(_same(part, model) for model in elsewhere)
             and not _FOLLOWS_ANOTHER.search(part.name)
         ):
-            yield _half(event, part, Confidence.LIKELY)
+            yield event
 
 
 def _where(timeline: Timeline, stopped: RequiresGrad) -> Site:

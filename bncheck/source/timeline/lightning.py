@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from bncheck.events import BackwardCall, OptimizerStep
+from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import classes, functions, networks, sums
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.methods import leaves_modes_alone
@@ -30,6 +31,7 @@ from bncheck.timeline import Loop
 
 _BEFORE = ("on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start")
 """Hooks of a LightningModule that come before its training step."""
+_STOPS = ("requires_grad", "freeze")
 _LOADERS = ("train_dataloaders", "train_dataloader", "datamodule")
 _OTHERWISE = ("sync_batchnorm", "inetuning")
 """What a file says whose trainer synchronises BatchNorm, or has a callback that freezes layers:
@@ -58,29 +60,31 @@ def fit(run: Run, node: cst.Call, arguments: Arguments) -> None:
     followed = set(run.followed)
     with run.block() as steps:
         loader = _loader(run, node, model, cls, arguments)
-        if loader is not None:
+        followed_on = loader is not None or any(word in cls.module.text for word in _STOPS)
+        if followed_on:
             _train(run, node, model, cls, step, loader)
     # Each method of the module is followed by itself all the same.
     run.followed.intersection_update(followed)
-    if loader is not None:
+    if followed_on:
         run.fits.append(tuple(steps))
 
 
 def _train(
-    run: Run, node: cst.Call, model: Value, cls: Class, step: Function, loader: Data
+    run: Run, node: cst.Call, model: Value, cls: Class, step: Function, loader: Data | None
 ) -> None:
-    """Follow what a trainer does with the batches of a loader."""
+    """Follow what a trainer does with the batches of a loader, which need not be known."""
     for name in _BEFORE:
         hook = classes.find(run, cls, name)
         if isinstance(hook, Function):
             functions.follow(run, node, classes.bound(hook, model), Arguments())
-    batch = Tensor(loader.loader.batch_size, loader=loader.loader)
+    made = loader.loader if loader is not None else None
+    batch = Tensor(made.batch_size if made is not None else UNKNOWN, loader=made)
     with run.round() as inside:
         given = Arguments([batch, Opaque("batch_idx")])
         functions.follow(run, node, classes.bound(step, model), given)
         run.emit(BackwardCall(run.site(node)))
         run.emit(_step(run, node))
-    run.emit(Loop(run.site(node), tuple(inside), loader.loader))
+    run.emit(Loop(run.site(node), tuple(inside), made))
 
 
 def _step(run: Run, node: cst.Call) -> OptimizerStep:

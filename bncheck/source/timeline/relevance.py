@@ -24,6 +24,8 @@ WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 """What a function that matters names, or what it calls names."""
+_TOGETHER = (frozenset({"zip", "parameters"}), frozenset({"Trainer", "fit"}))
+"""Words that matter beside each other: an average, and Lightning's training."""
 
 _MAX_HOPS = 5
 _FACTORY_HOPS = 3
@@ -39,7 +41,7 @@ def relevant(
 @lru_cache(maxsize=65536)
 def _relevant(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = mentions(node)
-    if names & WORDS or {"zip", "parameters"} <= names:
+    if names & WORDS or any(all_of <= names for all_of in _TOGETHER):
         return True
     return bool(hops) and any(
         found is not node and _relevant(project, origin, found, hops - 1)
