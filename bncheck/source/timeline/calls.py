@@ -21,6 +21,7 @@ from bncheck.source.timeline import (
     external,
     functions,
     handed_on,
+    kinds,
     known,
     lightning,
     loaders,
@@ -91,7 +92,7 @@ def call(run: Run, node: cst.Call) -> Value:
     else:
         callee = expressions.evaluate(run, func)
         if isinstance(callee, Outside) and callee.name == "isinstance":
-            return Opaque()
+            return kinds.is_instance(run, node)
         arguments = _arguments(run, node)
         value = call_value(run, node, callee, arguments)
     if isinstance(value, Models):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import libcst as cst
 
 from bncheck.source.timeline import calls
@@ -27,6 +29,9 @@ def handed_back(arguments: Arguments) -> Value:
 def mapped(run: Run, node: cst.Call, function: Function, arguments: Arguments) -> Value:
     """Follow a function for each of the elements that a `map` gives it."""
     over = arguments.get(1, "iterable")
+    if isinstance(over, Members):
+        calls.call_value(run, node, function, Arguments([replace(over, one=True)]))
+        return Opaque()
     if not isinstance(over, Container):
         return calls.unknown_call(run, node, "map", arguments.all())
     one_by_one = over.elements[:UNROLLED]

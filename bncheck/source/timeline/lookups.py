@@ -12,6 +12,7 @@ from bncheck.source.timeline import (
     choices,
     evaluated,
     known,
+    members,
     networks,
     operators,
     options,
@@ -24,6 +25,7 @@ from bncheck.source.timeline.values import (
     Constant,
     Container,
     Instance,
+    Members,
     Models,
     Opaque,
     Outside,
@@ -69,6 +71,11 @@ def call(
                 options.put(run, first, str(key.value), arguments.get(2, "value") or Opaque())
             else:
                 options.forget(run, first)
+            return Opaque()
+        case "setattr" if isinstance(first, Members):
+            key, given = arguments.get(1, "name"), arguments.get(2, "value")
+            if isinstance(key, Constant) and given is not None:
+                members.assign(run, node, first, str(key.value), given)
             return Opaque()
         case "getattr":
             return _attribute(run, node, first, arguments.get(1, "name"))

@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.events import Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.timeline import averages, expressions, spread, statements
+from bncheck.source.timeline import averages, expressions, spread, statements, turning
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import assigned, names_in_order, targets
@@ -44,8 +44,11 @@ def for_loop(run: Run, node: cst.For) -> None:
     over = expressions.evaluate(run, node.iter)
     if isinstance(over, Members) and not over.one:
         outer, run.over_members = run.over_members, True
-        statements.bind(run, node.target, one_of(run, over, node.target))
+        one = replace(over, one=True)
+        statements.bind(run, node.target, one)
+        flags = turning.begin(run, node, one)
         statements.run_body(run, node.body.body)
+        turning.end(run, flags)
         run.dead, run.over_members = False, outer
         return
     _forget_constants(run, node.body)

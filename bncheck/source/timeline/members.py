@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.events import Mode, ModeChange, RequiresGrad, SetMomentum, Target
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.timeline import expressions, shares
+from bncheck.source.timeline import expressions, shares, turning
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.shares import Refined
 from bncheck.source.timeline.syntax import identifiers
@@ -20,6 +20,9 @@ from bncheck.source.walk import walk
 
 def tested(run: Run, test: cst.BaseExpression) -> Refined | None:
     """Return what an `if` on a member of a model means; None: it is on something else."""
+    turned = turning.tested(run, test)
+    if turned is not None:
+        return turned
     names = identifiers(test)
     for name, value in run.frame.names.items():
         if name in names and isinstance(value, Members) and value.one:
@@ -157,7 +160,7 @@ def set_gradient(run: Run, node: cst.CSTNode, members: Members, value: Value) ->
     run.emit(event)
 
 
-TESTS = (cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.BooleanOperation, cst.Call)
+TESTS = (cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.BooleanOperation, cst.Call, cst.Name)
 """Expressions that may ask for the name of a member."""
 
 

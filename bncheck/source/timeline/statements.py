@@ -43,6 +43,7 @@ from bncheck.source.timeline.values import (
     Package,
     Settings,
     Tensor,
+    Turned,
     Value,
     Weights,
     truth,
@@ -196,7 +197,8 @@ def _imported(run: Run, module: str, attribute: str | None) -> Value:
 
 def _set_name(run: Run, name: str, value: Value) -> None:
     frame = run.frame.outside.get(name, run.frame)
-    frame.names[name] = value
+    if not isinstance(frame.names.get(name), Turned):
+        frame.names[name] = value
 
 
 def bind(run: Run, target: cst.BaseExpression, value: Value) -> None:

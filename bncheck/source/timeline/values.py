@@ -50,6 +50,15 @@ class Members:
     """Only some, and normalisation layers are among the others: the last stages, for example."""
 
 
+@dataclass(frozen=True)
+class Turned:
+    """A flag that a loop over members turns at one of them: `if name == start: found = True`."""
+
+    member: Members
+    first: bool
+    """What it is for the members before."""
+
+
 @dataclass(eq=False)
 class Weights:
     """Tensors that were computed from the parameters of networks; a list or dict of them too."""
@@ -303,6 +312,7 @@ Value = (
     | Models
     | Members
     | Weights
+    | Turned
     | StateDict
     | Data
     | Tensor
