@@ -276,7 +276,7 @@ def assurance_of_part(part: Model) -> Confidence | None:
     if (
         sure is Confidence.POSSIBLE
         and part.parent is not None
-        and part.parent.holds_batch_norm is True
+        and assurance(part.parent) is Confidence.LIKELY
         and not part.type_name
         and _ENCODER.search(name)
         and not _OF_WORDS.search(name)

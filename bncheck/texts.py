@@ -173,9 +173,9 @@ class Texts:
     def _calls_of(self, name: str) -> int:
         """Count the calls of a name, as far as two."""
         if name not in self._calls:
-            # The name comes first: for what a pattern begins with, whole texts are scanned.
-            call = re.compile(b"%b(?<!def %b)(?<!\\w%b)" % ((re.escape(f"{name}(".encode()),) * 3))
-            calls = chain.from_iterable(call.finditer(text) for _, text in self._encoded())
+            calls = chain.from_iterable(
+                _call_of(name).finditer(text) for _, text in self._encoded()
+            )
             self._calls[name] = len(list(islice(calls, 2)))
         return self._calls[name]
 
@@ -193,11 +193,22 @@ class Texts:
             ]
         return self._defining[name]
 
+    def calling(self, name: str) -> list[Path]:
+        """Return the files that call a function or class of that name."""
+        call = _call_of(name)
+        return [path for path, text in self._encoded() if call.search(text)]
+
     def deriving(self, name: str) -> list[Path]:
         """Return the files in which a class at module level names another as its base."""
         derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
         every = self._encoded()
         return [path for path, text in every if name.encode() in text and derived.search(text)]
+
+
+def _call_of(name: str) -> re.Pattern[bytes]:
+    """Return a pattern for the calls of a name."""
+    # The name comes first: for what a pattern begins with, whole texts are scanned.
+    return re.compile(b"%b(?<!def %b)(?<!\\w%b)" % ((re.escape(f"{name}(".encode()),) * 3))
 
 
 def _without_dead_code(text: bytes) -> bytes:

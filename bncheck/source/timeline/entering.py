@@ -12,7 +12,15 @@ from bncheck.events import AverageUpdate, Model, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import SourceModule
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, construction, functions, hooks, ingredients, lightning
+from bncheck.source.timeline import (
+    classes,
+    construction,
+    functions,
+    handed_over,
+    hooks,
+    ingredients,
+    lightning,
+)
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.closer import CloserLook
 from bncheck.source.timeline.distrust import changed_elsewhere
@@ -136,6 +144,7 @@ def from_function(
         _enter(run, function)
     followed.add(node)
     note_one_value_norms(run)
+    handed_over.note_questions(run)
     if owner is not None and driver == "lightning" and _averages(run):
         only_evaluated = hooks.only_evaluated(run.project, Class(owner, module))
     return Timeline(

@@ -10,7 +10,7 @@ import libcst as cst
 from bncheck.graph import Site
 from bncheck.source.module import SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, known, named_parts, parts
+from bncheck.source.timeline import classes, handed_over, known, named_parts, parts
 from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.ingredients import ingredients_of
 from bncheck.source.timeline.syntax import identifiers, mentions
@@ -55,10 +55,14 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     cls = Class(node, module)
     if not is_plain_network(project, cls):
         return
-    if not parts.trainable(node) - stopped.keys():
+    if not (parts.trainable(node) | handed_over.applied_parts(node)) - stopped.keys():
         return
     for part, statement in stopped.items():
-        if part in local or named_parts.hold_norms(project, cls, part):
+        if (
+            part in local
+            or named_parts.hold_norms(project, cls, part)
+            or handed_over.part_given(project, cls, part) is True
+        ):
             trained = project.said.train_networks
             yield GradientStop(Site(module.path, statement), node.name.value, part, trained)
             return

@@ -1,0 +1,222 @@
+"""What a function or class that keeps a network it is given is handed by what calls it.
+
+It is asked where nothing that is followed calls it: a notebook does, a framework, a user. Where no
+file names a caller, the other functions and classes of its own file show what it works on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from bncheck.events import Fact, Origin
+from bncheck.graph import UNKNOWN
+from bncheck.source.module import Assigned, SourceModule, dotted
+from bncheck.source.project import Defined, Project
+from bncheck.source.timeline import classes, ingredients
+from bncheck.source.timeline.constructors import assigned_in_init, put_into
+from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.values import Class
+from bncheck.source.walk import walk_kinds
+
+_MOST_CALLERS = 8
+"""Files that are looked into for calls of one name."""
+_NO_NETWORK = re.compile(r"loss|criterion|head|metric|layer|block|dataset|config", re.IGNORECASE)
+"""Names of classes that no one takes for the network itself."""
+_WITHOUT_WEIGHTS = re.compile(r"loss|crit|act|transform|aug|metric|pool", re.IGNORECASE)
+
+_Code = cst.FunctionDef | cst.Module
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """Asks whether a parameter's network holds BatchNorm, only where a finding hangs on it."""
+
+    project: Project
+    module: SourceModule
+    parameter: cst.Name
+
+    def __call__(self) -> Fact:
+        """Return what callers hand over, or what the file shows."""
+        for definition, function in _functions(self.module):
+            names = [one.name for one in _parameters(function)]
+            if any(name is self.parameter for name in names):
+                return given(self.project, self.module, definition, function, self.parameter.value)
+        return UNKNOWN
+
+
+def note_questions(run: Run) -> None:
+    """Let the models that an entry point is given be asked what they hold."""
+    for model in run.models:
+        name = model.site.mark
+        if model.origin is Origin.PARAMETER and model.parent is None and isinstance(name, cst.Name):
+            model.confirm = HandedOver(run.project, run.project.module(model.site.path), name)
+
+
+def given(
+    project: Project,
+    module: SourceModule,
+    definition: cst.ClassDef | cst.FunctionDef,
+    function: cst.FunctionDef,
+    parameter: str,
+) -> Fact:
+    """Tell whether what a function is given holds BatchNorm; of a class, its constructor is meant.
+
+    UNKNOWN as well where some callers hand over one that does and others one that does not.
+    """
+    if definition is function or function.name.value == "__init__":
+        facts = set(_of_callers(project, module, definition, function, parameter))
+        if facts:
+            return facts.pop() if len(facts) == 1 else UNKNOWN
+    return _shown_by_the_file(project, module, definition)
+
+
+def part_given(project: Project, cls: Class, part: str) -> Fact:
+    """Tell the same of a part that a network's constructor is given: `self.encoder = encoder`."""
+    init = classes.members(cls.node).get("__init__")
+    value = assigned_in_init(cls.node).get(part)
+    if not isinstance(init, cst.FunctionDef) or not isinstance(value, cst.Name):
+        return UNKNOWN
+    if value.value not in {one.name.value for one in _parameters(init)[1:]}:
+        return UNKNOWN
+    facts = set(_of_callers(project, cls.module, cls.node, init, value.value))
+    return facts.pop() if len(facts) == 1 else UNKNOWN
+
+
+def applied_parts(node: cst.ClassDef) -> frozenset[str]:
+    """Return the parts that a network's constructor is given and that its forward pass calls."""
+    init, forward = (classes.members(node).get(name) for name in ("__init__", "forward"))
+    if not isinstance(init, cst.FunctionDef) or not isinstance(forward, cst.FunctionDef):
+        return frozenset()
+    names = {one.name.value for one in _parameters(init)[1:]}
+    called = {dotted(call.func) for call in walk_kinds(forward.body, (cst.Call,))}
+    return frozenset(
+        part
+        for part, value in assigned_in_init(node).items()
+        if isinstance(value, cst.Name)
+        and value.value in names
+        and f"self.{part}" in called
+        and not _WITHOUT_WEIGHTS.search(part)
+    )
+
+
+def _parameters(function: cst.FunctionDef) -> list[cst.Param]:
+    return [*function.params.params, *function.params.kwonly_params]
+
+
+def _functions(
+    module: SourceModule,
+) -> Iterator[tuple[cst.ClassDef | cst.FunctionDef, cst.FunctionDef]]:
+    """Yield the functions and methods at the top of a file, and what each is defined by."""
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            match binding:
+                case cst.FunctionDef():
+                    yield binding, binding
+                case cst.ClassDef():
+                    for member in classes.members(binding).values():
+                        if isinstance(member, cst.FunctionDef):
+                            yield binding, member
+
+
+def _of_callers(
+    project: Project,
+    module: SourceModule,
+    definition: cst.ClassDef | cst.FunctionDef,
+    function: cst.FunctionDef,
+    parameter: str,
+) -> Iterator[Fact]:
+    """Yield what each call of a function or class in the project hands over for a parameter."""
+    skipped = 0 if definition is function else 1
+    position = [one.name.value for one in function.params.params[skipped:]]
+    wanted = Defined(module, definition.name.value, definition)
+    for caller in project.calling(definition.name.value)[:_MOST_CALLERS]:
+        for code, call in _calls(caller):
+            name = dotted(call.func) or ""
+            if name.rpartition(".")[2] != definition.name.value:
+                continue
+            if not any(
+                isinstance(meaning, Defined) and meaning.binding is wanted.binding
+                for meaning in project.resolve(name, caller)
+            ):
+                continue
+            value = _argument(call, parameter, position)
+            if value is not None:
+                yield _holds(project, caller, code, value)
+
+
+def _calls(module: SourceModule) -> Iterator[tuple[_Code, cst.Call]]:
+    """Yield the calls of a file, and the function that each stands in, or the file itself."""
+    inner: set[cst.CSTNode] = set()
+    for _, function in _functions(module):
+        for call in walk_kinds(function.body, (cst.Call,)):
+            inner.add(call)
+            yield function, call
+    for call in walk_kinds(module.tree, (cst.Call,)):
+        if call not in inner:
+            yield module.tree, call
+
+
+def _argument(call: cst.Call, parameter: str, position: list[str]) -> cst.BaseExpression | None:
+    """Return what a call gives for a parameter; None: nothing that can be told."""
+    if any(argument.star for argument in call.args):
+        return None
+    for place, argument in enumerate(call.args):
+        if argument.keyword is not None:
+            if argument.keyword.value == parameter:
+                return argument.value
+        elif place < len(position) and position[place] == parameter:
+            return argument.value
+    return None
+
+
+def _holds(project: Project, module: SourceModule, code: _Code, value: cst.BaseExpression) -> Fact:
+    """Tell whether what an expression makes holds BatchNorm, by what it names."""
+    if isinstance(value, cst.Name):
+        if isinstance(code, cst.FunctionDef):
+            values = [made for made in put_into(code, value.value) if made is not value]
+        else:
+            bindings = module.bindings.get(value.value, ())
+            values = [b.value for b in bindings if isinstance(b, Assigned)]
+        calls = [made for made in values if isinstance(made, cst.Call)]
+        return _together(_of_a_call(project, module, made) for made in calls)
+    return _of_a_call(project, module, value) if isinstance(value, cst.Call) else UNKNOWN
+
+
+def _of_a_call(project: Project, module: SourceModule, call: cst.Call) -> Fact:
+    facts: set[Fact] = set()
+    for part in ingredients.ingredients_of(project, call, module):
+        if isinstance(part.definition, cst.ClassDef | cst.FunctionDef) and part.module is not None:
+            facts.add(ingredients.made_by(project, part.definition, part.module))
+        else:
+            facts.add(part.fact)
+    return True if True in facts else UNKNOWN if UNKNOWN in facts or not facts else False
+
+
+def _together(facts: Iterator[Fact]) -> Fact:
+    """Return what is known of a name that is bound several times, as by `model = model.to(gpu)`."""
+    known = {fact for fact in facts if fact is not UNKNOWN}
+    return known.pop() if len(known) == 1 else UNKNOWN
+
+
+def _shown_by_the_file(
+    project: Project, module: SourceModule, definition: cst.ClassDef | cst.FunctionDef
+) -> Fact:
+    """Tell whether the networks that a file makes or defines hold BatchNorm, all of them."""
+    facts = set()
+    for bindings in module.bindings.values():
+        for binding in bindings:
+            if binding is definition or not isinstance(binding, cst.ClassDef | cst.FunctionDef):
+                continue
+            if _NO_NETWORK.search(binding.name.value):
+                continue
+            fact = ingredients.made_by(project, binding, module)
+            is_network = isinstance(binding, cst.ClassDef) and (
+                classes.is_network(project, Class(binding, module)) is True
+            )
+            if fact is True or is_network:
+                facts.add(fact)
+    return True if facts == {True} else UNKNOWN
