@@ -49,6 +49,8 @@ class Model:
     """Whether what makes it returns it in eval mode."""
     parent: Model | None = None
     """The model that it is a part of, for `model.backbone`."""
+    kept_by: list[Model] = field(default_factory=list)
+    """The other models that it is a part of, too."""
     overrides_train: Fact = False
     """Whether its class has a `train` method of its own."""
     driven_by: str = ""
@@ -74,7 +76,7 @@ class Model:
         """Tell whether this is `other` or a part of it."""
         model: Model | None = self
         while model is not None:
-            if model is other:
+            if model is other or any(keeper.within(other) for keeper in model.kept_by):
                 return True
             model = model.parent
         return False

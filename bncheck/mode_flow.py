@@ -203,7 +203,10 @@ class ModeFlow:
     def _set(self, state: State, model: Model, facts: Facts) -> None:
         parts = [part for part in state if part.parent is not None and part is not model]
         for part in [part for part in parts if part.within(model)]:
-            del state[part]
+            if part.kept_by:
+                state[part] = facts  # What else it is a part of may be in another mode.
+            else:
+                del state[part]
         state[model] = facts
 
     def _event(self, event: Event, state: State) -> None:

@@ -22,6 +22,16 @@ def around(
     return any(_has_to_do(other, text, path, is_package) for other, text in files)
 
 
+def around_script(files: Iterable[tuple[Path, bytes]], script: Path) -> bool:
+    """Tell whether any of the files is a script, or imports it. Others beside it run apart."""
+    name = script.stem.encode()
+    return any(other == script or name in _imported(text) for other, text in files)
+
+
+def _imported(text: bytes) -> frozenset[bytes]:
+    return frozenset(word for line in _IMPORTS.findall(text) for word in _WORDS.findall(line))
+
+
 def _has_to_do(other: Path, text: bytes, path: Path, is_package: Callable[[Path], bool]) -> bool:
     pairs = zip(path.parts, other.parts, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -29,5 +39,5 @@ def _has_to_do(other: Path, text: bytes, path: Path, is_package: Callable[[Path]
     return (
         other.parent == path.parent
         or is_package(Path(*path.parts[:shared]))
-        or any(not own.isdisjoint(_WORDS.findall(line)) for line in _IMPORTS.findall(text))
+        or not own.isdisjoint(_imported(text))
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bncheck.kept_modes import COMMENTS, keep_parts_in_eval
 from bncheck.other_files import OtherFiles
-from bncheck.synchronising import around
+from bncheck.synchronising import around, around_script
 from bncheck.told_switches import is_left_at_one, is_left_off, is_turned_off, is_turned_on
 
 _NORM_LINES = re.compile(rb"^[^#\n]*(?:BatchNorm|syncbn|sync_batchnorm).*$", re.MULTILINE)
@@ -92,6 +92,23 @@ class Texts:
     def synchronise_around(self, path: str) -> bool:
         """Tell whether a file that has to do with the one at `path` synchronises BatchNorm."""
         return around(self._synchronising, Path(path), self._is_package)
+
+    def synchronise_for(self, function: str, path: str) -> bool:
+        """Tell the same for a function of the file: of the files that ask for it, if any do.
+
+        A script beside the one that asks for it is another program.
+        """
+        word = function.encode()
+        every = ((other, text) for other, text in self._encoded() if str(other) != path)
+        asking = [(other, text) for other, text in every if word in text] if word else []
+        if not asking:
+            return self.synchronise_around(path)
+        return any(
+            around_script(self._synchronising, other)
+            if b"__main__" in text
+            else self.synchronise_around(str(other))
+            for other, text in asking
+        )
 
     def may_hold_others_at(self, path: str) -> bool:
         """Tell whether settings choose norms in a file, or any file converts what it is given."""

@@ -49,9 +49,17 @@ def freeze_misses_kinds(timeline: Timeline) -> Iterator[Match]:
 
 def _missed(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> str:
     others = sorted({name.rpartition(".")[2] for name in _KINDS} - kinds)
-    if "SyncBatchNorm" in others and timeline.said.synchronise_around(test.site.path):
+    if "SyncBatchNorm" in others and _synchronises(timeline, test):
         return "a SyncBatchNorm, as this project makes or offers it, would train on unnoticed"
     return f"{', '.join(others)} would train on unnoticed"
+
+
+def _synchronises(timeline: Timeline, test: FreezeTest) -> bool:
+    """Tell whether the project synchronises what may come to the test."""
+    path = test.site.path
+    if test.class_name:
+        return timeline.said.synchronise_around(path)
+    return timeline.said.synchronise_for(test.function, path)
 
 
 def _widened(test: FreezeTest) -> Fix | None:
@@ -69,9 +77,8 @@ def _all_there(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> bool:
     used = timeline.said.norm_kinds
     if used and used <= kinds:
         return True
-    path = test.site.path
-    synchronised = timeline.said.synchronise_around(path)
-    return not (synchronised and timeline.said.may_hold_others_at(path)) and any(
+    synchronised = _synchronises(timeline, test)
+    return not (synchronised and timeline.said.may_hold_others_at(test.site.path)) and any(
         known.name == test.class_name
         and known.holds_batch_norm is True
         and known.norm_kinds == kinds
@@ -104,7 +111,7 @@ def _may_meet_others(timeline: Timeline, test: FreezeTest, kinds: set[str]) -> b
     used = timeline.said.norm_kinds
     return (
         not used
-        or timeline.said.synchronise_around(test.site.path)
+        or _synchronises(timeline, test)
         or any(
             known.name == test.class_name and known.norm_kinds - kinds for known in timeline.classes
         )

@@ -18,7 +18,8 @@ from bncheck.timeline import Branch, Step, Timeline, children
 def last_batch(timeline: Timeline) -> Iterator[Match]:
     """Yield each training loader whose last batch holds, or can hold, a single sample."""
     seen: set[Site] = set()
-    for feeding in feedings(timeline):
+    fed = list(feedings(timeline))
+    for feeding in fed:
         loader = feeding.loader
         if (
             loader.site in seen
@@ -30,6 +31,7 @@ def last_batch(timeline: Timeline) -> Iterator[Match]:
             or feeding.wrapped(WrapKind.SYNC_BATCH_NORM)  # It counts the samples of all processes.
             or _looks_at_the_size(feeding)
             or _is_of_one_size(feeding)
+            or _is_one_of_many(feeding, fed)
         ):
             continue
         certain = _certain(feeding)
@@ -66,6 +68,16 @@ def _is_of_one_size(feeding: Feeding) -> bool:
     """Tell whether what goes in is made up, always of so many rows: the noise of a generator."""
     forward = feeding.forward
     return forward.made_up_input and isinstance(forward.batch_size, int)
+
+
+_MOST_ALRIGHT = 4
+"""Of so many networks one at least has to fail, or a choice among them tells nothing."""
+
+
+def _is_one_of_many(feeding: Feeding, fed: list[Feeding]) -> bool:
+    """Tell whether a setting chooses the network, and few of those that it may be fail."""
+    chosen = {f.model: f.fails_on_one for f in fed if f.forward.site == feeding.forward.site}
+    return sum(chosen.values()) * _MOST_ALRIGHT < len(chosen)
 
 
 def _with_branches(

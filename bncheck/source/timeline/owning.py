@@ -22,7 +22,11 @@ def take_in(run: Run, model: Model, name: str, value: Value) -> None:
                 model.norm_kinds |= part.norm_kinds
             elif part.holds_batch_norm is UNKNOWN and model.holds_batch_norm is False:
                 model.holds_batch_norm = UNKNOWN
-            if model.within(part) or not (part.parent is None or is_nameless(part.parent)):
+            if model.within(part):
+                continue
+            if part.parent is not None and not is_nameless(part.parent):
+                if not part.within(model):
+                    part.kept_by.append(model)
                 continue
             part.parent = model
             if (
