@@ -70,6 +70,7 @@ from bncheck.source.interpret.values import (
     truth,
 )
 from bncheck.source.module import dotted
+from bncheck.source.timm_builder import TIMM_BUILDERS, of_the_network
 
 Call = Callable[[Machine, Arguments, "Site | None"], object]
 
@@ -117,6 +118,15 @@ def call_external(machine: Machine, name: str, arguments: Arguments, site: Site 
             if isinstance(value, Instance) and value.base == "Sequential" and value.site:
                 machine.names.handed[value.site] = value
     return machine.opaque(f"call of {name.removeprefix('builtins.')}", site, [*arguments.values()])
+
+
+def _build_by_timm(machine: Machine, arguments: Arguments, site: Site | None) -> object:
+    """Return the network of the project that `build_model_with_cfg` makes."""
+    from bncheck.source.interpret.calls import call
+
+    network = arguments.at(0, arguments.keywords.get("model_cls", UNKNOWN))
+    keywords = of_the_network(arguments.keywords)
+    return call(machine, network, Arguments([], keywords, arguments.open), site)
 
 
 _NOT_PLAIN: Final = (
@@ -276,6 +286,7 @@ def _constant(name: str, arguments: Arguments) -> object:
 
 _CALLS: Final[dict[str, Call]] = {
     **OPENMMLAB_CALLS,
+    **dict.fromkeys(TIMM_BUILDERS, _build_by_timm),
     "builtins.len": length,
     "builtins.range": range_of,
     "builtins.enumerate": enumerated,

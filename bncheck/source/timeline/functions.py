@@ -136,7 +136,11 @@ _GRADIENT_MODES = frozenset({"no_grad", "inference_mode", "enable_grad", "set_gr
 
 def _is_harmless(run: Run, function: Function, decorator: str) -> bool:
     """Tell whether a decorator calls what it decorates, and changes no mode around that."""
-    if decorator in external.HARMLESS_DECORATORS or decorator in _GRADIENT_MODES:
+    if (
+        decorator in external.HARMLESS_DECORATORS
+        or decorator in _GRADIENT_MODES
+        or decorator.startswith("register")
+    ):
         return True
     wrapper = contexts.own_decorator(run, function, decorator)
     return wrapper is not None and not may_switch(run.project, wrapper.module, wrapper.node)

@@ -1,7 +1,8 @@
 """Networks and functions that an import names in a place where the project does not have them.
 
 A script that was written for another folder imports `model.Net` where the network now lies in
-`models/net.py`.
+`models/net.py`. One that was written beside the project's folder imports `Project.models.net.Net`,
+which nothing finds where that folder is called otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import libcst as cst
 
 from bncheck.source.timeline import classes
+from bncheck.source.timeline.model_libraries import ZOO_ROOTS
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import Class, Function
 
@@ -21,15 +23,26 @@ _OWN = re.compile(
 """Packages that projects have, and that no library is called."""
 
 
+_LIBRARIES = ZOO_ROOTS | {"torch", "transformers", "detectron2", "mmcv", "mmdet", "mmseg", "mmpose"}
+"""Libraries that projects are laid out like."""
+
+
 def own(run: Run, name: str) -> Class | Function | None:
-    """Return the one network class or function that has the name which an import misses."""
+    """Return the one network class or function that has the name which an import misses.
+
+    Below a package that has a name of its own it has to lie where the rest of the import says.
+    """
     root, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
-    if not rest or not _OWN.match(root):
+    if not rest or root in _LIBRARIES:
+        return None
+    where = "" if _OWN.match(root) else f"/{rest.rpartition('.')[0].replace('.', '/')}.py"
+    if where == "/.py":
         return None
     found = [
         (node, module)
         for module in run.project.defining(last)
+        if f"/{module.path}".endswith(where)
         for node in module.bindings.get(last, ())
     ]
     match found:
