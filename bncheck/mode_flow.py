@@ -161,6 +161,7 @@ class ModeFlow:
     def _loop(self, block: Loop, state: State) -> tuple[State | None, Exits]:
         head, breaks, returns = state, list[State](), list[State]()
         again: State | None = None
+        earlier = {fact.since for facts in state.values() for fact in facts}
         for _ in range(_ROUNDS):
             end, exits = self._steps(block.steps, dict(head))
             breaks, returns = exits[Exit.BREAK], exits[Exit.RETURN]
@@ -168,7 +169,10 @@ class ModeFlow:
             if again is None:
                 break
             carried = {
-                model: frozenset(f if f.carried else replace(f, carried=True) for f in facts)
+                model: frozenset(
+                    f if f.carried or f.since in earlier else replace(f, carried=True)
+                    for f in facts
+                )
                 for model, facts in again.items()
             }
             after = self._join([head, carried])

@@ -80,7 +80,7 @@ def _was_only_evaluated(switches: Mapping[ModeChange, Occurrence], model: Model)
     into_eval = [
         occurrence
         for change, occurrence in switches.items()
-        if change.model is model and change.mode is Mode.EVAL
+        if model.within(change.model) and change.mode is Mode.EVAL
     ]
     return all(_evaluates(occurrence, model) for occurrence in into_eval)
 
@@ -90,7 +90,7 @@ def _evaluates(switch: Occurrence, model: Model) -> bool:
     runs = [
         found.gradient
         for found in (occurrences(calls[-1].steps) if calls else ())
-        if isinstance(found.event, ForwardCall) and found.event.model is model
+        if isinstance(found.event, ForwardCall) and model.within(found.event.model)
     ]
     return bool(runs) and all(gradient is False for gradient in runs)
 
@@ -125,7 +125,7 @@ def _goes_backward(steps: tuple[Step, ...], model: Model) -> bool:
 
 def _runs(loop: Loop, model: Model) -> bool:
     return any(
-        isinstance(found.event, ForwardCall) and found.event.model is model
+        isinstance(found.event, ForwardCall) and model.within(found.event.model)
         for found in occurrences(loop.steps)
     )
 

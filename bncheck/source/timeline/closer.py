@@ -53,6 +53,16 @@ class CloserLook:
         """Return the same for an attribute of the network."""
         return replace(self, part=f"{self.part}.{part}" if self.part else part)
 
+    def lacks(self, name: str) -> bool:
+        """Tell whether the network, as it is made here, surely has no such attribute."""
+        machine = machine_for(self.project)
+        with deep():
+            try:
+                made = constructed(machine, self.definition, self.given)
+            except (PathEndsError, GiveUpError, RecursionError):
+                return False
+        return isinstance(made, Instance) and name not in made.state and not machine.doubts
+
 
 def _holds(look: CloserLook) -> bool | Unknown:
     machine = machine_for(look.project)

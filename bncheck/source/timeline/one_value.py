@@ -60,8 +60,11 @@ def note_one_value_norms(run: Run) -> None:
         event = occurrence.event
         if isinstance(event, ForwardCall) and event.model.one_value_norm is UNKNOWN:
             known = _fact(event.model, run.classes, run.project)
-            given = _parts(run, event.model) if known is UNKNOWN else ()
-            if any(_fact(part, run.classes, run.project) is True for part in given):
+            parts = _parts(run, event.model) if known is UNKNOWN else ()
+            if any(
+                _fact(part, run.classes, run.project) is True and not _lacks(event.model, name)
+                for name, part in parts
+            ):
                 known = True
             event.model.one_value_norm = known
             cls = run.classes.get(event.model) if of_graphs else None
@@ -69,11 +72,17 @@ def note_one_value_norms(run: Run) -> None:
                 event.model.one_value_per_graph = sees_pooled_graphs(run.project, cls)
 
 
-def _parts(run: Run, model: Model) -> list[Model]:
+def _parts(run: Run, model: Model) -> list[tuple[str, Model]]:
     """Return the networks in attributes that a network's `forward` runs, such as its head."""
     names = _run_in_forward(run, model)
-    held = [value for name, value in run.heap.of(model).items() if name in names]
-    return [part for value in held if isinstance(value, Models) for part in value.models]
+    held = [(name, value) for name, value in run.heap.of(model).items() if name in names]
+    return [(n, part) for n, value in held if isinstance(value, Models) for part in value.models]
+
+
+def _lacks(model: Model, part: str) -> bool:
+    """Tell whether a network has no such part as it is made: an auxiliary head that is off."""
+    look = model.confirm
+    return isinstance(look, CloserLook) and not look.part and look.lacks(part)
 
 
 def _run_in_forward(run: Run, model: Model) -> frozenset[str]:
