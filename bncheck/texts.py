@@ -210,6 +210,11 @@ class Texts:
             ]
         return self._defining[name]
 
+    def put_in_eval(self, part: str) -> bool:
+        """Tell whether a file calls `eval()` on an attribute of that name: `net.encoder.eval()`."""
+        call = f".{part}.eval(".encode()
+        return any(call in text for _, text in self._encoded())
+
     def calling(self, name: str) -> list[Path]:
         """Return the files that call a function or class of that name."""
         call = _call_of(name)

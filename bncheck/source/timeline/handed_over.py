@@ -26,6 +26,7 @@ _MOST_CALLERS = 8
 """Files that are looked into for calls of one name."""
 _NO_NETWORK = re.compile(r"loss|criterion|head|metric|layer|block|dataset|config", re.IGNORECASE)
 """Names of classes that no one takes for the network itself."""
+_TEACHES = re.compile(r"teach|expert|oracle|prior|guid|_t$|_old$|old_", re.IGNORECASE)
 _WITHOUT_WEIGHTS = re.compile(r"loss|crit|act|transform|aug|metric|pool", re.IGNORECASE)
 
 _Code = cst.FunctionDef | cst.Module
@@ -75,7 +76,13 @@ def given(
 
 
 def part_given(project: Project, cls: Class, part: str) -> Fact:
-    """Tell the same of a part that a network's constructor is given: `self.encoder = encoder`."""
+    """Tell the same of a part that a network's constructor is given: `self.encoder = encoder`.
+
+    Of a teacher, and of what other code puts in eval mode, that is UNKNOWN.
+    """
+    said = project.said
+    if _TEACHES.search(part) or said.put_in_eval(part) or said.keep_parts_in_eval:
+        return UNKNOWN
     init = classes.members(cls.node).get("__init__")
     value = assigned_in_init(cls.node).get(part)
     if not isinstance(init, cst.FunctionDef) or not isinstance(value, cst.Name):
