@@ -21,6 +21,7 @@ from bncheck.source.timeline.values import (
     Members,
     Models,
     Opaque,
+    StateDict,
     Value,
     Weights,
 )
@@ -164,12 +165,12 @@ def _looked_up(run: Run, node: cst.For) -> dict[str, Members]:
     """Return what a loop over one model's named parameters looks up, in itself and in others.
 
     `for name, p in a.named_parameters(): ... others[name]`, or `for name in own.keys()` with both
-    looked up.
+    looked up. The others may be state dicts, of which only the parameters are looked up.
     """
     kept = {
-        name: replace(value, one=True)
+        name: Members(value.model, parameters=True, one=True)
         for name, value in run.frame.names.items()
-        if isinstance(value, Members) and value.parameters
+        if isinstance(value, StateDict) or (isinstance(value, Members) and value.parameters)
     }
     if not kept:
         return {}
@@ -206,7 +207,7 @@ def run_pair(run: Run, node: cst.For, pair: Pair, body: Callable[[], None]) -> N
     if found is not None:
         part, models, source = found
         for model in models:
-            run.emit(AverageUpdate(run.site(part), model, source, _buffers(run, node)))
+            run.emit(AverageUpdate(run.site(part), model, source, buffers(run, node)))
 
 
 def loaded(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> bool:
@@ -215,7 +216,7 @@ def loaded(run: Run, node: cst.Call, model: Model, arguments: Arguments) -> bool
     kept = weights.of(given) if given is not None else None
     if kept is None or not kept.mixed or model in kept.models:
         return False
-    run.emit(AverageUpdate(run.site(node), model, kept.models[0], _buffers(run, node)))
+    run.emit(AverageUpdate(run.site(node), model, kept.models[0], buffers(run, node)))
     return True
 
 
@@ -286,7 +287,7 @@ def _helper(run: Run, called: cst.BaseExpression) -> cst.CSTNode | None:
     return None
 
 
-def _buffers(run: Run, node: cst.For | cst.Call) -> Fact:
+def buffers(run: Run, node: cst.For | cst.Call) -> Fact:
     """Tell whether the code around the loop sees to buffers too; UNKNOWN where it may."""
     around: list[cst.CSTNode] = [node, *run.stack[-1:]]
     if run.frame.owner is not None:

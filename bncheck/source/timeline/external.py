@@ -22,6 +22,7 @@ from bncheck.events import (
 )
 from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
+    at_once,
     batches_of_one,
     calls,
     checkpoints,
@@ -89,6 +90,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     special = _on_a_model(run, node, name, first, arguments)
     if special is not None:
         return special
+    if (changed := at_once.call(run, node, name, arguments)) is not None:
+        return changed
     made = weights.of_call(name, arguments) or library_epochs.make(run, node, name, arguments)
     if made is not None:
         return made
