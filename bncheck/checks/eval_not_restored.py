@@ -73,7 +73,7 @@ def _begins_in_train_mode(model: Model, fact: ModeFact) -> bool:
 
 
 def _was_only_evaluated(switches: Mapping[ModeChange, Occurrence], model: Model) -> bool:
-    """Tell whether only helpers that evaluate put a model in eval mode.
+    """Tell whether only helpers that evaluate put a model, or what it is a part of, in eval mode.
 
     Outside of them it is asked for, as in fine-tuning with frozen statistics.
     """
