@@ -260,7 +260,7 @@ def assurance(model: Model) -> Confidence | None:
 
 _ENCODER = re.compile(
     r"(?:^|_)(?:image_?|visual_?)?(?:encoder(?:_stages?\d?)?|backbone|base_(?:model|net)|"
-    r"feature_extractor|resnet|trunk)$",
+    r"(?:feature_?)?extractor|resnet|trunk)$",
     re.IGNORECASE,
 )
 _OF_WORDS = re.compile(r"text|lang|word|bert|token|question|audio", re.IGNORECASE)

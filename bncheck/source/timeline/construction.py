@@ -40,6 +40,7 @@ from bncheck.source.timeline.values import (
     Instance,
     Models,
     Opaque,
+    Optimizer,
     Outside,
     Value,
 )
@@ -213,20 +214,26 @@ def _keep(run: Run, made: Instance, arguments: Arguments) -> None:
 
 
 def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> None:
-    """Note the networks that a constructor is given, or makes of what it is given, and keeps."""
+    """Note the networks that a constructor is given, or makes of what it is given, and keeps.
+
+    A network that trains another keeps its optimizer, too.
+    """
     if not isinstance(init.node, cst.FunctionDef):
         return
     given: dict[str, Models] = {}
     makers: dict[str, Class | Function | Instance | Outside] = {}
+    optimizers: dict[str, Optimizer] = {}
     for position, parameter in enumerate(init.node.params.params[1:]):
         value = arguments.get(position, parameter.name.value)
         if isinstance(value, Models):
             given[parameter.name.value] = value
         elif isinstance(value, Class | Function | Instance | Outside):
             makers[parameter.name.value] = value
+        elif isinstance(value, Optimizer):
+            optimizers[parameter.name.value] = value
     if given:
         _hand_up(run, init, made, given)
-    for attribute, expression in classes.kept(init.node) if given or makers else ():
+    for attribute, expression in classes.kept(init.node) if given or makers or optimizers else ():
         match expression:
             case cst.Call(
                 func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method)),
@@ -244,6 +251,8 @@ def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> Non
                     made.holds_batch_norm = True
             case cst.Name(value=name) if name in given:
                 take_in(run, made, attribute, given[name])
+            case cst.Name(value=name) if name in optimizers:
+                run.heap.set(made, attribute, optimizers[name])
             case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:
                 parts = tuple(run.part(model, part.value) for model in given[name].models)
                 _inherit(made, parts)
