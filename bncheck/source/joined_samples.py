@@ -36,8 +36,14 @@ def joins_samples(name: str, mark: object) -> bool:
 
 
 def _to_images(sizes: list[cst.BaseExpression]) -> bool:
-    """Tell whether what is left over is given three sizes or more, not all of them numbers."""
-    return len(sizes) > 3 and not all(isinstance(size, cst.Integer) for size in sizes[1:])
+    """Tell whether what is left over is given three sizes or more.
+
+    Images of one channel by numbers alone may have been rows: `x.view(-1, 1, 28, 28)`.
+    """
+    match sizes:
+        case [_, cst.Integer(value="1"), *rest]:
+            return len(rest) > 1 and not all(isinstance(size, cst.Integer) for size in rest)
+    return len(sizes) > 3
 
 
 def _is_last_size(node: cst.BaseExpression) -> bool:
