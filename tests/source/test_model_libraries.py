@@ -56,6 +56,13 @@ def test_families_without(name: str) -> None:
         ("transformers.BeitForSemanticSegmentation", None),
         ("transformers.AutoModel", None),
         ("timm.create_model", UNKNOWN),
+        ("torchaudio.models.Tacotron2", True),
+        ("torchaudio.models.wav2vec2_base", None),
+        ("speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN", True),
+        ("torchreid.models.build_model", True),
+        ("torchreid.data.ImageDataManager", None),
+        ("effdet.create_model", True),
+        ("learn2learn.vision.models.ResNet12", True),
         ("collections.OrderedDict", None),
     ],
 )

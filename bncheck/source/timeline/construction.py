@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
-from bncheck.events import LoadWeights, Model, Origin, WrapKind
+from bncheck.events import Fact, LoadWeights, Model, Origin, WrapKind
 from bncheck.graph import UNKNOWN
 from bncheck.source.project import Defined
 from bncheck.source.single import Given
@@ -74,6 +74,8 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
+    if holds is False:
+        holds, kinds = _given_layers(run, arguments)
     names_norms = holds is True
     if names_norms and (
         isinstance(arguments.keywords.get("norm"), Opaque) or tells_another_norm(node)
@@ -105,6 +107,16 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     value = run.make(model)
     _initialise(run, node, cls, value, arguments)
     return value
+
+
+def _given_layers(run: Run, arguments: Arguments) -> tuple[Fact, frozenset[str]]:
+    """Tell what the classes hold that a constructor makes its layers of: `ResNet(Bottleneck)`."""
+    for value in arguments.all():
+        if isinstance(value, Class) and classes.is_network(run.project, value) is True:
+            holds, kinds = ingredients.holds(run.project, value)
+            if holds is True:
+                return holds, kinds
+    return False, frozenset()
 
 
 _CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList"})

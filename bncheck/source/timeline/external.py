@@ -71,6 +71,7 @@ from bncheck.source.timm_builder import TIMM_BUILDERS, of_the_network
 _MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
 _IN_ORDER = frozenset({"enumerate", "reversed", "list", "tuple", "iter"})
 """What goes over the layers of a container one by one."""
+_DICTS = frozenset({"dict", "collections.OrderedDict"})
 _OPTIMIZER = ("optim", "opt", "solver")
 _LOADS = {"torch.load", "torch.jit.load", "torch.hub.load"}
 _SEQUENTIAL = {"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"}
@@ -112,7 +113,7 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return tensor
     if name == "dict" and isinstance(first, Members):
         return first
-    if name == "dict" and (copied := options.dict_of(run, arguments)) is not None:
+    if name in _DICTS and (copied := options.dict_of(run, arguments)) is not None:
         return copied
     if (settings := options.made(run, name, arguments)) is not None:
         return settings

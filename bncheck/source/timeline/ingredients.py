@@ -22,7 +22,12 @@ from bncheck.source.timeline.classes import ancestry, members
 from bncheck.source.timeline.constructors import (
     ruled_out,
 )
-from bncheck.source.timeline.mentioned import Mentioned, mentioned_in, names_torchvision
+from bncheck.source.timeline.mentioned import (
+    TELLS_BY_TEXT,
+    Mentioned,
+    mentioned_in,
+    names_torchvision,
+)
 from bncheck.source.timeline.model_libraries import ZOO_ROOTS, by_family, zoo_model
 from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import Class
@@ -190,7 +195,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
             continue
         seen.add(node)
         names = mentions(node)
-        if names & _TELLING or len(seen) > _MAX_CLOSURE:
+        if names & _TELLING or len(seen) > _MAX_CLOSURE or _may_name(module, names):
             return True
         for name in names:
             bound = name in module.bindings or module.star_imports
@@ -212,6 +217,11 @@ def may_hold(project: Project, cls: Class) -> Fact:
                     case ModuleObject():
                         return True
     return most
+
+
+def _may_name(module: SourceModule, names: frozenset[str]) -> bool:
+    """Tell whether code may look BatchNorm up by a text: `getattr(nn, "BatchNorm2d")`."""
+    return not names.isdisjoint({"getattr", "eval"}) and bool(TELLS_BY_TEXT.search(module.text))
 
 
 @lru_cache(maxsize=8192)
@@ -340,7 +350,7 @@ def _telling(project: Project, module: SourceModule) -> frozenset[str] | None:
         return None
     return (
         known.BATCH_NORMS
-        | {"import", "hub"}
+        | {"import", "hub", "getattr"}
         | {
             name
             for name in module.bindings

@@ -77,6 +77,10 @@ def mentioned_in(
             norm = configured_batch_norm(part)
             if norm is not None:
                 found.names.add(norm)
+        if kind is cst.Param or kind is cst.Arg:
+            norm = _batch_norm_by_text(part)
+            if norm is not None:
+                found.names.add(norm)
         if kind is cst.Call:
             name = dotted(part.func)
             if name in {"isinstance", "issubclass"} and len(part.args) == 2:
@@ -97,9 +101,31 @@ def mentioned_in(
     return found
 
 
+_IN_A_TEXT = re.compile(r"(?:(?:torch\.)?nn\.)?(BatchNorm[123]d|SyncBatchNorm)$")
+TELLS_BY_TEXT = re.compile(r"""["'](?:torch\.)?(?:nn\.)?(?:Sync)?BatchNorm""")
+"""A text that names the class of BatchNorm, to be looked up in torch.nn."""
+
+
+def _batch_norm_by_text(node: cst.Param | cst.Arg) -> str | None:
+    """Return the BatchNorm that a default or a keyword names: `norm="nn.BatchNorm2d"`."""
+    named = node.keyword is not None if isinstance(node, cst.Arg) else True
+    match node.default if isinstance(node, cst.Param) else node.value:
+        case cst.SimpleString() as text if named:
+            found = _IN_A_TEXT.match(str(text.raw_value))
+            return found and found[1]
+    return None
+
+
 def _by_text(call: cst.Call) -> str | None:
-    """Return `nn.BatchNorm2d` for `getattr(nn, "BatchNorm2d")`."""
+    """Return `nn.BatchNorm2d` for `getattr(nn, "BatchNorm2d")`, whose dimension may be left out."""
     match call.args:
+        case [
+            cst.Arg(value=cst.Name("nn")),
+            cst.Arg(
+                value=cst.FormattedString(parts=[cst.FormattedStringText(value="BatchNorm"), *_])
+            ),
+        ]:
+            return "nn.BatchNorm2d"
         case [cst.Arg(value=owner), cst.Arg(value=cst.SimpleString() as text), *_]:
             whole = dotted(owner)
             return f"{whole}.{text.raw_value}" if whole is not None else None

@@ -21,10 +21,28 @@ ZOOS = (
     "pytorch_fid.inception.InceptionV3",
     "resnest.torch",
     "pytorchvideo.models.hub",
+    "torchreid",
+    "effdet",
+    "torchaudio.models",
+    "speechbrain.lobes.models",
+    "learn2learn.vision.models",
 )
 """Packages of known models."""
 
-ZOO_ROOTS = frozenset({*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS)}) - {"torch"}
+_BY_NAME = {
+    "torchreid": {"build_model"},
+    "effdet": {"create_model", "create_model_from_config", "EfficientDet"},
+    "torchaudio.models": {"Tacotron2", "Conformer", "WaveRNN"},
+    "speechbrain.lobes.models": {"ECAPA_TDNN", "Xvector", "CRDNN"},
+    "learn2learn.vision.models": {
+        "OmniglotFC", "OmniglotCNN", "MiniImagenetCNN", "CNN4", "ResNet12", "WRN28",
+    },
+}  # fmt: skip
+"""What makes networks with BatchNorm in packages that have much else."""
+
+ZOO_ROOTS = frozenset(
+    {*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS if zoo not in _BY_NAME)} - _BY_NAME.keys()
+)
 """What is imported to make a model by a dotted name: `torchvision.models.resnet50()`."""
 
 _WITHOUT = re.compile(
@@ -102,6 +120,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     package = next((z for z in ZOOS if function == z or function.startswith(f"{z}.")), None)
     if package is None:
         return None
+    if package in _BY_NAME:
+        return True if last in _BY_NAME[package] else None
     if package == "segmentation_models_pytorch":
         return True if last in _SEGMENTATION_MODELS else None
     if package == "monai.networks.nets":

@@ -104,7 +104,7 @@ def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hop
             match meaning:
                 case External(name=outside) if outside.startswith(ZOOS) or zoo_model(outside, None):
                     return True
-                case External(name="torchvision") if "models" in names:
+                case External(name="torchvision" | "torchaudio") if "models" in names:
                     return True
                 case Defined(binding=cst.ClassDef(bases=bases)) if bases:
                     return True
