@@ -9,9 +9,10 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.literals import literal
 from bncheck.source.timeline import model_libraries
 from bncheck.source.timeline.arguments import Arguments
+from bncheck.source.timeline.owning import take_in
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import identifiers
-from bncheck.source.timeline.values import Constant, Opaque, Value, truth
+from bncheck.source.timeline.values import Constant, Models, Opaque, Value, truth
 from bncheck.source.walk import walk_kinds
 
 _ALWAYS_TRAINED = frozenset({"pytorch_fid.inception.InceptionV3"})
@@ -66,7 +67,11 @@ def make(run: Run, node: cst.Call, name: str, holds: Fact, arguments: Arguments)
         name.rpartition(".")[2], Origin.ZOO, name, run.site(node), holds, kinds, trained, False
     )
     made.by_default = not _is_left_open(name, arguments)
-    return run.make(made)
+    result = run.make(made)
+    backbone = arguments.get(0, "backbone")
+    if isinstance(backbone, Models):  # FasterRCNN(backbone, num_classes=2)
+        take_in(run, made, "backbone", backbone)
+    return result
 
 
 def _is_left_open(name: str, arguments: Arguments) -> bool:
