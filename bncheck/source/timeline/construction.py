@@ -42,6 +42,7 @@ from bncheck.source.timeline.values import (
     Opaque,
     Optimizer,
     Outside,
+    Partial,
     Value,
 )
 from bncheck.source.walk import walk_kinds
@@ -74,9 +75,9 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     holds, kinds = ingredients.holds_when(run.project, cls, _constants(cls, arguments))
     if holds is UNKNOWN and picks_batch_norm(run, cls, arguments):
         holds, kinds = True, frozenset({"BatchNorm2d"})
+    names_norms = holds is True
     if holds is False:
         holds, kinds = _given_layers(run, arguments)
-    names_norms = holds is True
     if names_norms and (
         isinstance(arguments.keywords.get("norm"), Opaque) or tells_another_norm(node)
     ):
@@ -110,12 +111,20 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
 
 
 def _given_layers(run: Run, arguments: Arguments) -> tuple[Fact, frozenset[str]]:
-    """Tell what the classes hold that a constructor makes its layers of: `ResNet(Bottleneck)`."""
+    """Tell what the classes hold that a constructor makes its layers of.
+
+    `ResNet(Bottleneck)`, `Net(norm_layer=nn.BatchNorm2d)`.
+    """
     for value in arguments.all():
-        if isinstance(value, Class) and classes.is_network(run.project, value) is True:
-            holds, kinds = ingredients.holds(run.project, value)
-            if holds is True:
-                return holds, kinds
+        while isinstance(value, Partial):
+            value = value.value
+        match value:
+            case Outside(name=name) if name in known.TORCH_BATCH_NORMS:
+                return True, frozenset({name.rpartition(".")[2]})
+            case Class() if classes.is_network(run.project, value) is True:
+                holds, kinds = ingredients.holds(run.project, value)
+                if holds is True:
+                    return holds, kinds
     return False, frozenset()
 
 

@@ -74,7 +74,12 @@ _IN_ORDER = frozenset({"enumerate", "reversed", "list", "tuple", "iter"})
 _DICTS = frozenset({"dict", "collections.OrderedDict"})
 _OPTIMIZER = ("optim", "opt", "solver")
 _LOADS = {"torch.load", "torch.jit.load", "torch.hub.load"}
-_SEQUENTIAL = {"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"}
+_SEQUENTIAL = {
+    "torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict",
+    "torchvision.models._utils.IntermediateLayerGetter",
+    "torchvision.models.feature_extraction.create_feature_extractor",
+}  # fmt: skip
+"""What is made of the layers that it is given, or of those of a network."""
 
 
 def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
@@ -102,6 +107,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _load(run, node, name, arguments)
     if last == "from_pretrained":
         return _from_pretrained(run, node, name, first)
+    if name in _SEQUENTIAL:
+        return make_container(run, node, name, arguments)
     if name in TIMM_BUILDERS and isinstance(first, Class | Function):
         return _build_by_timm(run, node, first, arguments)
     holds = zoo.holds(name, first)
@@ -152,8 +159,6 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return iterables.passed_through(run, arguments)
     if optimizers.is_built(name, arguments):
         return optimizers.build(run, node, arguments)
-    if name in _SEQUENTIAL:
-        return make_container(run, node, name, arguments)
     if last in {"DistributedSampler", "BatchSampler"}:
         told = arguments.get(1, "batch_size") if last == "BatchSampler" else None
         size = told.value if isinstance(told, Constant) else None

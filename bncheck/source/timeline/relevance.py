@@ -96,7 +96,7 @@ def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> b
 @lru_cache(maxsize=65536)
 def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = mentions(node)
-    if names & _MAKERS or _imports_of_the_project(node):
+    if names & _MAKERS or _imports_of_the_project(node) or _defines_a_class(node):
         return True
     for name in names:
         known_here = name in module.bindings or module.star_imports
@@ -144,6 +144,15 @@ def _imports_of_the_project(node: cst.CSTNode) -> bool:
     """Tell whether a function imports a network where it is run, to return it perhaps."""
     text = body_text(node) if isinstance(node, cst.FunctionDef) else None
     return text is not None and "import" in text and bool(_IMPORTS.search(text))
+
+
+_CLASS = re.compile(r"^[ \t]+class[ \t]+\w+\(.*Module", re.MULTILINE)
+
+
+def _defines_a_class(node: cst.CSTNode) -> bool:
+    """Tell whether a function defines a network where it is run."""
+    text = body_text(node) if isinstance(node, cst.FunctionDef) else None
+    return text is not None and "class " in text and bool(_CLASS.search(text))
 
 
 def _may_make_models(
