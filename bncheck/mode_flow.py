@@ -53,6 +53,8 @@ class ModeFact:
     """Whether it comes from an earlier round of a loop."""
     doubtful: bool = False
     """Whether another way of a branch calls `train()`: the paths may be correlated."""
+    undoes: ModeChange | None = None
+    """The `eval()` that a `train()` came after, with no run of the model between them."""
 
 
 Facts = frozenset[ModeFact]
@@ -82,6 +84,8 @@ class ModeFlow:
     """The networks that another is put together of, which may be switched by themselves later."""
     _for_training: set[Site] = field(default_factory=set)
     """Where a `train()` stands that training comes after."""
+    _used: set[ModeChange] = field(default_factory=set)
+    """What put a model in a mode that something then ran it in."""
 
     def before(self, event: ModelEvent) -> Facts:
         """Return the modes that the event's model may be in; empty: it is never reached."""
@@ -215,7 +219,10 @@ class ModeFlow:
 
     def _event(self, event: Event, state: State) -> None:
         if isinstance(event, ModelEvent):
-            self._before[event] |= self._get(state, event.model)
+            facts = self._get(state, event.model)
+            self._before[event] |= facts
+            if isinstance(event, ForwardCall | Export):
+                self._used |= {f.since for f in facts if isinstance(f.since, ModeChange)}
             made_of = self._made_of.get(event.model, set())
             if isinstance(event, ForwardCall | Export) and any(
                 fact.mode is Mode.EVAL
@@ -247,19 +254,29 @@ class ModeFlow:
                     state[model] = frozenset(replace(f, trained=True) for f in facts)
 
     def _change(self, event: ModeChange, state: State) -> None:
-        before = any(f.trained or f.trained_before for f in self._get(state, event.model))
-        fact = ModeFact(event.mode, event, trained_before=before)
+        facts = self._get(state, event.model)
+        before = any(f.trained or f.trained_before for f in facts)
+        fact = ModeFact(event.mode, event, trained_before=before, undoes=self._undone(event, facts))
         match event.target:
             case Target.DROPOUTS:
                 return
             case Target.PART | Target.REST:
-                facts = self._get(state, event.model) | {ModeFact(Mode.UNKNOWN, event)}
-                self._set(state, event.model, facts)
+                self._set(state, event.model, facts | {ModeFact(Mode.UNKNOWN, event)})
             case _:
                 facts = frozenset({fact})
                 if event.mode is Mode.TRAIN and event.model.overrides_train is not False:
                     facts |= {ModeFact(Mode.UNKNOWN, event)}
                 self._set(state, event.model, facts)
+
+    def _undone(self, event: ModeChange, facts: Facts) -> ModeChange | None:
+        """Return the `eval()` of a whole model that a `train()` of it leaves without effect."""
+        if event.mode is not Mode.TRAIN or event.target is not Target.WHOLE or event.by_flag:
+            return None
+        for fact in facts:
+            match fact.since:
+                case ModeChange(mode=Mode.EVAL, target=Target.WHOLE) if fact.mode is Mode.EVAL:
+                    return None if fact.since in self._used else fact.since
+        return None
 
 
 @lru_cache(maxsize=4)

@@ -29,10 +29,9 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
             continue
         if occurrence.gradient is not False or in_training_step(occurrence) or event.discarded:
             continue
-        facts = mode_flow(timeline).before(event)
-        around = [occurrence, *(switches[f.since] for f in facts if f.since in switches)]
-        if not (_repeats(occurrence, event) or _speaks_of_dropout(timeline, around)):
+        if not samples_dropout(timeline, occurrence, event):
             continue
+        facts = mode_flow(timeline).before(event)
         switched = any(
             isinstance(fact.since, ModeChange)
             and fact.mode is Mode.TRAIN
@@ -56,6 +55,13 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
                 "call eval() on the model, then train() on its dropout modules only",
                 confidence=known,
             )
+
+
+def samples_dropout(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:
+    """Tell whether a call repeats itself, or is in code that says it is about dropout."""
+    since = {fact.since for fact in mode_flow(timeline).before(event)}
+    switches = (found for found, change in timeline.of(ModeChange) if change in since)
+    return _repeats(occurrence, event) or _speaks_of_dropout(timeline, [occurrence, *switches])
 
 
 def _repeats(occurrence: Occurrence, event: ForwardCall) -> bool:

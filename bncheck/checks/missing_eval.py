@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
+from bncheck.checks.mc_dropout_flips_norm import samples_dropout
 from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.graph import Site
@@ -73,7 +74,10 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         if any(map(_is_meant, facts)):
             continue
         sure = flow.never_in_eval(event) and not flow.parts_in_eval(event)
-        usual = not sure and _usually_in_train_mode(timeline, event, facts)
+        usual = not sure and (
+            _usually_in_train_mode(timeline, event, facts)
+            or _undoes_eval(timeline, occurrence, event, facts)
+        )
         trained = any(fact.trained or fact.trained_before for fact in facts)
         if not trained and not may_have_weights(timeline, event.model):
             continue
@@ -201,6 +205,26 @@ def _usually_in_train_mode(timeline: Timeline, event: ForwardCall, facts: Facts)
     return flow.never_in_eval(event) and not flow.parts_in_eval(event)
 
 
+def _undoes_eval(
+    timeline: Timeline, occurrence: Occurrence, event: ForwardCall, facts: Facts
+) -> bool:
+    """Tell whether a `train()` takes back the `eval()` that this call, or what is around it, has.
+
+    An `eval()` in a function that has returned may be what a loader does in any case, and a
+    `train()` after it is then meant; so is one that samples with dropout, which is BN206's.
+    """
+    undone = {fact.undoes for fact in facts if fact.undoes is not None}
+    if not undone or any(fact.mode is not Mode.TRAIN for fact in facts):
+        return False
+    if samples_dropout(timeline, occurrence, event):
+        return False
+    return any(
+        found.event in undone
+        and all(block in occurrence.inside for block in found.inside if isinstance(block, Call))
+        for found, _ in timeline.of(ModeChange)
+    )
+
+
 def _loaded_here(timeline: Timeline, event: ForwardCall, facts: Facts) -> bool:
     """Tell whether an unknown factory's model is given weights and used in the same chain."""
     model = event.model
@@ -239,9 +263,17 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
     if occurrence.gradient is True:
         if is_evaluation_loop(occurrence) or in_evaluation_function(occurrence):
             return "on evaluation data"
+        if _is_given_evaluation_data(occurrence, event):
+            return "on evaluation data"
         if weights and not may_train(timeline, event.model, occurrence) and not event.made_up_input:
             return "on loaded weights"
     return None
+
+
+def _is_given_evaluation_data(occurrence: Occurrence, event: ForwardCall) -> bool:
+    """Tell whether a loop that makes no training step runs the model on what is called `test_x`."""
+    loops = occurrence.loops
+    return bool(loops) and not trains(loops[-1].steps) and speaks_of_evaluation(event.arguments)
 
 
 def _asks_for_losses(event: ForwardCall) -> bool:
