@@ -34,6 +34,8 @@ from bncheck.usage import (
 )
 
 _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re.IGNORECASE)
+_SNAPSHOT = re.compile(r"(?:^|[._])(?:old|prev(?:ious)?|past|last)(?:_|$)|_old$", re.IGNORECASE)
+"""Copies of what a network was before the task at hand, which nothing averages."""
 _TEACHER = re.compile(r"teacher|(?:^|[._])(?:t_?net|t_?model|(?:net|model)_?t)$", re.IGNORECASE)
 
 
@@ -52,7 +54,7 @@ def teachers(timeline: Timeline) -> Iterator[tuple[ForwardCall, Confidence]]:
             continue
         if speaks_of_evaluation(event.arguments) or managed(timeline, model):
             continue
-        if not _stays_in_train_mode(model, mode_flow(timeline).before(event)):
+        if not _stays_in_train_mode(timeline, model, mode_flow(timeline).before(event)):
             continue
         if _is_trained(timeline, model) or not is_fixed(timeline, model):
             continue
@@ -82,12 +84,19 @@ def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:
     )
 
 
-def _stays_in_train_mode(model: Model, facts: Facts) -> bool:
+def _stays_in_train_mode(timeline: Timeline, model: Model, facts: Facts) -> bool:
     """Tell whether no path sets eval mode, and none says `train()` of this very model."""
     return bool(facts) and all(
         fact.mode is Mode.TRAIN
-        and not (isinstance(fact.since, ModeChange) and fact.since.model is model)
+        and not (isinstance(fact.since, ModeChange) and _is_said_of(timeline, model, fact.since))
         for fact in facts
+    )
+
+
+def _is_said_of(timeline: Timeline, model: Model, change: ModeChange) -> bool:
+    """Tell whether a `train()` is of one model alone: a loop says it of all that a list has."""
+    return change.model is model and all(
+        other.model is model for _, other in timeline.of(ModeChange) if other.site == change.site
     )
 
 
@@ -113,10 +122,11 @@ def _gives_no_gradient(timeline: Timeline, model: Model) -> bool:
 
 
 def is_fixed(timeline: Timeline, model: Model) -> bool:
-    """Tell whether a model has weights of its own, and is no average of another."""
+    """Tell whether a model has weights of its own, or a network's old ones, and is no average."""
     if _AVERAGE.search(model.name):
         return False
     frozen = has_weights(timeline, model)
-    if any(event.model is model for event in events_on(timeline, model, Copied, AverageUpdate)):
+    kinds = (AverageUpdate,) if _SNAPSHOT.search(model.name) else (Copied, AverageUpdate)
+    if any(event.model is model for event in events_on(timeline, model, *kinds)):
         return False
     return frozen or any(e.value is False for e in events_on(timeline, model, RequiresGrad))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeGuard
 
 import libcst as cst
 
 from bncheck.events import Assembled, Fact, Model, Origin
 from bncheck.graph import UNKNOWN
-from bncheck.source.timeline import known
+from bncheck.source.timeline import known, sequences
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.constructors import put_into
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import identifiers
 from bncheck.source.timeline.values import Constant, Container, Members, Models, Opaque, Value
+
+_LIST = "torch.nn.ModuleList"
+_ENTRIES = "[entries]"
+"""Under this name the heap keeps the networks that a container was given, one by one."""
 
 
 def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
@@ -52,7 +58,38 @@ def make_container(run: Run, node: cst.Call, name: str, arguments: Arguments) ->
     if parts and len({part.type_name for part in parts}) == 1:
         run.parts[made, EACH] = parts[0]
         made.holds_batch_norm = parts[0].holds_batch_norm
+    match arguments.all():
+        case [Container(keys=None) as given] if name == _LIST and arguments.complete:
+            run.heap.set(made, _ENTRIES, Container(given.elements))
+        case [] if name == _LIST:
+            run.heap.set(made, _ENTRIES, Container(()))
     return value
+
+
+def entries(run: Run, model: Model) -> tuple[Value, ...]:
+    """Return the networks that a `ModuleList` was given; none where one of them is not known."""
+    ways = _ways(run, model)
+    return ways[0] if len(ways) == 1 and all(map(_is_one, ways[0])) else ()
+
+
+def entry(run: Run, model: Model, position: object) -> Value | None:
+    """Return what `layers[-1]` is, where it is the same whatever was appended before it."""
+    ways = _ways(run, model)
+    if not isinstance(position, int) or not all(-len(w) <= position < len(w) for w in ways):
+        return None
+    found = [one for way in ways if _is_one(one := way[position])]
+    same = len(found) == len(ways) and len({one.models for one in found}) == 1
+    return found[0] if same else None
+
+
+def _ways(run: Run, model: Model) -> list[tuple[Value, ...]]:
+    """Return what a `ModuleList` was given on each path."""
+    held = run.heap.get(model, _ENTRIES)
+    return [w.elements for w in (held, *held.instead)] if isinstance(held, Container) else []
+
+
+def _is_one(value: Value) -> TypeGuard[Models]:
+    return isinstance(value, Models) and len(value.models) == 1
 
 
 def _kept(arguments: Arguments) -> Iterator[tuple[object, Model]]:
@@ -74,11 +111,21 @@ def sliced(run: Run, model: Model, bounds: tuple[int | None, int | None]) -> Mod
     return Models((part,))
 
 
-def add(made: Model, values: list[Value]) -> None:
+def add(run: Run, made: Model, method: str, arguments: Arguments) -> None:
     """Note what is put into a container of layers after it was made.
 
     One whose BatchNorm is all in networks made alike holds it if these do on a closer look.
     """
+    values = arguments.all()
+    held = run.heap.get(made, _ENTRIES)
+    if isinstance(held, Container):
+        ways = [replace(way, instead=()) for way in (held, *held.instead)]
+        for way in ways:
+            sequences.method(run, way, method, arguments)
+        longer = replace(ways[0], instead=tuple(ways[1:]))
+        run.heap.set(made, _ENTRIES, Opaque() if method == "insert" else longer)
+    for model in _models(values):
+        model.parent = model.parent or made
     for value in values:
         for part in _layers([value]):
             fact, kinds = _fact(part)

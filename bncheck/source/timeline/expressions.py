@@ -138,6 +138,8 @@ def _subscript(run: Run, node: cst.Subscript) -> Value:
             return Tensor(loader=loader)
         case Models(models=[model]), _ if (bounds := shares.bounds(node)) is not None:
             return containers.sliced(run, model, bounds)
+        case Models(models=[model]), Constant(value=at) if one := containers.entry(run, model, at):
+            return one
         case Models(models=[model]), _:
             name = f"[{chosen.value}]" if isinstance(chosen, Constant) else EACH
             return Models((run.part(model, name),))

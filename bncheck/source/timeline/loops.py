@@ -9,7 +9,7 @@ import libcst as cst
 from bncheck.events import Number
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import dotted
-from bncheck.source.timeline import averages, expressions, spread, statements, turning
+from bncheck.source.timeline import averages, containers, expressions, spread, statements, turning
 from bncheck.source.timeline.joining import join
 from bncheck.source.timeline.run import EACH, Run
 from bncheck.source.timeline.syntax import assigned, names_in_order, targets
@@ -173,7 +173,8 @@ def one_of(run: Run, over: Value, target: cst.BaseExpression) -> Value:
         case Container(elements=elements) if elements:
             return join(list(elements))
         case Models(models=[model]):
-            part = Models((run.part(model, EACH),))
+            held = containers.entries(run, model)
+            part = join(list(held)) if held else Models((run.part(model, EACH),))
             if isinstance(target, cst.Tuple):  # for position, layer in enumerate(layers)
                 return Container((*(Opaque() for _ in target.elements[1:]), part))
             return part

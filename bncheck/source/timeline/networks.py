@@ -222,7 +222,7 @@ def method(
         case "save_hyperparameters":
             lightning.save_hyperparameters(run, model, arguments)
         case "append" | "extend" | "insert" | "add_module" if _is_container(model):
-            containers.add(model, arguments.all())
+            containers.add(run, model, name, arguments)
         case _ if name in _FORWARDS or name == "module":
             return forward(run, node, own, arguments)
         case _ if name in _RETURN_SELF:
