@@ -70,7 +70,7 @@ def _is_of_one_size(feeding: Feeding) -> bool:
     return forward.made_up_input and isinstance(forward.batch_size, int)
 
 
-_MOST_ALRIGHT = 4
+_MOST_ALRIGHT = 12
 """Of so many networks one at least has to fail, or a choice among them tells nothing."""
 
 
