@@ -13,7 +13,7 @@ from bncheck.source.timeline.classes import ancestry, decorators, members
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
 
-_MOST = 3
+_MOST = 4
 
 
 def concrete(
