@@ -35,6 +35,7 @@ from bncheck.source.timeline.syntax import identifiers, mentions
 from bncheck.source.timeline.values import (
     Class,
     Constant,
+    Container,
     Frame,
     Function,
     Instance,
@@ -235,7 +236,7 @@ def _keep(run: Run, made: Instance, arguments: Arguments) -> None:
 
 
 def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> None:
-    """Note the networks that a constructor is given, or makes of what it is given, and keeps.
+    """Note the networks that a constructor is given, alone or in a list, or makes, and keeps.
 
     A network that trains another keeps its optimizer, too.
     """
@@ -244,6 +245,7 @@ def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> Non
     given: dict[str, Models] = {}
     makers: dict[str, Class | Function | Instance | Outside] = {}
     optimizers: dict[str, Optimizer] = {}
+    lists: dict[str, list[Model]] = {}
     for position, parameter in enumerate(init.node.params.params[1:]):
         value = arguments.get(position, parameter.name.value)
         if isinstance(value, Models):
@@ -252,9 +254,13 @@ def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> Non
             makers[parameter.name.value] = value
         elif isinstance(value, Optimizer):
             optimizers[parameter.name.value] = value
+        elif isinstance(value, Container):
+            networks = [one for one in value.elements if isinstance(one, Models)]
+            lists[parameter.name.value] = [model for one in networks for model in one.models]
     if given:
         _hand_up(run, init, made, given)
-    for attribute, expression in classes.kept(init.node) if given or makers or optimizers else ():
+    matters = given or makers or optimizers or lists
+    for attribute, expression in classes.kept(init.node) if matters else ():
         match expression:
             case cst.Call(
                 func=cst.Attribute(value=cst.Name(value=name), attr=cst.Name(value=method)),
@@ -277,6 +283,9 @@ def _take_in(run: Run, init: Function, made: Model, arguments: Arguments) -> Non
             case cst.Attribute(value=cst.Name(value=name), attr=part) if name in given:
                 parts = tuple(run.part(model, part.value) for model in given[name].models)
                 _inherit(made, parts)
+            case cst.Call(args=[cst.Arg(value=cst.Name(value=name))]) if name in lists:
+                # nn.ModuleList(encoders)
+                _inherit(made, lists[name])
             case cst.Call():
                 # nn.Sequential(*list(network.children())[:-1])
                 called = identifiers(expression)

@@ -38,19 +38,22 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value | N
 
 
 def note(run: Run, values: Iterable[Value]) -> None:
-    """Note the methods of objects among what something unknown is given, to call them back."""
+    """Note what something unknown may call back: methods of objects, and functions in functions."""
     for value in values:
-        if isinstance(value, Function) and isinstance(value.receiver, Instance):
+        if isinstance(value, Function) and (
+            isinstance(value.receiver, Instance) or value.outer is not None
+        ):
             run.handed.append(value)
 
 
 def follow_noted(run: Run) -> None:
-    """Follow the noted methods that nothing else has called, once all else is done."""
+    """Follow the noted functions that nothing else has called, once all else is done."""
     run.dead = False
     for method in run.handed:
         code = method.node
         if code in run.followed or not isinstance(code, cst.FunctionDef):
             continue
-        parameters = [*code.params.params[1:], *code.params.kwonly_params]
+        bound = 1 if method.receiver is not None else 0
+        parameters = [*code.params.params[bound:], *code.params.kwonly_params]
         given: dict[str, Value] = {p.name.value: Opaque(p.name.value) for p in parameters}
         functions.enter(run, cst.Call(func=code.name), method, Arguments(keywords=given))
