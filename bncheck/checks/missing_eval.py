@@ -251,7 +251,8 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         return None
     if event.loader is not None and event.loader.training is False:
         loops = occurrence.loops
-        if not in_training_loop(occurrence) or loops[-1].loader is not event.loader:
+        learns = occurrence.gradient is True or loops[-1].loader is event.loader
+        if not (in_training_loop(occurrence) and learns):
             return "on evaluation data"
     if occurrence.gradient is False:
         in_step = in_training_step(occurrence) or _comes_before_a_step(timeline, occurrence, event)
