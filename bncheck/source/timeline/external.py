@@ -388,7 +388,9 @@ def _used_as_a_model(run: Run, receiver: Opaque, name: str, arguments: Arguments
             return not arguments.all()
         case "apply":
             return isinstance(arguments.get(0, "fn"), Function) and len(arguments.all()) == 1
-        case "parameters" | "named_parameters" | "modules" | "named_modules" | "children":
+        case "parameters" | "named_parameters" | "modules" | "named_modules":
+            return True
+        case "children" | "named_children":
             return True
         case "load_state_dict" | "train" | "state_dict" | "cuda" | "to" | "half" | "forward":
             return run.looks_like_a_model(receiver)

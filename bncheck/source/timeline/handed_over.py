@@ -16,9 +16,10 @@ from bncheck.events import Fact, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients
+from bncheck.source.timeline import classes, ingredients, parts
 from bncheck.source.timeline.constructors import assigned_in_init, put_into
 from bncheck.source.timeline.run import Run
+from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import Class
 from bncheck.source.walk import walk_kinds
 
@@ -28,6 +29,13 @@ _NO_NETWORK = re.compile(r"loss|criterion|head|metric|layer|block|dataset|config
 """Names of classes that no one takes for the network itself."""
 _TEACHES = re.compile(r"teach|expert|oracle|prior|guid|_t$|_old$|old_", re.IGNORECASE)
 _WITHOUT_WEIGHTS = re.compile(r"loss|crit|act|transform|aug|metric|pool", re.IGNORECASE)
+
+_JUDGES = re.compile(
+    r"loss|lpips|percept|fid|metric|crit|disc|teach|momentum|target|ema|shadow|inception|vgg|prior|"
+    r"guid|expert|oracle|clip",
+    re.IGNORECASE,
+)
+"""Names of networks that judge or follow others."""
 
 _Code = cst.FunctionDef | cst.Module
 
@@ -69,7 +77,7 @@ def given(
     UNKNOWN as well where some callers hand over one that does and others one that does not.
     """
     if definition is function or function.name.value == "__init__":
-        facts = set(_of_callers(project, module, definition, function, parameter))
+        facts = set(_of_callers(project, definition, function, parameter))
         if facts:
             return facts.pop() if len(facts) == 1 else UNKNOWN
     return _shown_by_the_file(project, module, definition)
@@ -89,7 +97,7 @@ def part_given(project: Project, cls: Class, part: str) -> Fact:
         return UNKNOWN
     if value.value not in {one.name.value for one in _parameters(init)[1:]}:
         return UNKNOWN
-    facts = set(_of_callers(project, cls.module, cls.node, init, value.value))
+    facts = set(_of_callers(project, cls.node, init, value.value))
     return facts.pop() if len(facts) == 1 else UNKNOWN
 
 
@@ -107,6 +115,58 @@ def applied_parts(node: cst.ClassDef) -> frozenset[str]:
         and value.value in names
         and f"self.{part}" in called
         and not _WITHOUT_WEIGHTS.search(part)
+    )
+
+
+def is_part_of_one_that_trains(project: Project, cls: Class) -> bool:
+    """Tell whether another network makes one of a class for a part, and has others that train.
+
+    Nothing in it, or in the project, may keep the part in eval mode.
+    """
+    name, said = cls.node.name.value, project.said
+    if _JUDGES.search(name) or not said.train_networks or said.keep_parts_in_eval:
+        return False
+    return any(
+        isinstance(node, cst.ClassDef)
+        and node is not cls.node
+        and _trains_beside(project, Class(node, module), cls)
+        for module in project.calling(name)[:_MOST_CALLERS]
+        for bindings in module.bindings.values()
+        for node in bindings
+    )
+
+
+def _trains_beside(project: Project, outer: Class, cls: Class) -> bool:
+    """Tell whether a network makes a part of a class, and others that its forward pass calls."""
+    made = assigned_in_init(outer.node)
+    kept = {
+        part
+        for part, value in made.items()
+        if isinstance(value, cst.Call) and _is_called(project, outer.module, value, cls.node)
+    }
+    return (
+        bool(kept)
+        and not any(map(_JUDGES.search, kept))
+        and not any(map(project.said.put_in_eval, kept))
+        and mentions(outer.node).isdisjoint(("eval", "deepcopy", "no_grad"))
+        and bool(parts.trainable(outer.node) - kept)
+        and classes.is_network(project, outer) is True
+        and classes.own_train(project, outer) is False
+        and not classes.framework(project, outer)
+    )
+
+
+def _is_called(
+    project: Project,
+    module: SourceModule,
+    call: cst.Call,
+    definition: cst.ClassDef | cst.FunctionDef,
+) -> bool:
+    """Tell whether a call of a file is one of a function or class."""
+    name = dotted(call.func) or ""
+    return name.rpartition(".")[2] == definition.name.value and any(
+        isinstance(meaning, Defined) and meaning.binding is definition
+        for meaning in project.resolve(name, module)
     )
 
 
@@ -131,7 +191,6 @@ def _functions(
 
 def _of_callers(
     project: Project,
-    module: SourceModule,
     definition: cst.ClassDef | cst.FunctionDef,
     function: cst.FunctionDef,
     parameter: str,
@@ -139,16 +198,9 @@ def _of_callers(
     """Yield what each call of a function or class in the project hands over for a parameter."""
     skipped = 0 if definition is function else 1
     position = [one.name.value for one in function.params.params[skipped:]]
-    wanted = Defined(module, definition.name.value, definition)
     for caller in project.calling(definition.name.value)[:_MOST_CALLERS]:
         for code, call in _calls(caller):
-            name = dotted(call.func) or ""
-            if name.rpartition(".")[2] != definition.name.value:
-                continue
-            if not any(
-                isinstance(meaning, Defined) and meaning.binding is wanted.binding
-                for meaning in project.resolve(name, caller)
-            ):
+            if not _is_called(project, caller, call, definition):
                 continue
             value = _argument(call, parameter, position)
             if value is not None:

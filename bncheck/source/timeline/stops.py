@@ -27,7 +27,8 @@ def gradient_stops(module: SourceModule, project: Project) -> Iterator[GradientS
     """Yield the first such part of each network class at the top of a file.
 
     A class that calls `eval()` anywhere, has a `train` method, or turns the gradients on again is
-    passed over, and so is one that stops everything it has: a loss, or a teacher.
+    passed over, and so is one that stops everything it has, a loss or a teacher, unless it is a
+    part of a network that trains others.
     """
     text = module.text.lower()
     if not any(word in text for word in ("requires", "freeze", "trainable")):
@@ -55,7 +56,8 @@ def _of_class(module: SourceModule, project: Project, node: cst.ClassDef) -> Ite
     cls = Class(node, module)
     if not is_plain_network(project, cls):
         return
-    if not (parts.trainable(node) | handed_over.applied_parts(node)) - stopped.keys():
+    others = (parts.trainable(node) | handed_over.applied_parts(node)) - stopped.keys()
+    if not others and not handed_over.is_part_of_one_that_trains(project, cls):
         return
     for part, statement in stopped.items():
         if (
