@@ -38,14 +38,14 @@ _MOST_WITHOUT = 4
 def of_container(run: Run, container: Container, key: Value) -> Value:
     """Return what a key that is no constant, or one that a user may set, chooses of a dict."""
     told = [found for text in _texts(key) if (found := _at(container, Constant(text))) is not None]
-    if told and (chosen := _one(run, told)) is not None:
+    if told and (chosen := pick(run, told)) is not None:
         return chosen
     picked = _at(container, key)
     if picked is not None and (_is_fixed(key) or holds(run, picked) is not False):
         return picked
     if not container.elements:
         return Opaque()
-    chosen = _instead(run, picked, _one(run, container.elements))
+    chosen = _instead(run, picked, pick(run, container.elements))
     return chosen or picked or join(list(container.elements))
 
 
@@ -55,7 +55,7 @@ def of_package(run: Run, package: Package, key: Value, asked_by: str = "") -> Va
     `asked_by` is what the source calls the name: `posenet` in `getattr(models, args.posenet)`.
     """
     told = [run.module_level(text, package.module) for text in _texts(key)]
-    if (chosen := _one(run, [found for found in told if found is not None])) is not None:
+    if (chosen := pick(run, [found for found in told if found is not None])) is not None:
         return chosen
     name = key.value if isinstance(key, Constant) else None
     picked = run.module_level(name, package.module) if isinstance(name, str) else None
@@ -76,7 +76,7 @@ def of_package(run: Run, package: Package, key: Value, asked_by: str = "") -> Va
     if isinstance(name, str) and name.islower():
         # What such a name chooses is a function, or a class where there is none.
         named = [c for c in named if isinstance(c, Function)] or named
-    return _instead(run, picked, _one(run, named)) or picked or Opaque()
+    return _instead(run, picked, pick(run, named)) or picked or Opaque()
 
 
 _GENERAL = re.compile(r"_?(?:model|arch(?:itecture)?|net(?:work)?|name|type|class)\w*$")
@@ -111,7 +111,7 @@ def of_any_package(run: Run, *names: str) -> Value:
     match every:
         case [Class() as only] if not networks:
             return only
-    return _one(run, networks) or Opaque(names[0] if names else "")
+    return pick(run, networks) or Opaque(names[0] if names else "")
 
 
 def _texts(key: Value) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ def _is_fixed(key: Value) -> bool:
     return isinstance(key, Constant) and key.fixed
 
 
-def _one(run: Run, candidates: Sequence[Value]) -> Value | None:
+def pick(run: Run, candidates: Sequence[Value]) -> Value | None:
     """Return the first candidate with BatchNorm, or the first; one of few among many is none."""
     if not candidates or not all(isinstance(c, Class | Function | Outside) for c in candidates):
         return None

@@ -30,6 +30,7 @@ from bncheck.source.timeline import (
     files,
     handed_on,
     hydra,
+    instantiated,
     iterables,
     known,
     library_epochs,
@@ -129,6 +130,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     for read in (files.call, hydra.call):
         if (found := read(run, name, arguments)) is not None:
             return found
+    if (named := instantiated.call(run, node, name, arguments)) is not None:
+        return named
     if name == "argparse.ArgumentParser" or last == "ArgumentParser":
         return commandline.made(arguments)
     if name == "apex.amp.initialize":

@@ -82,7 +82,7 @@ def _definitions(
 
 _MAKERS = IMPORTERS | frozenset(
     """
-    Sequential create_model get_model from_pretrained __dict__ globals
+    Sequential create_model get_model from_pretrained __dict__ globals instantiate locate get_class
     """.split()  # noqa: SIM905
 )
 """A function that names one of these may make a network, whichever it is."""
@@ -97,6 +97,8 @@ def makes_models(project: Project, module: SourceModule, node: cst.CSTNode) -> b
 def _makes_models(project: Project, module: SourceModule, node: cst.CSTNode, hops: int) -> bool:
     names = mentions(node)
     if names & _MAKERS or _imports_of_the_project(node) or _defines_a_class(node):
+        return True
+    if {"getattr", "__name__"} <= names and _has_classes(module):  # of sys.modules[__name__]
         return True
     for name in names:
         known_here = name in module.bindings or module.star_imports
