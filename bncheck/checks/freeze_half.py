@@ -77,7 +77,7 @@ def _followed(timeline: Timeline) -> Iterator[Match]:
         for part in _related(moment, forward.model):
             if any(_same(part, model) for model in exempt) or keeps_own_mode(part):
                 continue
-            if any(part.within(model) for model in switched):
+            if any(part.within(m) for m in switched) and not _renewed(timeline, part):
                 continue
             for stopped in _without_gradient(moment, part, made_of.get(part)) - seen:
                 seen.add(stopped)
@@ -180,6 +180,25 @@ def _turns_on(
         and not occurrence.loops
         and not any(loops and min(earlier) < step < place for step, loops in steps)
     )
+
+
+def _renewed(timeline: Timeline, part: Model) -> bool:
+    """Tell whether a part is stopped again before the next step whenever all around it is on.
+
+    So where a loop stops the whole network to validate it.
+    """
+    lifted = False
+    for occurrence in timeline.occurrences():
+        match occurrence.event:
+            case RequiresGrad(model=model, value=False) if model is part:
+                lifted = False
+            case RequiresGrad(model=model, value=True) if part is not model and part.within(model):
+                lifted = True
+            case RequiresGrad(model=model, value=value) if value is not False and model is part:
+                return False
+            case OptimizerStep() if lifted:
+                return False
+    return not lifted
 
 
 def _while_made(timeline: Timeline) -> Iterator[Match]:
