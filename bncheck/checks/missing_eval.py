@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from bncheck.checks import check
 from bncheck.checks.mc_dropout_flips_norm import samples_dropout
-from bncheck.events import ForwardCall, LoadWeights, Mode, ModeChange, Model, Origin, Target
+from bncheck.events import (
+    BackwardCall,
+    ForwardCall,
+    LoadWeights,
+    Mode,
+    ModeChange,
+    Model,
+    Origin,
+    Target,
+)
 from bncheck.findings import Confidence, Fix, InsertLine, Match
 from bncheck.graph import Site
 from bncheck.mode_flow import Facts, ModeFact, mode_flow, usual_mode_flow
@@ -251,8 +260,9 @@ def _inference(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -
         return None
     if event.loader is not None and event.loader.training is False:
         loops = occurrence.loops
-        learns = occurrence.gradient is True or loops[-1].loader is event.loader
-        if not (in_training_loop(occurrence) and learns):
+        if not in_training_loop(occurrence) or not (
+            loops[-1].loader is event.loader or _is_learned_from(timeline, occurrence)
+        ):
             return "on evaluation data"
     if occurrence.gradient is False:
         in_step = in_training_step(occurrence) or _comes_before_a_step(timeline, occurrence, event)
@@ -281,6 +291,18 @@ def _asks_for_losses(event: ForwardCall) -> bool:
     """Tell whether a detector of torchvision is given targets: only in train mode it has losses."""
     return event.model.type_name.startswith("torchvision.models.detection.") and any(
         map(_TARGETS.search, event.arguments)
+    )
+
+
+def _is_learned_from(timeline: Timeline, occurrence: Occurrence) -> bool:
+    """Tell whether a backward pass comes after a call with gradients in the same round."""
+    if occurrence.gradient is not True:
+        return False
+    everything = timeline.occurrences()
+    later = everything[everything.index(occurrence) :]
+    return any(
+        isinstance(found.event, BackwardCall) and occurrence.loops[-1] in found.loops
+        for found in later
     )
 
 

@@ -61,6 +61,12 @@ def test_a_freeze_that_is_off_by_default_does_not_hide_tiny_batches() -> None:
     assert _codes(each="freeze_norms(model)") == []
 
 
+def test_a_number_that_is_made_a_switch_is_as_the_number_is() -> None:
+    smaller = "if bool(args.gpus - 1): args.batch = 2"
+    assert _codes(64, smaller) == []
+    assert _codes(64, smaller.replace("- 1", "+ 1")) == ["BN301"]
+
+
 def test_a_number_that_only_another_setting_makes_small_is_not_small() -> None:
     smaller = "if args.gpus > 1: args.batch = int(args.batch / 32)"
     assert _codes(64, smaller) == []

@@ -118,6 +118,7 @@ def _makes_long_text(left: object, op: cst.BaseBinaryOp, right: object) -> bool:
 
 
 _COMPUTES: dict[str, Callable[..., object]] = {
+    "bool": bool,
     "int": int,
     "round": round,
     "max": max,
@@ -128,7 +129,7 @@ _COMPUTES: dict[str, Callable[..., object]] = {
 
 
 def computed(name: str, values: Sequence[Value]) -> Constant | None:
-    """Return the number that a built-in function makes of numbers; None: not of what is known."""
+    """Return what a built-in function makes of numbers; None: not of what is known."""
     numbers = [v.value for v in values if isinstance(v, Constant)]
     if name not in _COMPUTES or not values or len(numbers) < len(values):
         return None
