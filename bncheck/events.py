@@ -64,8 +64,16 @@ class Model:
     one_value_per_graph: bool = False
     """Whether a BatchNorm in it stands behind the pooling of each graph of a batch."""
 
+    called_later: list[str] = field(default_factory=list)
+    """The other names that it is given, such as what keeps what a builder returned."""
+
     confirm: Callable[[], Fact] | None = None
     """Asks again whether it holds BatchNorm, in a way that takes longer and is surer."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that the source gives it, the first one first."""
+        return self.name, *self.called_later
 
     @property
     def shares_statistics(self) -> bool:

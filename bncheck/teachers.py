@@ -36,6 +36,7 @@ from bncheck.usage import (
 _AVERAGE = re.compile(r"ema|momentum|target|(?:^|_)key|_k$|average|swa|slow", re.IGNORECASE)
 _SNAPSHOT = re.compile(r"(?:^|[._])(?:old|prev(?:ious)?|past|last)(?:_|$)|_old$", re.IGNORECASE)
 """Copies of what a network was before the task at hand, which nothing averages."""
+_STUDENT = re.compile(r"student|(?:^|[._])(?:s_?net|s_?model|(?:net|model)_?s)$", re.IGNORECASE)
 _TEACHER = re.compile(r"teacher|(?:^|[._])(?:t_?net|t_?model|(?:net|model)_?t)$", re.IGNORECASE)
 
 
@@ -70,8 +71,13 @@ def _only_gives_targets(timeline: Timeline, model: Model) -> bool:
     """
     if not has_weights(timeline, model):
         return False
-    called = bool(timeline.of(OptimizerBuilt)) and bool(_TEACHER.search(model.name))
+    called = bool(timeline.of(OptimizerBuilt)) and is_called_teacher(model)
     return called or _takes_no_gradient(timeline, model)
+
+
+def is_called_teacher(model: Model) -> bool:
+    """Tell whether a name of a model says that it is a teacher, and none that it learns."""
+    return any(map(_TEACHER.search, model.names)) and not any(map(_STUDENT.search, model.names))
 
 
 def _takes_no_gradient(timeline: Timeline, model: Model) -> bool:
@@ -123,10 +129,10 @@ def _gives_no_gradient(timeline: Timeline, model: Model) -> bool:
 
 def is_fixed(timeline: Timeline, model: Model) -> bool:
     """Tell whether a model has weights of its own, or a network's old ones, and is no average."""
-    if _AVERAGE.search(model.name):
+    if any(map(_AVERAGE.search, model.names)):
         return False
     frozen = has_weights(timeline, model)
-    kinds = (AverageUpdate,) if _SNAPSHOT.search(model.name) else (Copied, AverageUpdate)
+    kinds = (AverageUpdate,) if any(map(_SNAPSHOT.search, model.names)) else (Copied, AverageUpdate)
     if any(event.model is model for event in events_on(timeline, model, *kinds)):
         return False
     return frozen or any(e.value is False for e in events_on(timeline, model, RequiresGrad))

@@ -276,7 +276,7 @@ def _in_lightning(timeline: Timeline) -> Iterator[Match]:
             and any(map(_BEFORE_TRAINING.search, occurrence.functions))
             and any(model.within(part) or _uses(model, part) for model in stepped)
             and not any(_same(part, model) for model in followers | on_again)
-            and not _FOLLOWS_ANOTHER.search(part.name)
+            and not any(map(_FOLLOWS_ANOTHER.search, part.names))
         ):
             yield _half(event, part, Confidence.LIKELY)
 
@@ -322,7 +322,7 @@ def _stops_for_good(timeline: Timeline, elsewhere: set[Model]) -> Iterator[Requi
             and part.holds_batch_norm is True
             and part.overrides_train is False
             and not any(_same(part, model) for model in elsewhere)
-            and not _FOLLOWS_ANOTHER.search(part.name)
+            and not any(map(_FOLLOWS_ANOTHER.search, part.names))
         ):
             yield event
 

@@ -9,7 +9,7 @@ from bncheck.checks.freeze_undone import freeze_undone
 from bncheck.events import ForwardCall, Mode, ModeChange, Model, RequiresGrad
 from bncheck.findings import Confidence, Match
 from bncheck.naming import called
-from bncheck.teachers import is_fixed, teachers
+from bncheck.teachers import is_called_teacher, is_fixed, teachers
 from bncheck.timeline import Entry, Timeline
 from bncheck.usage import has_weights, speaks_of_evaluation
 
@@ -38,7 +38,8 @@ def _told_as_undone(timeline: Timeline) -> tuple[Model, ...]:
 
 
 def _match(event: ForwardCall, known: Confidence) -> Match:
-    name = event.model.name
+    names = event.model.names
+    name = next((name for name in names if name.startswith("self.")), names[0])
     return Match(
         event.site,
         f"{called(event.model)} is fixed while the training step runs it, but it is in train "
@@ -77,4 +78,4 @@ def _is_teacher(timeline: Timeline, model: Model) -> bool:
     """Tell whether a model is called a teacher, and takes no gradient for good."""
     switched = [event for _, event in timeline.of(RequiresGrad) if event.model is model]
     stopped = bool(switched) and all(e.value is False for e in switched)
-    return stopped and "teacher" in model.name.lower()
+    return stopped and is_called_teacher(model)

@@ -279,6 +279,8 @@ def _name_it(name: str, value: Value) -> None:
             for model in models:
                 if is_nameless(model):
                     model.name = name
+                else:
+                    model.called_later.append(name)
         case Data(loader=loader) if not loader.name:
             loader.name = name
         case Opaque(model=None, parameter=False):
