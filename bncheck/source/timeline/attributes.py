@@ -111,6 +111,7 @@ def attribute(run: Run, value: Value, name: str, node: cst.BaseExpression) -> Va
                     run.site(node),
                     parameter=value.parameter,
                     holds=value.holds,
+                    attribute_of=value,
                 )
                 _remember(run, value, name, known)
             return known

@@ -70,6 +70,10 @@ from bncheck.source.timeline.values import (
 from bncheck.source.timm_builder import TIMM_BUILDERS, of_the_network
 
 _MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
+_OF_MODULES = known.PARAMETERS | {"modules", "named_modules", "children", "named_children"}
+_OF_MODULES_AND_TENSORS = frozenset(
+    "load_state_dict train state_dict cuda to half forward requires_grad_".split()  # noqa: SIM905
+)
 _IN_ORDER = frozenset({"enumerate", "reversed", "list", "tuple", "iter"})
 """What goes over the layers of a container one by one."""
 _DICTS = frozenset({"dict", "collections.OrderedDict"})
@@ -391,10 +395,6 @@ def _used_as_a_model(run: Run, receiver: Opaque, name: str, arguments: Arguments
             return not arguments.all()
         case "apply":
             return isinstance(arguments.get(0, "fn"), Function) and len(arguments.all()) == 1
-        case "parameters" | "named_parameters" | "modules" | "named_modules":
-            return True
-        case "children" | "named_children":
-            return True
-        case "load_state_dict" | "train" | "state_dict" | "cuda" | "to" | "half" | "forward":
-            return run.looks_like_a_model(receiver)
-    return False
+    if name in _OF_MODULES:
+        return True
+    return name in _OF_MODULES_AND_TENSORS and run.looks_like_a_model(receiver)

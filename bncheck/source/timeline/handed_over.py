@@ -1,7 +1,8 @@
 """What a function or class that keeps a network it is given is handed by what calls it.
 
 It is asked where nothing that is followed calls it: a notebook does, a framework, a user. Where no
-file names a caller, the other functions and classes of its own file show what it works on.
+file names a caller, the other functions and classes of its own file show what it works on, or the
+networks of the project do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import libcst as cst
 
@@ -49,7 +51,7 @@ class HandedOver:
     parameter: cst.Name
 
     def __call__(self) -> Fact:
-        """Return what callers hand over, or what the file shows."""
+        """Return what callers hand over, or what the file or the project shows."""
         for definition, function in _functions(self.module):
             names = [one.name for one in _parameters(function)]
             if any(name is self.parameter for name in names):
@@ -80,7 +82,10 @@ def given(
         facts = set(_of_callers(project, definition, function, parameter))
         if facts:
             return facts.pop() if len(facts) == 1 else UNKNOWN
-    return _shown_by_the_file(project, module, definition)
+    shown = _shown_by_the_file(project, module, definition)
+    if shown is UNKNOWN:
+        shown = _shown_by_the_project(project)
+    return True if shown is True else UNKNOWN
 
 
 def part_given(project: Project, cls: Class, part: str) -> Fact:
@@ -221,9 +226,9 @@ def _calls(module: SourceModule) -> Iterator[tuple[_Code, cst.Call]]:
 
 def _argument(call: cst.Call, parameter: str, position: list[str]) -> cst.BaseExpression | None:
     """Return what a call gives for a parameter; None: nothing that can be told."""
-    if any(argument.star for argument in call.args):
-        return None
     for place, argument in enumerate(call.args):
+        if argument.star:
+            return None
         if argument.keyword is not None:
             if argument.keyword.value == parameter:
                 return argument.value
@@ -264,8 +269,11 @@ def _together(facts: Iterator[Fact]) -> Fact:
 def _shown_by_the_file(
     project: Project, module: SourceModule, definition: cst.ClassDef | cst.FunctionDef
 ) -> Fact:
-    """Tell whether the networks that a file makes or defines hold BatchNorm, all of them."""
-    facts = set()
+    """Tell whether the networks that a file makes or defines hold BatchNorm, all of them.
+
+    UNKNOWN: it makes none; False: not all of them do.
+    """
+    facts: set[Fact] = set()
     for bindings in module.bindings.values():
         for binding in bindings:
             if binding is definition or not isinstance(binding, cst.ClassDef | cst.FunctionDef):
@@ -273,9 +281,34 @@ def _shown_by_the_file(
             if _NO_NETWORK.search(binding.name.value):
                 continue
             fact = ingredients.made_by(project, binding, module)
-            is_network = isinstance(binding, cst.ClassDef) and (
-                classes.is_network(project, Class(binding, module)) is True
-            )
-            if fact is True or is_network:
+            if fact is True or (
+                isinstance(binding, cst.ClassDef)
+                and classes.is_network(project, Class(binding, module)) is True
+            ):
                 facts.add(fact)
+    return facts == {True} if facts else UNKNOWN
+
+
+@lru_cache(maxsize=4)
+def _shown_by_the_project(project: Project) -> Fact:
+    """Tell whether all networks that a project defines, and makes no part of another, hold it."""
+    modules = project.deriving("Module")
+    found = [
+        Class(node, module)
+        for module in modules
+        for bindings in module.bindings.values()
+        for node in bindings
+        if isinstance(node, cst.ClassDef)
+    ]
+    parts_named = {
+        name for cls in found for name in mentions(cls.node) if name != cls.node.name.value
+    }
+    wholes = [
+        cls
+        for cls in found
+        if cls.node.name.value not in parts_named
+        and not _NO_NETWORK.search(cls.node.name.value)
+        and classes.is_network(project, cls) is True
+    ]
+    facts = {ingredients.holds(project, cls)[0] for cls in wholes}
     return True if facts == {True} else UNKNOWN

@@ -344,6 +344,12 @@ LOADERS = {
     "torchdata.stateful_dataloader.StatefulDataLoader": LoaderClass(),
 }
 
+MODEL_NAME = re.compile(
+    r"(?:^|[._])(?:model|net|network|generator|discriminator|encoder|decoder|backbone|classifier|"
+    r"teacher|student|detector|net[A-Z]|[a-z]+(?:Net|Model)|unet|resnet\d*)\d?$"
+)
+"""Names of what is a network, where nothing else is known of it."""
+
 STAGES = re.compile(r"(?:layer\d|features|encoder|backbone|blocks|stages|body|bn\d*)$")
 """Parts of a known model with BatchNorm that hold some of it."""
 

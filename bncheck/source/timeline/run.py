@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from bncheck.source.timeline.configurations import of_module
 from bncheck.source.timeline.constants import module_constant
 from bncheck.source.timeline.heap import Heap
 from bncheck.source.timeline.joining import join_states
-from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, STAGES
+from bncheck.source.timeline.known import BATCH_NORMS, CONTAINERS, MODEL_NAME, STAGES
 from bncheck.source.timeline.outer_names import OuterNames
 from bncheck.source.timeline.reachable import reachable
 from bncheck.source.timeline.registries import or_registered
@@ -41,11 +40,6 @@ from bncheck.source.timeline.values import (
     Value,
 )
 from bncheck.timeline import Branch, Step
-
-_MODEL_NAME = re.compile(
-    r"(?:^|[._])(?:model|net|network|generator|discriminator|encoder|decoder|backbone|classifier|"
-    r"teacher|student|detector|net[A-Z]|[a-z]+(?:Net|Model)|unet|resnet\d*)\d?$"
-)
 
 EACH = "[]"
 """The name of the part that a loop over a model's layers goes over."""
@@ -240,7 +234,7 @@ class Run:
 
     def looks_like_a_model(self, opaque: Opaque) -> bool:
         """Tell by a name that something is a model."""
-        return opaque.model is not None or bool(_MODEL_NAME.search(opaque.name))
+        return opaque.model is not None or bool(MODEL_NAME.search(opaque.name))
 
     def module_frame(self, module: SourceModule) -> Frame:
         """Return the frame of a module's own names."""
@@ -263,7 +257,9 @@ class Run:
             origin = Origin.PARAMETER if opaque.parameter else Origin.UNKNOWN
             if opaque.type_name == "torch.load":
                 origin = Origin.LOADED
-            last = opaque.type_name.rpartition(".")[2]
+            last, above = opaque.type_name.rpartition(".")[2], opaque.attribute_of
+            if above is not None and opaque.owner is None and self.looks_like_a_model(above):
+                opaque.owner = self.promote(above).models[0]
             looks_like_a_class = last[:1].isupper()
             opaque.model = Model(
                 opaque.name or "model",

@@ -279,6 +279,8 @@ class Opaque:
     model: Model | None = None
     owner: Model | None = None
     """The network that it is an attribute of."""
+    attribute_of: Opaque | None = None
+    """What it is an attribute of, where that may turn out to be a network."""
     length: Number = UNKNOWN
     """How many samples it holds, for a dataset."""
     at_most: Number = UNKNOWN
