@@ -9,7 +9,6 @@ from bncheck.events import (
     Export,
     ExportKind,
     Fact,
-    LoadWeights,
     Mode,
     ModeChange,
     Model,
@@ -24,6 +23,7 @@ from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import (
     at_once,
     batches_of_one,
+    built_by_timm,
     calls,
     checkpoints,
     commandline,
@@ -67,7 +67,6 @@ from bncheck.source.timeline.values import (
     Value,
     truth,
 )
-from bncheck.source.timm_builder import TIMM_BUILDERS, of_the_network
 
 _MADE_UP = frozenset({"randn", "rand", "zeros", "ones", "empty", "full", "randint"})
 _OF_MODULES = known.PARAMETERS | {"modules", "named_modules", "children", "named_children"}
@@ -114,8 +113,8 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
         return _from_pretrained(run, node, name, first)
     if name in _SEQUENTIAL:
         return make_container(run, node, name, arguments)
-    if name in TIMM_BUILDERS and isinstance(first, Class | Function):
-        return _build_by_timm(run, node, first, arguments)
+    if (built := built_by_timm.call(run, node, name, first, arguments)) is not None:
+        return built
     holds = zoo.holds(name, first)
     if holds is not None:
         return zoo.make(run, node, name, holds, arguments)
@@ -187,17 +186,6 @@ def call(run: Run, node: cst.Call, name: str, arguments: Arguments) -> Value:
     ):
         return Opaque(last)
     return calls.unknown_call(run, node, name, arguments.all())
-
-
-def _build_by_timm(run: Run, node: cst.Call, network: Value, arguments: Arguments) -> Value:
-    """Make a network of the project as `build_model_with_cfg` does, which may load its weights."""
-    given = Arguments([], of_the_network(arguments.keywords), arguments.complete)
-    made = calls.call_value(run, node, network, given)
-    pretrained = arguments.get(2, "pretrained")
-    if isinstance(made, Models) and pretrained is not None and truth(pretrained) is True:
-        for model in made.models:
-            run.emit(LoadWeights(run.site(node), model))
-    return made
 
 
 def _on_a_model(
