@@ -18,7 +18,7 @@ from bncheck.events import Fact, Origin
 from bncheck.graph import UNKNOWN
 from bncheck.source.module import Assigned, SourceModule, dotted
 from bncheck.source.project import Defined, Project
-from bncheck.source.timeline import classes, ingredients, parts
+from bncheck.source.timeline import classes, ingredients, known, parts
 from bncheck.source.timeline.constructors import assigned_in_init, put_into
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.syntax import mentions
@@ -29,15 +29,7 @@ _MOST_CALLERS = 8
 """Files that are looked into for calls of one name."""
 _NO_NETWORK = re.compile(r"loss|criterion|head|metric|layer|block|dataset|config", re.IGNORECASE)
 """Names of classes that no one takes for the network itself."""
-_TEACHES = re.compile(r"teach|expert|oracle|prior|guid|_t$|_old$|old_", re.IGNORECASE)
 _WITHOUT_WEIGHTS = re.compile(r"loss|crit|act|transform|aug|metric|pool", re.IGNORECASE)
-
-_JUDGES = re.compile(
-    r"loss|lpips|percept|fid|metric|crit|disc|teach|momentum|target|ema|shadow|inception|vgg|prior|"
-    r"guid|expert|oracle|clip",
-    re.IGNORECASE,
-)
-"""Names of networks that judge or follow others."""
 
 _Code = cst.FunctionDef | cst.Module
 
@@ -94,7 +86,7 @@ def part_given(project: Project, cls: Class, part: str) -> Fact:
     Of a teacher, and of what other code puts in eval mode, that is UNKNOWN.
     """
     said = project.said
-    if _TEACHES.search(part) or said.put_in_eval(part) or said.keep_parts_in_eval:
+    if known.JUDGES.search(part) or said.put_in_eval(part) or said.keep_parts_in_eval:
         return UNKNOWN
     init = classes.members(cls.node).get("__init__")
     value = assigned_in_init(cls.node).get(part)
@@ -129,7 +121,7 @@ def is_part_of_one_that_trains(project: Project, cls: Class) -> bool:
     Nothing in it, or in the project, may keep the part in eval mode.
     """
     name, said = cls.node.name.value, project.said
-    if _JUDGES.search(name) or not said.train_networks or said.keep_parts_in_eval:
+    if known.JUDGES.search(name) or not said.train_networks or said.keep_parts_in_eval:
         return False
     return any(
         isinstance(node, cst.ClassDef)
@@ -151,7 +143,7 @@ def _trains_beside(project: Project, outer: Class, cls: Class) -> bool:
     }
     return (
         bool(kept)
-        and not any(map(_JUDGES.search, kept))
+        and not any(map(known.JUDGES.search, kept))
         and not any(map(project.said.put_in_eval, kept))
         and mentions(outer.node).isdisjoint(("eval", "deepcopy", "no_grad"))
         and bool(parts.trainable(outer.node) - kept)

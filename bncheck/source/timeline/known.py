@@ -350,6 +350,13 @@ MODEL_NAME = re.compile(
 )
 """Names of what is a network, where nothing else is known of it."""
 
+JUDGES = re.compile(
+    r"loss|lpips|percept|fid|metric|critic|disc|teach|momentum|target|ema|key|_k\b|shadow|old|"
+    r"prev|ref_|inception|vgg|oracle|prior|guid",
+    re.IGNORECASE,
+)
+"""Names of networks that judge or follow others, and what makes or freezes them."""
+
 STAGES = re.compile(r"(?:layer\d|features|encoder|backbone|blocks|stages|body|bn\d*)$")
 """Parts of a known model with BatchNorm that hold some of it."""
 

@@ -23,12 +23,6 @@ from bncheck.source.walk import walk_kinds
 from bncheck.timeline import GradientStop
 
 _SETS = frozenset({"requires_grad", "requires_grad_"})
-_JUDGES = re.compile(
-    r"loss|lpips|percept|fid|metric|critic|disc|teach|momentum|target|ema|key|_k\b|shadow|old|"
-    r"prev|ref_|inception|vgg|oracle|prior|guid",
-    re.IGNORECASE,
-)
-"""Names of networks that judge or follow others, and what makes or freezes them."""
 _FREEZES = re.compile(r"freez|frozen|train|tun|grad|fix|lock", re.IGNORECASE)
 _HEAD = re.compile(
     r"^(?:fc|head|heads|classifier|cls|linear|last|pred|out|top|proj)", re.IGNORECASE
@@ -45,7 +39,7 @@ def other_stops(module: SourceModule, project: Project) -> Iterator[GradientStop
     found = [
         (owner, function)
         for owner, function in _functions(module)
-        if _SETS & mentions(function) and not _JUDGES.search(function.name.value)
+        if _SETS & mentions(function) and not known.JUDGES.search(function.name.value)
     ]
     if not found or project.said.keep_parts_in_eval:
         return
@@ -83,7 +77,7 @@ def _in_a_builder(
         made = put_into(function, root)
         if (
             not made
-            or _JUDGES.search(root)
+            or known.JUDGES.search(root)
             or _HEAD.match(part)
             or not _is_returned(function, root)
         ):
@@ -100,7 +94,7 @@ def _of_all_it_has(
 ) -> Iterator[GradientStop]:
     """Yield where a setting makes a constructor freeze all that a network has: `freeze=True`."""
     name = node.name.value
-    if mentions(node) & {"eval", "deepcopy"} or _JUDGES.search(name):
+    if mentions(node) & {"eval", "deepcopy"} or known.JUDGES.search(name):
         return
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
@@ -127,7 +121,7 @@ def _in_a_method(
     init = classes.members(node).get("__init__")
     if not isinstance(init, cst.FunctionDef) or name in {"__init__", "train", "forward"}:
         return
-    if method in stops.called_on_itself(node, init) or _JUDGES.search(node.name.value):
+    if method in stops.called_on_itself(node, init) or known.JUDGES.search(node.name.value):
         return
     cls = Class(node, module)
     if not stops.is_plain_network(project, cls):
@@ -140,7 +134,7 @@ def _in_a_method(
         part, _, inner = path.partition(".")
         if _turns_on_again(method, f"self.{part}"):
             continue
-        if root != "self" or not part or _JUDGES.search(part) or _HEAD.match(inner or part):
+        if root != "self" or not part or known.JUDGES.search(part) or _HEAD.match(inner or part):
             continue
         if named_parts.may_hold_norms(project, cls, part):
             yield GradientStop(Site(module.path, mark), node.name.value, part, True)
@@ -164,7 +158,7 @@ def _is_frozen_by_a_builder(project: Project, cls: Class, method: str) -> bool:
     builders = [
         function
         for owner, function in _functions(module)
-        if owner is None and not _JUDGES.search(function.name.value)
+        if owner is None and not known.JUDGES.search(function.name.value)
         for call in walk_kinds(function.body, (cst.Call,))
         for made, _, called in [(dotted(call.func) or "").rpartition(".")]
         if called == method
