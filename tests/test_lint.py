@@ -425,4 +425,6 @@ def test_an_error_of_the_reader_leaves_a_file_out_and_is_counted(
         lint_source(WRONG)
     monkeypatch.delenv("BNCHECK_STRICT")
     assert [finding.code for finding in lint_source(WRONG)] == ["BN101"]
-    assert "script: internal KeyError" in lint("wrong.py", "--statistics").output
+    result = lint("wrong.py", "--statistics")
+    assert "script: internal KeyError" in result.output
+    assert "Warning: 1 error in bncheck itself left networks or scripts unread" in result.stderr

@@ -226,6 +226,7 @@ def _report(
 ) -> None:
     """Print findings to stdout; what is said about them goes to stderr."""
     from bncheck.report import json, text
+    from bncheck.source.understanding import ERRORS
 
     findings = [*chain.from_iterable(in_models.values()), *report.findings]
     if output.format == "json":
@@ -239,3 +240,5 @@ def _report(
     files = report.files + len(in_models)
     closing = text.summary(findings, files, unsafe=output.unsafe, fixed=fixed)
     click.echo(closing, err=True)
+    if errors := report.statistics.get(ERRORS):
+        click.echo(text.own_errors(errors), err=True)

@@ -70,3 +70,11 @@ def _underlined(finding: Finding) -> tuple[str, str, int]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def own_errors(number: int) -> str:
+    """Return what a user has to know where errors of bncheck's own left code unread."""
+    return (
+        f"Warning: {_count(number, 'error')} in bncheck itself left networks or scripts unread, so "
+        "mistakes there are not told. Please report what BNCHECK_STRICT=1 shows."
+    )

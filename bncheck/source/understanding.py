@@ -6,6 +6,9 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
+ERRORS = "errors in bncheck itself"
+_INTERNAL = "internal"
+
 
 @dataclass
 class Understanding:
@@ -31,10 +34,20 @@ class Understanding:
             "scripts given up": sum(self.scripts_given_up.values()),
             "passed over, variants of what was read": self.alike,
             "passed over, no BatchNorm in reach": self.without_norm,
+            **({ERRORS: errors} if (errors := self._own_errors()) else {}),
             **{f"given up: {reason}": count for reason, count in _most(self.given_up)},
             **{f"script: {reason}": count for reason, count in _most(self.scripts_given_up)},
             **{f"not understood: {reason}": count for reason, count in _most(self.doubts)},
         }
+
+    def _own_errors(self) -> int:
+        """Return how many networks, scripts and layers an error of a reader left unread."""
+        return sum(
+            count
+            for table in (self.given_up, self.scripts_given_up, self.doubts)
+            for reason, count in table.items()
+            if reason.startswith(_INTERNAL)
+        )
 
 
 def internal(problem: Exception) -> str:
@@ -44,7 +57,7 @@ def internal(problem: Exception) -> str:
     """
     if os.environ.get("BNCHECK_STRICT"):
         raise problem
-    return f"internal {type(problem).__name__}"
+    return f"{_INTERNAL} {type(problem).__name__}"
 
 
 def _most(table: Counter[str]) -> list[tuple[str, int]]:

@@ -36,12 +36,11 @@ def of_module(
     forgotten.
     """
     found: Settings | None = None
+    name = _first_name(module, name)
     for statement in statements(module.tree.body):
         match statement:
             case cst.Assign(targets=[cst.AssignTarget(target=target)], value=value):
                 bound = dotted(target) or ""
-                if bound == name and isinstance(value, cst.Name):
-                    return of_module(project, module, value.value, constant)
                 if bound == name:
                     found = _made(value, constant)
                 elif found is not None and bound.startswith(f"{name}."):
@@ -54,6 +53,22 @@ def of_module(
     if not trees:
         return None if settings_files.of_project(project, module, Format.YAML) else found
     return _merged(found, trees)
+
+
+def _first_name(module: SourceModule, name: str) -> str:
+    """Return the name that an object had first: `settings = config` gives it another."""
+    others = {
+        target.value: value.value
+        for statement in statements(module.tree.body)
+        if isinstance(statement, cst.Assign)
+        for target, value in [(statement.targets[0].target, statement.value)]
+        if isinstance(target, cst.Name) and isinstance(value, cst.Name)
+    }
+    seen = {name}
+    while (first := others.get(name)) is not None and first not in seen:
+        seen.add(first)
+        name = first
+    return name
 
 
 def files_for(project: Project, module: SourceModule, keys: Set[str]) -> list[settings_files.Tree]:
