@@ -70,14 +70,14 @@ def _is_of_one_size(feeding: Feeding) -> bool:
     return forward.made_up_input and isinstance(forward.batch_size, int)
 
 
-_MOST_ALRIGHT = 12
+_CHOICES_PER_FAILING = 12
 """Of so many networks one at least has to fail, or a choice among them tells nothing."""
 
 
 def _is_one_of_many(feeding: Feeding, fed: list[Feeding]) -> bool:
     """Tell whether a setting chooses the network, and few of those that it may be fail."""
     chosen = {f.model: f.fails_on_one for f in fed if f.forward.site == feeding.forward.site}
-    return sum(chosen.values()) * _MOST_ALRIGHT < len(chosen)
+    return sum(chosen.values()) * _CHOICES_PER_FAILING < len(chosen)
 
 
 def _with_branches(

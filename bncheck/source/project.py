@@ -248,10 +248,12 @@ class Project:
         found = (self._try(path) for path in self.said.deriving(name)[:_MOST_DEFINING])
         return tuple(module for module in found if module is not None)
 
-    def calling(self, name: str) -> tuple[SourceModule, ...]:
-        """Return the modules given as text that call a function or class of that name."""
-        found = (self._try(path) for path in self.said.calling(name)[:_MOST_DEFINING])
-        return tuple(module for module in found if module is not None)
+    def calling(self, name: str) -> Iterator[SourceModule]:
+        """Yield the modules given as text that call a function or class of that name."""
+        for path in self.said.calling(name)[:_MOST_DEFINING]:
+            module = self._try(path)
+            if module is not None:
+                yield module
 
     def resolve(self, name: str, module: SourceModule) -> list[Meaning]:
         """Return everything that a dotted name at the top of `module` may mean.

@@ -110,11 +110,11 @@ def _makes_tensor(value: cst.BaseExpression, root: Instance) -> bool:
     owner, _, name = (called or "").partition(".")
     part = root.state.get(name) if owner == "self" else None
     return (isinstance(part, Instance) and part.is_module) or (
-        owner == "torch" and name.isidentifier() and name not in _OF_MODULES
+        owner == "torch" and name.isidentifier() and name not in _MAY_RETURN_MODULES
     )
 
 
-_OF_MODULES = frozenset({"compile", "load"})
+_MAY_RETURN_MODULES = frozenset({"compile", "load"})
 """Functions of torch that may return a module."""
 
 

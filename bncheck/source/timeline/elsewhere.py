@@ -36,7 +36,8 @@ def keeps(project: Project, module: SourceModule) -> bool:
 
 
 _SETTINGS = re.compile(
-    r"^(?:\w*[a-z0-9])?(?:Config(?:uration)?|Cfg|Conf|Opt(?:ion)?s?|Settings?|Arg(?:ument)?s|Param(?:eter)?s)$"
+    r"^(?:\w*[a-z0-9])?(?:Config(?:uration)?|Cfg|Conf|Opt(?:ion)?s?|Settings?|Arg(?:ument)?s|"
+    r"Param(?:eter)?s)$"
     r"|^(?:H[Pp]aram(?:eter)?s|[Hh]yper_?[Pp]aram(?:eter)?s|cfg|config|params|hparams)$"
 )
 """Classes whose objects keep settings."""

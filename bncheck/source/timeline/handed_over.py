@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import libcst as cst
 
@@ -127,7 +128,7 @@ def is_part_of_one_that_trains(project: Project, cls: Class) -> bool:
         isinstance(node, cst.ClassDef)
         and node is not cls.node
         and _trains_beside(project, Class(node, module), cls)
-        for module in project.calling(name)[:_MOST_CALLERS]
+        for module in islice(project.calling(name), _MOST_CALLERS)
         for bindings in module.bindings.values()
         for node in bindings
     )
@@ -195,7 +196,7 @@ def _of_callers(
     """Yield what each call of a function or class in the project hands over for a parameter."""
     skipped = 0 if definition is function else 1
     position = [one.name.value for one in function.params.params[skipped:]]
-    for caller in project.calling(definition.name.value)[:_MOST_CALLERS]:
+    for caller in islice(project.calling(definition.name.value), _MOST_CALLERS):
         for code, call in _calls(caller):
             if not _is_called(project, caller, call, definition):
                 continue

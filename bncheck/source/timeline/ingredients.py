@@ -195,7 +195,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
             continue
         seen.add(node)
         names = mentions(node)
-        if names & _TELLING or len(seen) > _MAX_CLOSURE or _may_name(module, names):
+        if names & _TELLING or len(seen) > _MAX_CLOSURE or _may_look_up_by_text(module, names):
             return True
         for name in names:
             bound = name in module.bindings or module.star_imports
@@ -219,7 +219,7 @@ def may_hold(project: Project, cls: Class) -> Fact:
     return most
 
 
-def _may_name(module: SourceModule, names: frozenset[str]) -> bool:
+def _may_look_up_by_text(module: SourceModule, names: frozenset[str]) -> bool:
     """Tell whether code may look BatchNorm up by a text: `getattr(nn, "BatchNorm2d")`."""
     return not names.isdisjoint({"getattr", "eval"}) and bool(TELLS_BY_TEXT.search(module.text))
 

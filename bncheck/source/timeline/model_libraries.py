@@ -29,7 +29,7 @@ ZOOS = (
 )
 """Packages of known models."""
 
-_BY_NAME = {
+_NETWORKS_OF = {
     "torchreid": {"build_model"},
     "effdet": {"create_model", "create_model_from_config", "EfficientDet"},
     "torchaudio.models": {"Tacotron2", "Conformer", "WaveRNN"},
@@ -41,7 +41,8 @@ _BY_NAME = {
 """What makes networks with BatchNorm in packages that have much else."""
 
 ZOO_ROOTS = frozenset(
-    {*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS if zoo not in _BY_NAME)} - _BY_NAME.keys()
+    {*ZOOS, *(zoo.partition(".")[0] for zoo in ZOOS if zoo not in _NETWORKS_OF)}
+    - _NETWORKS_OF.keys()
 )
 """What is imported to make a model by a dotted name: `torchvision.models.resnet50()`."""
 
@@ -120,8 +121,8 @@ def zoo_model(function: str, argument: object) -> Fact | None:
     package = next((z for z in ZOOS if function == z or function.startswith(f"{z}.")), None)
     if package is None:
         return None
-    if package in _BY_NAME:
-        return True if last in _BY_NAME[package] else None
+    if package in _NETWORKS_OF:
+        return True if last in _NETWORKS_OF[package] else None
     if package == "segmentation_models_pytorch":
         return True if last in _SEGMENTATION_MODELS else None
     if package == "monai.networks.nets":
