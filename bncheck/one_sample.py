@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bncheck.graph import Kind, LayerGraph, Node
+from bncheck.graph import UNKNOWN, Kind, LayerGraph, Node
 from bncheck.shapes import Shapes
 
 _KEEPS_SIZE = frozenset(
@@ -199,7 +199,7 @@ def _readers(node: Node, small_kernels: bool = False) -> Iterator[Node]:
 
 def _same(one: object, other: object) -> bool:
     """Tell whether two sizes are the same number or the same symbol."""
-    return type(one) is type(other) and one == other and bool(one)
+    return type(one) is type(other) and one is not UNKNOWN and one == other and bool(one)
 
 
 def _pools_to_one(node: Node, dimensions: object) -> bool:

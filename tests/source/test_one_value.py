@@ -219,3 +219,27 @@ EMBEDDED = "return self.norm(self.linear(self.embed(x).view(-1, self.embedded)))
 def test_networks_in_which_one_sample_is_one_value(network: str, fails: bool) -> None:
     found = {f.code for f in lint_source(NETWORK.format(network=network))}
     assert ("BN302" in found) is fails
+
+
+UNKNOWN_SIZES = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+from elsewhere import sizes
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(sizes[0])
+        self.head = nn.Linear(sizes[1], 2)
+
+    def forward(self, x):
+        return self.head(self.norm(x))
+
+"""
+
+
+def test_sizes_that_are_not_known_are_not_taken_for_the_same() -> None:
+    assert not lint_source(UNKNOWN_SIZES + TRAIN)

@@ -402,6 +402,20 @@ def main(x):
 """,
     ),
     Case(
+        "a lambda that calls itself for each part",
+        """
+flat = lambda net: sum(map(flat, net.children()), []) if list(net.children()) else [net]
+
+
+def main(x):
+    net = Net()
+    net.load_state_dict(torch.load("a"))
+    print(len(flat(net)))
+    with torch.no_grad():
+        return net(x)  # BN201
+""",
+    ),
+    Case(
         "an object that computes a loss for somebody's training",
         """
 class Wrapper:

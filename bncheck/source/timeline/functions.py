@@ -78,6 +78,8 @@ def _follow(
     if declared is not None and function.receiver is None:
         return run.make_declared(node, function.name, declared)
     if isinstance(code, cst.Lambda):
+        if code in run.lambdas:  # flat = lambda m: sum(map(flat, m.children()), [])
+            return Opaque(function.name, run.site(node), function.name)
         return _run_lambda(run, function, code, arguments)
     if any(isinstance(value, Models) for value in given) and freezes_for_good(code):
         return without_norms(run, given) or Opaque(function.name, run.site(node), function.name)
@@ -172,8 +174,11 @@ def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Argum
     frame = Frame(function.module, "<lambda>", outer=function.outer)
     for parameter, value in zip(code.params.params, arguments.positional, strict=False):
         frame.names[parameter.name.value] = value
+    run.lambdas.add(code)
     with in_frame(run, frame):
-        return expressions.evaluate(run, code.body)
+        result = expressions.evaluate(run, code.body)
+    run.lambdas.remove(code)
+    return result
 
 
 def _run_function(

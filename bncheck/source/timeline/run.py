@@ -79,6 +79,8 @@ class Run:
     """What trainers of Lightning do with a network that they are given."""
     stack: list[cst.CSTNode] = field(default_factory=list)
     """The functions that are being followed."""
+    lambdas: set[cst.Lambda] = field(default_factory=set)
+    """Those of a lambda expression, which are too small to stand among them."""
     followed: set[cst.CSTNode] = field(default_factory=set)
     against: set[object] = field(default_factory=set)
     """Classes and functions, names of those from outside, that are followed though the settings as
