@@ -5,6 +5,7 @@ Each question goes through all files, and is answered once, when it is first ask
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _LIBRARIES = re.compile(
     rb"|\btimm\.create_model\b|\bimport segmentation_models_pytorch\b"
 )
 """Whose networks for images hold BatchNorm2d."""
+_TEST_FOLDERS = frozenset({"test", "tests"})
 _FREEZES = re.compile(rb"BatchNorm\w*[^\n]*:[ \t]*\n[ \t]*\w+\.eval\(\)")
 _REPLACED = re.compile(rb"^[ \t]*(?!self\.)\w[^#\n=(]*\.BatchNorm\w*[ \t]*=[^=]", re.MULTILINE)
 """`module.BatchNorm2d = torch.nn.BatchNorm2d`"""
@@ -172,8 +174,20 @@ class Texts:
         return is_turned_on((text for _, text in self._encoded()), switch)
 
     def leave_off(self, switch: str) -> bool:
-        """Tell whether a file says that a switch is off, as by default, and none that it is on."""
-        return is_left_off((text for _, text in self._encoded()), switch)
+        """Tell whether a file says that a switch is off, as by default, and none that it is on.
+
+        Nobody trains with what unit tests turn on.
+        """
+        every = self._encoded()
+        return is_left_off((text for path, text in every if not self._is_in_tests(path)), switch)
+
+    def _is_in_tests(self, path: Path) -> bool:
+        return not _TEST_FOLDERS.isdisjoint(Path(os.path.relpath(path, self._folder)).parent.parts)
+
+    @cached_property
+    def _folder(self) -> str:
+        """The folder that holds all files of the run."""
+        return os.path.commonpath([path.parent.absolute() for path in self.texts] or [Path.cwd()])
 
     def leave_at_one(self, number: str) -> bool:
         """Tell whether a file gives a number that is 1, as by default, and none another one."""

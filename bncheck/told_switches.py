@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from bncheck.kept_modes import COMMENTS
 
-_VALUE = re.compile(rb"['\"]?\s*(?::[^=\n,)]*)?[=:]\s*(True|False)\b")
+_VALUE = re.compile(rb"['\"]?\s*(?::[^=\n,)]*)?[=:]\s*(True|False)\b(?!['\"])")
+"""A setting in code: one that ends with a quote is in a text, which tells how to set it."""
 _STORE_TRUE = re.compile(rb"['\"][^()]{0,200}\bstore_true\b")
 _ON_BY_DEFAULT = re.compile(rb"['\"][^\n]*default\s*=\s*True\b")
 _CALLED_WITH_TRUE = re.compile(rb"\((?:\)|[^)\n]*True)")

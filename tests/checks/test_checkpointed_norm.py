@@ -47,6 +47,7 @@ ALWAYS = """        if x.requires_grad:
 def found(folder: Path, files: dict[str, str]) -> list[Finding]:
     """Return what BN502 finds in a project of these files."""
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     paths = [str(folder / name) for name in files if name.endswith(".py")]
     return lint(read_sources(paths), Settings(select=("BN502",))).findings
@@ -83,6 +84,8 @@ def test_what_turns_it_on_makes_a_warning(tmp_path: Path, name: str, text: str) 
         ("train.py", "parser.add_argument('--with-cp', action='store_true')\n"),
         ("train.py", "# Block(with_cp=True)\n"),
         ("settings.yaml", "model:\n  with_cp: false\n  # with_cp: true\n"),
+        ("train.py", "parser.add_argument('--set', help='such as model.with_cp=True')\n"),
+        ("tests/test_network.py", "network = Block(with_cp=True)\n"),
     ],
 )
 def test_what_leaves_it_off_keeps_the_note(tmp_path: Path, name: str, text: str) -> None:
