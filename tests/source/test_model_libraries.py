@@ -41,6 +41,7 @@ def test_families_without(name: str) -> None:
         ("torchvision.models.vgg16", False),
         ("torchvision.models.detection.maskrcnn_resnet50_fpn", False),
         ("torchvision.models.detection.maskrcnn_resnet50_fpn_v2", True),
+        ("torchvision.models.detection.backbone_utils.resnet_fpn_backbone", False),
         ("torchvision.models.ResNet50_Weights", None),
         ("monai.networks.nets.AttentionUnet", True),
         ("monai.networks.nets.SEResNeXt50", True),

@@ -53,6 +53,8 @@ _WITHOUT = re.compile(
     # Detectors of torchvision, whose BatchNorm is frozen where they are pretrained.
     r"^(?:keypointrcnn|maskrcnn_resnet50_fpn$|fasterrcnn_resnet50_fpn$|fasterrcnn_mobile|"
     r"retinanet_resnet50_fpn$|fcos_|ssd300_vgg16)|"
+    # Their backbones, whose BatchNorm is frozen unless another norm is asked for.
+    r"^(?:resnet_fpn|mobilenet)_backbone$|"
     r"^vit(?!\w*(?:resnet\d+d|mci))|^(?:deit|swin|convnext|alexnet|vgg\d+$|beit|mixer|cait|"
     r"crossvit|pit_|bert|gpt|t5|roberta|llama|clip|dinov2|eva|mvit|raft_small)",
     re.IGNORECASE,
@@ -170,9 +172,12 @@ def _by_checkpoint(name: object) -> Fact:
 
 def by_norm_layer(names: frozenset[str], otherwise: Fact) -> Fact:
     """Tell by the names in a `norm_layer` argument whether a model's layers are BatchNorm."""
-    if names & BATCH_NORMS or names <= {"None"}:
+    if names <= {"None"}:
         return otherwise
-    return False if any("Norm" in name or name == "Identity" for name in names) else UNKNOWN
+    norms = {name for name in names if "Norm" in name or name == "Identity"}
+    if names & BATCH_NORMS:
+        return True if norms <= BATCH_NORMS else otherwise
+    return False if norms else UNKNOWN
 
 
 BATCH_NORM_NAMES = frozenset({"batch", "batch_norm", "batchnorm", "syncbatch", "bn"})
