@@ -243,7 +243,7 @@ def _findings(
                 message=match.message,
                 hint=match.hint
                 if relied_on is None
-                else f"{match.hint}; not done by --fix, since {relied_on} relies on it",
+                else f"{match.hint}; not done by --fix, since {relied_on} may rely on it",
                 severity=match.severity or page.severity,
                 confidence=match.confidence,
                 fix=fix if relied_on is None else None,
