@@ -31,6 +31,9 @@ from bncheck.timeline import (
     trains,
 )
 
+_GENERATOR = re.compile(
+    r"(?:^|[._])(?:g|net_?g|model_?g|gen|generator)(?:_?\d|_\w\w?)?$", re.IGNORECASE
+)
 AnyModelEvent = TypeVar("AnyModelEvent", bound=ModelEvent)
 
 _EVALUATION = re.compile(
@@ -45,6 +48,14 @@ def root(model: Model) -> Model:
     while model.parent is not None:
         model = model.parent
     return model
+
+
+def is_generator(model: Model) -> bool:
+    """Tell whether a network is called a generator: many sample one as it was trained, on purpose.
+
+    What it draws is noise, so it gives another answer each time without any dropout.
+    """
+    return _GENERATOR.search(model.name) is not None
 
 
 def managed(timeline: Timeline, model: Model) -> bool:

@@ -11,7 +11,7 @@ from bncheck.findings import Confidence, Match
 from bncheck.mode_flow import mode_flow
 from bncheck.naming import called
 from bncheck.timeline import Branch, Context, Loop, Occurrence, Timeline
-from bncheck.usage import confidence, in_training_step, is_other_way, managed
+from bncheck.usage import confidence, in_training_step, is_generator, is_other_way, managed
 
 _DROPOUT = re.compile(
     r"(?:^|[_\W])mc(?:[_\W]|$)|mcd|monte|dropout|bayes|uncertain|stochastic|epistemic|"
@@ -40,13 +40,15 @@ def mc_dropout_flips_norm(timeline: Timeline) -> Iterator[Match]:
             and not is_other_way(switches[fact.since], occurrence)
             for fact in facts
         )
+        known = confidence(timeline, event.model, Confidence.LIKELY)
+        if known is not None and is_generator(event.model):
+            known = Confidence.POSSIBLE
         kept = any(
             isinstance(fact.since, ModeChange)
             and fact.mode is Mode.EVAL
             and fact.since.target is Target.NORMS
             for fact in facts
         )
-        known = confidence(timeline, event.model, Confidence.LIKELY)
         if switched and not kept and known is not None:
             yield Match(
                 event.site,

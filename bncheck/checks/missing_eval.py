@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bncheck.checks import check
 from bncheck.checks.mc_dropout_flips_norm import samples_dropout
@@ -29,6 +29,7 @@ from bncheck.usage import (
     in_training_loop,
     in_training_step,
     is_evaluation_loop,
+    is_generator,
     managed,
     may_have_weights,
     may_train,
@@ -46,10 +47,6 @@ _MEASUREMENT = re.compile(r"flops|macs|profil|latency|throughput|speed", re.IGNO
 _HELD_OUT = re.compile(
     r"(?:^|_)(?:val|valid|validation|test)(?:_?(?:set|data|dset|loader))?(?:_|$)"
 )
-_GENERATOR = re.compile(
-    r"(?:^|[._])(?:g|net_?g|model_?g|gen|generator)(?:_?\d|_\w\w?)?$", re.IGNORECASE
-)
-"""Many sample an adversarial generator as it was trained, and mean to."""
 _LATENT = re.compile(r"^(?:z|noise|latents?|fixed_?\w*|eps|codes?|seeds?)$", re.IGNORECASE)
 
 
@@ -95,7 +92,7 @@ def missing_eval(timeline: Timeline) -> Iterator[Match]:
         known = confidence(timeline, event.model, Confidence.PROVEN if sure else Confidence.LIKELY)
         if known is Confidence.POSSIBLE and _loaded_here(timeline, event, facts):
             known = Confidence.LIKELY
-        if known is not None and _GENERATOR.search(event.model.name):
+        if known is not None and is_generator(event.model):
             known = Confidence.POSSIBLE
         if known is not None and not trained and _sees_what_it_will_train_on(timeline, occurrence):
             known = Confidence.POSSIBLE
@@ -309,22 +306,35 @@ def _is_learned_from(timeline: Timeline, occurrence: Occurrence) -> bool:
 def _comes_before_a_step(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:
     """Tell whether the same round, or function, runs the network with gradients afterwards.
 
-    Targets and pseudo labels are made so, by the network as it is about to train.
+    Targets and pseudo labels are made so, by the network as it is about to train. One that has
+    run with gradients before counts too, where a backward pass follows: another learns from it.
     """
     around = _around(occurrence)
     later = False
     for found, call in timeline.of(ForwardCall):
         later = later or call is event
         if (
-            later
-            and call.model is event.model
+            call.model is event.model
             and found.gradient is True
             and call.site != event.site
             and _around(found) == around
             and not speaks_of_evaluation(call.arguments)
+            and (later or _learning_follows(timeline, occurrence, around))
         ):
             return True
     return False
+
+
+def _learning_follows(
+    timeline: Timeline, occurrence: Occurrence, around: Sequence[Loop | Call]
+) -> bool:
+    """Tell whether a backward pass comes after a call in the same round, or function."""
+    everything = timeline.occurrences()
+    later = everything[everything.index(occurrence) :]
+    return any(
+        isinstance(found.event, BackwardCall) and _around(found)[: len(around)] == around
+        for found in later
+    )
 
 
 def _around(occurrence: Occurrence) -> list[Loop | Call]:
