@@ -13,21 +13,25 @@ _PASSED_OVER = frozenset(
     {
         ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", ".eggs", "build", "dist",
         "__pycache__", "node_modules", "site-packages", ".mypy_cache", ".pytest_cache",
-        ".ruff_cache", ".bncheck_cache",
+        ".ruff_cache", ".bncheck_cache", ".ipynb_checkpoints",
     }
 )  # fmt: skip
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which other people's packages lie beside one another: not one project."""
 _NOTE = "._"
 """How macOS begins the names of what it keeps beside files on other disks."""
-_SOURCE_SUFFIXES = (".py", ".pyi", ".pyw")
+NOTEBOOK = ".ipynb"
+_SOURCE_SUFFIXES = (".py", ".pyi", ".pyw", NOTEBOOK)
+_SEARCHED_FOR = (".py", NOTEBOOK)
 _MODEL_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".bin")
 _MODEL_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """Of a zip archive (all that torch saves today) and of a pickle (what it saved before)."""
 
 
 def source_files(paths: Iterable[str], exclude: Iterable[str] = ()) -> list[str]:
-    """Return the Python files at or below the paths, each once; one that is named always counts.
+    """Return the Python files and notebooks at or below the paths, each once.
+
+    One that is named always counts.
 
     Raises BNCheckError if there is nothing at a path.
     """
@@ -83,7 +87,7 @@ def _below(path: str, patterns: list[str]) -> Iterator[str]:
             f for f in folders if f not in _PASSED_OVER and not _excluded(Path(folder, f), patterns)
         )
         for file in sorted(files):
-            if not file.endswith(".py") or file.startswith(_NOTE):
+            if not file.endswith(_SEARCHED_FOR) or file.startswith(_NOTE):
                 continue
             whole = Path(folder, file)
             if whole.is_file() and not _excluded(whole, patterns):

@@ -91,6 +91,8 @@ class Edit:
     end_column: int
     """Of the character behind the last one."""
     text: str
+    cell: int | None = None
+    """The number of the notebook's cell that the lines are counted in, from 1."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,10 @@ class Finding:
     confidence: Confidence
     fix: ResolvedFix | None = None
     source_line: str = ""
+    cell: int | None = None
+    """The number of the notebook's cell that the lines are counted in, from 1."""
 
     @property
-    def sort_key(self) -> tuple[str, int, int, str]:
+    def sort_key(self) -> tuple[str, int, int, int, str]:
         """Order in which findings are shown."""
-        return (self.path, self.line, self.column, self.code)
+        return (self.path, self.cell or 0, self.line, self.column, self.code)

@@ -63,6 +63,11 @@ def check_codes(settings: Settings) -> None:
             )
 
 
+def tells_of_unreadable(settings: Settings) -> bool:
+    """Tell whether files that can't be read are reported: unless the settings ignore their code."""
+    return not any(UNREADABLE.startswith(prefix) for prefix in settings.ignore)
+
+
 def _lint(
     sources: Mapping[str, bytes], settings: Settings, others: OtherFiles | None
 ) -> tuple[Report, list[str]]:
@@ -81,7 +86,7 @@ def _lint(
         looked_at = [str(path) for path, _ in project.probed()]
     report.files = len(sources)
     report.findings += [finding for finding in unparsed if finding is not None]
-    if any(UNREADABLE.startswith(prefix) for prefix in settings.ignore):
+    if not tells_of_unreadable(settings):
         report.findings = [f for f in report.findings if f.code != UNREADABLE]
     report.findings.sort(key=lambda finding: finding.sort_key)
     return report, looked_at

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bncheck.discover import INSTALLED, project_root, source_files
+from bncheck.discover import INSTALLED, NOTEBOOK, project_root, source_files
 
 _MOST_READ = 30_000_000
 """Bytes: some 0.1 s to read, and as long again for each question."""
@@ -39,6 +39,8 @@ class OtherFiles:
         found: dict[Path, bytes] = {}
         left = _MOST_READ
         for path in source_files([str(root)], self.exclude):
+            if path.endswith(NOTEBOOK):  # nothing imports it, and nothing in it is called
+                continue
             if os.path.realpath(path) not in here and left > 0:
                 with suppress(OSError):
                     found[Path(path)] = text = Path(path).read_bytes()

@@ -33,7 +33,7 @@ class Block(nn.Module):
 RIGHT = WRONG.replace("8, 3)", "8, 3, bias=False)")
 SILENCED = WRONG.replace("8, 3)", "8, 3)  # noqa: BN101")
 KEYS = {
-    "code", "name", "path", "line", "column", "end_line", "end_column", "message", "hint",
+    "code", "name", "path", "cell", "line", "column", "end_line", "end_column", "message", "hint",
     "severity", "confidence", "fix",
 }  # fmt: skip
 

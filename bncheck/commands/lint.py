@@ -15,6 +15,8 @@ from bncheck.commands._conversion import architecture_option, input_option, trus
 from bncheck.errors import BNCheckError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bncheck.cache import Cache
     from bncheck.config import Settings
     from bncheck.findings import Finding
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 class Given:
     """What a run looks at, and how."""
 
+    contents: dict[str, bytes]
+    """The files as they lie."""
     sources: dict[str, bytes]
+    """The same as Python: of a notebook its code."""
     settings: Settings
     cache: Cache | None
     others: OtherFiles
@@ -124,16 +129,18 @@ def command(
     architecture: str | None,
     inputs: tuple[str, ...],
 ) -> None:
-    """Find Batch Normalization mistakes in Python files, folders, saved models, or `-` for stdin.
+    """Find Batch Normalization mistakes in Python files, notebooks, folders and saved models.
 
-    A saved model is loaded without running code from it, and traced; --trust, --arch and --input
-    are for it. Exits with 0 without findings, 1 with some, and 2 if it could not run. Settings
-    come from `[tool.bncheck]` of the nearest pyproject.toml; `# noqa: BN101` silences a line.
+    `-` stands for stdin. A saved model is loaded without running code from it, and traced; --trust,
+    --arch and --input are for it. Exits with 0 without findings, 1 with some, and 2 if it could not
+    run. Settings come from `[tool.bncheck]` of the nearest pyproject.toml; `# noqa: BN101` silences
+    a line.
     """
     from bncheck.cache import Cache, cache_folder
     from bncheck.config import read_settings
     from bncheck.discover import is_model_file, source_files, without_excluded
-    from bncheck.linting import check_codes, read_sources
+    from bncheck.linting import check_codes, read_sources, tells_of_unreadable
+    from bncheck.notebooks import as_sources
     from bncheck.other_files import OtherFiles
 
     paths = paths or (".",)
@@ -154,11 +161,11 @@ def command(
     check_codes(settings)
     found: dict[str, list[Finding]] = {}
     if from_stdin:
-        sources = {stdin_filename or "<stdin>": sys.stdin.buffer.read()}
+        contents = {stdin_filename or "<stdin>": sys.stdin.buffer.read()}
     else:
         wanted = without_excluded(paths, settings.exclude) if force_exclude else paths
         models = [path for path in wanted if is_model_file(path)]
-        sources = read_sources(
+        contents = read_sources(
             source_files((path for path in wanted if path not in models), settings.exclude)
         )
         for path in models:
@@ -167,9 +174,12 @@ def command(
             found[path] = lint_model(
                 path, settings, inputs=inputs, architecture=architecture, trust=trust
             )
-    others = OtherFiles(tuple(sources), () if from_stdin else paths, settings.exclude)
+    read = as_sources(contents)
+    for finding in read.unreadable if tells_of_unreadable(settings) else ():
+        found[finding.path] = [finding]
+    others = OtherFiles(tuple(read.texts), () if from_stdin else paths, settings.exclude)
     cache = None if no_cache or from_stdin else Cache(cache_folder(Path.cwd()))
-    given = Given(sources, settings, cache, others)
+    given = Given(contents, read.texts, settings, cache, others)
     output = Output(output_format, statistics, exit_zero, unsafe_fixes)
     if diff or fixing:
         left = _fix(given, output, found, diff=diff, to_stdout=from_stdin)
@@ -189,7 +199,7 @@ def _lint(given: Given, output: Output, found: dict[str, list[Finding]]) -> bool
     from bncheck.linting import lint
 
     report = lint(given.sources, given.settings, given.cache, given.others)
-    _report(report, output, found, fixed=0)
+    _report(_in_cells(report, given.sources), output, found, fixed=0)
     return bool(report.findings or any(found.values()))
 
 
@@ -203,6 +213,7 @@ def _fix(
 ) -> bool:
     """Make the fixes or show them; tell whether findings, or with `diff` changes, are left."""
     from bncheck import fixing
+    from bncheck.notebooks import as_files
 
     sources = given.sources
     fixed = fixing.fix(
@@ -212,13 +223,21 @@ def _fix(
         for line in fixing.differences(sources, fixed.sources):
             click.echo(line, nl=False)
         return fixed.sources != sources
+    contents = as_files(given.contents, sources, fixed.sources)
     if to_stdout:
-        (text,) = fixed.sources.values()
+        (text,) = contents.values()
         click.echo(text, nl=False)
         return bool(fixed.report.findings)
-    fixing.write(sources, fixed.sources)
-    _report(fixed.report, output, found, fixed=fixed.count)
+    fixing.write(given.contents, contents)
+    _report(_in_cells(fixed.report, fixed.sources), output, found, fixed=fixed.count)
     return bool(fixed.report.findings or any(found.values()))
+
+
+def _in_cells(report: Report, sources: Mapping[str, bytes]) -> Report:
+    """Return a report whose findings in notebooks tell their cell."""
+    from bncheck.notebooks import in_cells
+
+    return replace(report, findings=[in_cells(f, sources) for f in report.findings])
 
 
 def _report(

@@ -9,7 +9,10 @@ from bncheck.findings import Finding, ResolvedFix
 
 
 def findings_as_json(findings: Iterable[Finding]) -> str:
-    """Return the array; lines and columns count from 1, ends are behind the last character."""
+    """Return the array; lines and columns count from 1, ends are behind the last character.
+
+    In a notebook lines are those of the cell, whose number is null for other files.
+    """
     return json.dumps([_object(finding) for finding in findings], indent=2)
 
 
@@ -18,6 +21,7 @@ def _object(finding: Finding) -> dict[str, object]:
         "code": finding.code,
         "name": finding.name,
         "path": finding.path,
+        "cell": finding.cell,
         "line": finding.line,
         "column": finding.column,
         "end_line": finding.end_line,
@@ -37,6 +41,7 @@ def _fix(fix: ResolvedFix) -> dict[str, object]:
         "edits": [
             {
                 "path": edit.path,
+                "cell": edit.cell,
                 "line": edit.line,
                 "column": edit.column,
                 "end_line": edit.end_line,

@@ -43,7 +43,8 @@ def statistics(findings: Iterable[Finding], reader: Mapping[str, int]) -> Iterat
 
 
 def _block(finding: Finding) -> str:
-    place = click.style(f"{finding.path}:{finding.line}:{finding.column}:", bold=True)
+    cell = f"cell {finding.cell}:" if finding.cell is not None else ""
+    place = click.style(f"{finding.path}:{cell}{finding.line}:{finding.column}:", bold=True)
     code = click.style(finding.code, fg=_COLORS[finding.severity], bold=True)
     possible = " (possible)" if finding.confidence is Confidence.POSSIBLE else ""
     lines = [f"{place} {code} {finding.message}{possible}"]
