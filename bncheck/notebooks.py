@@ -2,7 +2,8 @@
 
 Cells follow each other as they stand in the notebook, each behind a line that tells its number.
 What IPython understands and Python does not (`%matplotlib inline`, `!pip install`, `%%bash`) is put
-into comments that say what stood there, so that fixes can be written back to the cell. Format:
+into comments that say what stood there, so that fixes can be written back to the cell, and so is a
+cell that nothing understands: the others run without it. Format:
 https://nbformat.readthedocs.io/en/latest/format_description.html. This imports no libcst.
 """
 
@@ -18,14 +19,12 @@ from bncheck.discover import NOTEBOOK
 from bncheck.errors import BNCheckError
 from bncheck.findings import Confidence, Edit, Finding, Severity
 from bncheck.pages import all_pages
-from bncheck.syntax import UNREADABLE, parsed
+from bncheck.syntax import UNREADABLE, in_present_syntax, python_tree
 
 _CELL = re.compile(r"# bncheck: cell (\d+)$")
 _STATEMENT = "pass  # IPython: "
 _COMMENT = "# IPython: "
-_MAGIC = re.compile(
-    r"[ \t]*(?:[%!?]|[\w.]+\?{1,2}[ \t]*$|[\w., \t]+=[ \t]*(?:!|%\w))", re.MULTILINE
-)
+_MAGIC = re.compile(r"[ \t]*(?:[%!?]|[\w.]+\?{1,2}[ \t]*$|[\w., \t]+=[ \t]*(?:!|%\w))")
 """`%magic`, `!command`, `?help`, `help?`, `lines = !ls` and `value = %magic`."""
 _CELL_OF_PYTHON = re.compile(r"%%(?:capture|debug|prun|python3?|time|timeit)\b")
 """Magics whose cell is Python nonetheless, but for the line of the magic."""
@@ -90,7 +89,7 @@ def as_python(content: bytes) -> bytes:
     notebook = _read(content)
     parts = []
     for number, cell in _code_cells(notebook):
-        parts += [f"# bncheck: cell {number}", _without_magics(_text(cell))]
+        parts += [f"# bncheck: cell {number}", _as_python(_text(cell))]
     return "\n".join([*parts, ""]).encode() if parts else b""
 
 
@@ -184,17 +183,24 @@ def _text(cell: dict[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(map(str, source))
 
 
-def _without_magics(text: str) -> str:
-    """Return a cell in which each line that is IPython's alone is a comment, or has one."""
-    if text.startswith("%%") and not _CELL_OF_PYTHON.match(text):
-        return "\n".join(f"{_COMMENT}{line}" for line in text.split("\n"))
-    if not _MAGIC.search(text):
-        return text
+def _as_python(text: str) -> str:
+    """Return a cell in which each line that is IPython's alone is a comment, or has one.
+
+    A cell that is no Python at all is all comments: the others run without it.
+    """
+    lines = text.split("\n")
+    if not text.startswith("%%") or _CELL_OF_PYTHON.match(text):
+        for candidate in (text, "\n".join(_plain_lines(lines))):
+            if _is_python(candidate):
+                return candidate
+    return "\n".join(f"{_COMMENT}{line}" for line in lines)
+
+
+def _is_python(text: str) -> bool:
     try:
-        parsed(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n".join(_plain_lines(text.split("\n")))
-    return text
+        return python_tree(in_present_syntax(text)) is not None
+    except RecursionError:
+        return False
 
 
 def _plain_lines(lines: list[str]) -> list[str]:

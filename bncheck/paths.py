@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bncheck.events import (
+    BackwardCall,
     Escape,
     Event,
     Exit,
@@ -25,6 +26,7 @@ from bncheck.events import (
     Mode,
     ModeChange,
     Model,
+    OptimizerStep,
     WrapKind,
 )
 from bncheck.findings import Confidence
@@ -102,7 +104,8 @@ def training_step(occurrence: Occurrence, timeline: Timeline) -> bool:
     """Tell whether gradients are recorded and a backward pass stands in the same loop.
 
     Or in the loop around it, where its own passes over parts of a batch. Where there is no loop, in
-    a function around it. What a constructor runs is no training step.
+    a function around it, or after it, in no loop either. What a constructor runs is no training
+    step.
     """
     if occurrence.gradient is not True:
         return False
@@ -114,7 +117,19 @@ def training_step(occurrence: Occurrence, timeline: Timeline) -> bool:
                 return True
         elif isinstance(block, Loop):
             return trains(block.steps) or in_training_step(occurrence)
-    return trains(timeline.steps)
+    return _backward_pass_follows(occurrence, timeline)
+
+
+def _backward_pass_follows(occurrence: Occurrence, timeline: Timeline) -> bool:
+    """Tell whether a backward pass that no loop repeats comes after a call that none repeats.
+
+    A forward pass alone is a trial, though a loop trains the network later on.
+    """
+    everything = timeline.occurrences()
+    later = everything[everything.index(occurrence) :]
+    return any(
+        isinstance(found.event, BackwardCall | OptimizerStep) and not found.loops for found in later
+    )
 
 
 class _Walk:

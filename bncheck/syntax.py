@@ -119,7 +119,9 @@ def parsed(source: bytes | str) -> ast.Module:
     """Return Python's own tree; raise SyntaxError, ValueError, RecursionError or MemoryError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tree = compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        # Notebooks await outside of functions; libcst takes that in any file.
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree = compile(source, "<source>", "exec", flags, dont_inherit=True)
         assert isinstance(tree, ast.Module)
         return tree
 

@@ -147,7 +147,8 @@ def test_stdin_and_stdout_are_notebooks_by_their_name() -> None:
         ("no JSON", ""),
         (notebook(NETWORK, language="R"), ""),
         (notebook(f"# noqa\n{NETWORK}".replace("8, 3),", "8, 3),  # noqa: BN101")), ""),
-        (notebook("def f(:", NETWORK), "a.ipynb:cell 2:1:7: BN001 not read as Python"),
+        (notebook("def f(:", NETWORK, "x ="), "a.ipynb:cell 3:4:5: BN101"),
+        (notebook("print 'one'", f"await one()\n{NETWORK}"), "a.ipynb:cell 3:5:5: BN101"),
     ],
 )
 def test_what_is_no_notebook_of_python(text: str, found: str) -> None:
@@ -155,11 +156,11 @@ def test_what_is_no_notebook_of_python(text: str, found: str) -> None:
     result = lint("a.ipynb")
     assert (found in result.stdout) if found else not result.stdout
     assert result.exit_code == bool(found)
-    assert lint("a.ipynb", "--ignore", "BN0").exit_code == 0
+    assert lint("a.ipynb", "--ignore", "BN0,BN1").exit_code == 0
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "x\n\n", MAGICS, SHELL, TRAINING, "%time\nx = '''\n%\n'''"]
+    "text", ["", "\n", "x\n\n", "x =\n", MAGICS, SHELL, TRAINING, "%time\nx = '''\n%\n'''"]
 )
 def test_a_source_that_did_not_change_gives_the_notebook_back(text: str) -> None:
     content = notebook(text, EVALUATION, text).encode()
