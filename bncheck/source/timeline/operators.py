@@ -10,6 +10,7 @@ from typing import Any
 
 import libcst as cst
 
+from bncheck.graph import UNKNOWN
 from bncheck.source.timeline import weights
 from bncheck.source.timeline.syntax import mentions
 from bncheck.source.timeline.values import (
@@ -76,8 +77,11 @@ def binary(left: Value, op: cst.BaseBinaryOp, right: Value) -> Value:
                 return Constant(compute(left.value, right.value), left.fixed and right.fixed)
             except (TypeError, ArithmeticError, ValueError):
                 return Opaque()
-    if isinstance(left, Tensor) or isinstance(right, Tensor):
-        return left if isinstance(left, Tensor) else right
+    if isinstance(left, Tensor):
+        return left
+    if isinstance(right, Tensor):
+        # `images - mean[None]` has as many samples as the images, which are not known here.
+        return right if isinstance(left, Constant) else right.of_size(UNKNOWN)
     match left, right:
         case Constant(value=int(whole)), Opaque() if isinstance(op, cst.FloorDivide | cst.Divide):
             return Opaque(at_most=whole)
