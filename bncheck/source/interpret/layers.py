@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -11,7 +12,16 @@ import libcst as cst
 
 from bncheck.graph import UNKNOWN, Kind, Layer, Site
 from bncheck.source.interpret.facts import boolean, plain
-from bncheck.source.interpret.values import MISSING, Arguments
+from bncheck.source.interpret.values import (
+    MISSING,
+    Arguments,
+    Either,
+    External,
+    Instance,
+)
+from bncheck.source.interpret.values import (
+    UNKNOWN as NOT_KNOWN,
+)
 
 _TAIL = "device=None, dtype=None"
 _CONV = (
@@ -177,3 +187,26 @@ def make_layer(name: str, kind: Kind, arguments: Arguments, site: Site | None) -
     attributes.pop("device", None)
     attributes.pop("dtype", None)
     return Layer(kind, f"torch.nn.{name}", "", site, attributes)
+
+
+_MOST_PICKED: Final = 8
+
+
+def any_layer(items: Sequence[object]) -> object:
+    """Return any of a few layers, for an index or a key that is not known; else UNKNOWN.
+
+    `[nn.ReLU(), nn.Tanh()][settings.bounded]`: no BatchNorm is made, whichever it is. Where one of
+    them is a BatchNorm, what is picked stays unknown.
+    """
+    if not 1 < len(items) <= _MOST_PICKED or not all(map(_is_plain_layer, items)):
+        return NOT_KNOWN
+    return Either(tuple(items))
+
+
+def _is_plain_layer(value: object) -> bool:
+    match value:
+        case Instance(cls=None, layer=Layer(kind=kind)):
+            return kind is not Kind.BATCH_NORM
+        case External(name=name) if name.startswith("torch.nn.") and name.count(".") == 2:
+            return layer_kind(name.rpartition(".")[2]) not in {None, Kind.BATCH_NORM}
+    return False

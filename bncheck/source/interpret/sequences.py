@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bncheck.graph import Site, Symbol
+from bncheck.source.interpret.layers import any_layer
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.problems import PathEndsError
 from bncheck.source.interpret.values import (
@@ -225,8 +226,10 @@ _LIST: dict[str, Callable[[Machine, Any, Arguments], object]] = {
 
 def _get(machine: Machine, value: Dictionary, arguments: Arguments) -> object:
     key, default = _first(arguments), _first(arguments, 1, None)
-    if value.state is None or not (is_constant(key) or isinstance(key, External)):
+    if value.state is None:
         return UNKNOWN
+    if not (is_constant(key) or isinstance(key, External)):
+        return any_layer([*value.state.values()] + [default] * (default is not None))
     found = value.state.get(key, default)
     if may_be_missing(found):
         return UNKNOWN
@@ -330,7 +333,7 @@ def element(machine: Machine, value: object, place: object) -> object:
                 return value[place]
             except IndexError:
                 raise PathEndsError from None
-        return UNKNOWN
+        return any_layer(value)
     if isinstance(value, List):
         return _list_element(machine, value, place)
     if isinstance(value, Dictionary):
@@ -344,9 +347,11 @@ def element(machine: Machine, value: object, place: object) -> object:
 
 def _one_of(machine: Machine, value: Dictionary) -> object:
     """Return the value for an unknown key: any of a few."""
-    if value.state is None or not value.state or len(value.state) > 4:
+    if value.state is None or not value.state:
         return UNKNOWN
     found = list(value.state.values())
+    if len(found) > 4:
+        return any_layer(found)
     return UNKNOWN if any(isinstance(v, Tensor) for v in found) else machine.join_all(found)
 
 
@@ -367,4 +372,4 @@ def _list_element(machine: Machine, value: List, place: object) -> object:
         if any(isinstance(item, Branches) for item in items):
             return List(None)
         return List(items[place])
-    return UNKNOWN
+    return any_layer(items)
