@@ -39,7 +39,8 @@ from bncheck.usage import (
 )
 
 _RECALIBRATION = re.compile(
-    r"(?:recal|calib|precise|warm_?up|update_?bn|bn_?update|_bn\b|bn_?stat|norm_?stat|reset_)",
+    r"recal|calib|precise|warm_?up|update_?(?:bn|batch_?norm)|bn_?update|_bn\b|bn_?stat|norm_?stat"
+    r"|reset_",
     re.IGNORECASE,
 )
 _MEASUREMENT = re.compile(r"flops|macs|profil|latency|throughput|speed", re.IGNORECASE)

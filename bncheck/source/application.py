@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+import libcst as cst
+
 from bncheck.graph import Kind, Layer, LayerGraph
 from bncheck.source.entrances import is_given
 from bncheck.source.interpret.attributes import find
@@ -162,6 +164,8 @@ class Application:
             if is_given(parameter, optional):
                 wanted = parameter.name.value
                 given.keywords[wanted] = machine.add(Kind.INPUT, wanted, None, [])
+        if found is not None and _takes_any_number(found):
+            given.open = True
         outputs = [*tensors_in(call(machine, root, given, None))]
         if is_open:
             kept = [(n, t) for n, t in machine.kept if is_read_elsewhere(n, self.project)]
@@ -211,6 +215,11 @@ def _takes_more(root: Instance) -> bool:
         not is_given(parameter, optional=False)
         for parameter in (*parameters.params[1:], *parameters.kwonly_params)
     )
+
+
+def _takes_any_number(forward: Function) -> bool:
+    """Recognise `def forward(self, *inputs)`, of which callers give as many as it reads."""
+    return isinstance(forward.node.params.star_arg, cst.Param) and not forward.defaults
 
 
 def _parts_of(whole: Instance) -> Iterator[Instance]:

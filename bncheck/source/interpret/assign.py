@@ -113,8 +113,16 @@ def _attribute(node: cst.Attribute) -> Bind:
                 note(value.layer, "shared", True)
             machine.change(owner)
             owner.state[name] = value
+        elif isinstance(owner, Parameter) and name == "requires_grad" and value is False:
+            _leave_untrained(owner)
 
     return bind
+
+
+def _leave_untrained(parameter: Parameter) -> None:
+    """Note that a bias alone is kept from training: whoever does that knows that it is idle."""
+    if parameter.layer is not None and parameter.role == "bias":
+        note(parameter.layer, "bias", UNKNOWN)
 
 
 def _keep(machine: Machine, value: Instance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import libcst as cst
@@ -101,7 +102,7 @@ def construct(run: Run, node: cst.Call, cls: Class, arguments: Arguments) -> Val
     )
     # A wrapper whose own code names no norm is no judge of the network that it is given.
     looks = names_norms and holds is not False and declared is None
-    given = told.given(run, cls, arguments) if looks else None
+    given = _told(run, cls, arguments) if looks else None
     if given is not None:
         definition = Defined(cls.module, name, cls.node)
         model.confirm = CloserLook(definition, run.project, given)
@@ -195,7 +196,8 @@ def defaults(cls: Class) -> Given:
 def usually_given(run: Run, cls: Class) -> Given:
     """Return what a network's constructor takes from code that is not known.
 
-    Defaults are usual but for switches, and for what may be left out.
+    Defaults are usual but for switches, and for what may be left out. Whether there are norms, or
+    which, is what the default says all the same: that is seldom told.
     """
     init = classes.find(run, cls, "__init__")
     params = init.node.params if isinstance(init, Function) else cst.Parameters()
@@ -206,8 +208,21 @@ def usually_given(run: Run, cls: Class) -> Given:
         or (
             isinstance(parameter.default, cst.Name)
             and parameter.default.value in {"True", "False", "None"}
+            and not _CHOOSES_NORMS.search(parameter.name.value)
         )
     )
+
+
+_CHOOSES_NORMS = re.compile(r"norm|(?:^|_)bn(?:_|$)", re.IGNORECASE)
+
+
+def _told(run: Run, cls: Class, arguments: Arguments) -> Given | None:
+    """Return what a network's constructor is given, and of `**settings` what is usual."""
+    given = told.given(run, cls, arguments)
+    if given is not None or arguments.complete:
+        return given
+    usual = dict(usually_given(run, cls))
+    return frozenset((usual | told.by_name(run, cls, arguments)).items())
 
 
 def _initialise(run: Run, node: cst.Call, cls: Class, made: Value, arguments: Arguments) -> None:

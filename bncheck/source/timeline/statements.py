@@ -115,6 +115,11 @@ def _closure(run: Run) -> Frame | None:
     return run.frame if run.frame.function else None
 
 
+def _throws_away(target: cst.BaseExpression) -> bool:
+    """Recognise `_ = model(images)`."""
+    return isinstance(target, cst.Name) and target.value == "_"
+
+
 def _small(run: Run, node: cst.CSTNode) -> None:
     match node:
         case cst.Expr(value=value):
@@ -129,7 +134,9 @@ def _small(run: Run, node: cst.CSTNode) -> None:
             first = targets[0].target
             if isinstance(first, cst.Tuple) and isinstance(value, cst.Call):
                 run.unpacked = value, len(first.elements)
+            run.discarded = value if _throws_away(first) else None
             result = expressions.evaluate(run, value)
+            run.discarded = None
             for target in targets:
                 bind(run, target.target, result)
                 if isinstance(target.target, cst.Name):

@@ -42,6 +42,16 @@ def given(run: Run, cls: Class, arguments: Arguments) -> Given | None:
     return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
 
 
+def by_name(run: Run, cls: Class, arguments: Arguments) -> dict[str, object]:
+    """Return what the parameters of a constructor are given by position or name, as far as seen."""
+    init = classes.find(run, cls, "__init__")
+    params = init.node.params if isinstance(init, Function) else cst.Parameters()
+    positional = [parameter.name.value for parameter in params.params[1:]]
+    named = {*positional, *(parameter.name.value for parameter in params.kwonly_params)}
+    values = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
+    return {name: _plain(run, value) for name, value in values.items() if name in named}
+
+
 def fields(run: Run, value: Instance) -> options.Entries:
     """Return the fields of an object of a class, and what it was given since."""
     names = [
