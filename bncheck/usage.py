@@ -28,6 +28,7 @@ from bncheck.timeline import (
     Step,
     Timeline,
     children,
+    occurrences,
     trains,
 )
 
@@ -113,8 +114,27 @@ def in_training_loop(occurrence: Occurrence) -> bool:
     loops = occurrence.loops
     return (
         bool(loops)
-        and trains(loops[-1].steps)
+        and makes_training_steps(loops[-1])
         and occurrence.gradient_around(loops[-1]) is not False
+    )
+
+
+_ATTACK = re.compile(
+    r"attack|pgd|fgsm|adversar|perturb|whitebox|(?:^|[._])adv(?:_|$)", re.IGNORECASE
+)
+
+
+def makes_training_steps(loop: Loop) -> bool:
+    """Tell whether a loop trains; an attack on evaluation data learns its input, not the model."""
+    if not trains(loop.steps):
+        return False
+    evaluates = loop.loader is not None and loop.loader.training is False
+    if not evaluates and not speaks_of_evaluation(loop.over):
+        return True
+    return not all(
+        any(map(_ATTACK.search, found.functions))
+        for found in occurrences(loop.steps)
+        if isinstance(found.event, BackwardCall | OptimizerStep)
     )
 
 
@@ -146,7 +166,7 @@ def is_evaluation_loop(occurrence: Occurrence) -> bool:
     batch may stand in it. What is called `test_loader` is evaluation data though it be shuffled.
     """
     for loop in reversed(occurrence.loops):
-        if trains(loop.steps):
+        if makes_training_steps(loop):
             return False
         if loop.loader is not None and loop.loader.training is False:
             return True
