@@ -9,6 +9,8 @@ from typing import TypeVar
 from bncheck.events import (
     BackwardCall,
     Event,
+    Exit,
+    Leave,
     LoadWeights,
     Mode,
     ModeChange,
@@ -251,6 +253,12 @@ def _way(branch: Branch, occurrence: Occurrence, depth: int) -> int:
     path: tuple[Step, ...] = (*occurrence.inside, occurrence.event)
     held = path[depth + 1]
     return next(i for i, way in enumerate(branch.alternatives) if any(s is held for s in way))
+
+
+def returns_at_its_end(branch: Branch, occurrence: Occurrence, depth: int) -> bool:
+    """Tell whether the way of a branch that holds an event, at a depth around it, ends the run."""
+    last = branch.alternatives[_way(branch, occurrence, depth)][-1]
+    return isinstance(last, Leave) and last.exit in {Exit.RETURN, Exit.RAISE}
 
 
 def events_on(

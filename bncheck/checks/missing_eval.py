@@ -33,6 +33,7 @@ from bncheck.usage import (
     managed,
     may_have_weights,
     may_train,
+    returns_at_its_end,
     root,
     runs_by_hand,
     speaks_of_evaluation,
@@ -172,9 +173,16 @@ def _is_inside(occurrence: Occurrence, told: set[Site]) -> bool:
 
 
 def _is_a_second_look(timeline: Timeline, occurrence: Occurrence, event: ForwardCall) -> bool:
-    """Tell whether a condition asks for the call, which is made in eval mode beside it as well."""
+    """Tell whether a condition asks for the call, which is made in eval mode beside it as well.
+
+    What runs instead of all that comes behind it, and returns, is no second look.
+    """
     flow = mode_flow(timeline)
-    branches = [block for block in occurrence.inside if isinstance(block, Branch)]
+    branches = [
+        block
+        for depth, block in enumerate(occurrence.inside)
+        if isinstance(block, Branch) and not returns_at_its_end(block, occurrence, depth)
+    ]
     for other, call in timeline.of(ForwardCall) if branches else ():
         if call is event or call.site != event.site or call.model is not event.model:
             continue
