@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -174,11 +175,27 @@ def _enter(run: Run, function: Function) -> None:
     assert isinstance(code, cst.FunctionDef)
     parameters = [*code.params.params, *code.params.kwonly_params]
     skip = 1 if function.receiver is not None else 0
-    given = {p.name.value: _given(run, p) for p in parameters[skip:]}
+    given = _all_given(run, function.module, parameters[skip:])
     functions.enter(run, cst.Call(func=code.name), function, Arguments(keywords=given))
 
 
 _NORM_SWITCH = re.compile(r"(?:^|_)(?:bn|batch_?norm)(?:_|$)", re.IGNORECASE)
+
+
+def _all_given(run: Run, module: SourceModule, parameters: Sequence[cst.Param]) -> dict[str, Value]:
+    """Return what an entry point gets; what is a class by default is left to that."""
+    return {
+        parameter.name.value: _given(run, parameter)
+        for parameter in parameters
+        if not _is_a_class(run, module, parameter.default)
+    }
+
+
+def _is_a_class(run: Run, module: SourceModule, default: cst.BaseExpression | None) -> bool:
+    match default:
+        case cst.Name(value=name) if name[:1].isupper() and name not in ("None", "True", "False"):
+            return isinstance(run.module_level(name, module), Class)
+    return False
 
 
 def _given(run: Run, parameter: cst.Param) -> Value:
@@ -223,7 +240,7 @@ def _receiver(run: Run, cls: Class, owner: cst.ClassDef) -> Value:
     init = classes.find(run, cls, "__init__")
     if isinstance(init, Function) and isinstance(init.node, cst.FunctionDef):
         parameters = [*init.node.params.params[1:], *init.node.params.kwonly_params]
-        given = {p.name.value: _given(run, p) for p in parameters}
+        given = _all_given(run, init.module, parameters)
         arguments = Arguments(keywords=given)
         functions.follow(run, cst.Call(func=owner.name), classes.bound(init, made), arguments)
     if isinstance(made, Models):

@@ -303,12 +303,12 @@ def _usual(parameter: cst.Param) -> Value | None:
 
 
 def _default(run: Run, module: SourceModule, node: cst.BaseExpression) -> Value:
-    """Return what a parameter is by default, a function or `Settings()` too."""
+    """Return what a parameter is by default, a function, a class or `Settings()` too."""
     value = default_of(node)
     match node:
         case cst.Name() | cst.Attribute() if isinstance(value, Opaque):
             found = run.module_level(dotted(node) or "", module)
-            return found if isinstance(found, Function | Outside) else value
+            return found if isinstance(found, Function | Outside | Class) else value
         case cst.Call(func=cst.Name(value=name)) if isinstance(value, Opaque):
             if isinstance(run.module_level(name, module), Class):
                 with in_frame(run, Frame(module, "")):
