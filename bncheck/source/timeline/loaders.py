@@ -8,6 +8,7 @@ import libcst as cst
 
 from bncheck.events import Fact, Loader, Number
 from bncheck.graph import UNKNOWN
+from bncheck.source.outline import body_text
 from bncheck.source.timeline import classes, functions
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.known import LOADERS, LoaderClass
@@ -46,7 +47,7 @@ def make_loader(run: Run, node: cst.Call, kind: LoaderClass, arguments: Argument
         for_each_device=told.for_each if isinstance(told, Opaque) and not whole else UNKNOWN,
         drop_last=UNKNOWN
         if torchs_own or _holds_whole_batches(run, node) or _is_one_batch(run, node)
-        else _drops_last(arguments, sampler),
+        else _drops_last(run, arguments, sampler),
         shuffle=_flag(arguments.get(kind.shuffle, "shuffle"), arguments),
         dataset_length=_length(dataset),
         distributed=_distributed(sampler),
@@ -223,10 +224,36 @@ def _is_one_batch(run: Run, node: cst.Call) -> bool:
     return False
 
 
-def _drops_last(arguments: Arguments, sampler: Value | None) -> Fact:
-    """Tell whether the last batch is left out; UNKNOWN: a sampler of the project's sees to it."""
+def _drops_last(run: Run, arguments: Arguments, sampler: Value | None) -> Fact:
+    """Tell whether the last batch is left out.
+
+    UNKNOWN: a sampler of the project's sees to it, or a function that asks what is left over.
+    """
     drops = _flag(arguments.keywords.get("drop_last"), arguments)
-    return UNKNOWN if drops is False and isinstance(sampler, Instance) else drops
+    if drops is False and (isinstance(sampler, Instance) or _asks_what_is_left_over(run)):
+        return UNKNOWN
+    return drops
+
+
+def _asks_what_is_left_over(run: Run) -> bool:
+    """Tell whether the function that is followed compares: `len(dataset) % batch_size == 1`."""
+    function = run.stack[-1] if run.stack else None
+    if not isinstance(function, cst.FunctionDef) or "%" not in (body_text(function) or "%"):
+        return False
+    return any(
+        isinstance(left.operator, cst.Modulo)
+        and any(_BATCH_SIZE.search(name) for name in identifiers(left.right))
+        for comparison in walk_kinds(function.body, (cst.Comparison,))
+        if any(_is_one_or_two(target.comparator) for target in comparison.comparisons)
+        for left in walk_kinds(comparison.left, (cst.BinaryOperation,))
+    )
+
+
+_BATCH_SIZE = re.compile(r"batch|^bsz?$", re.IGNORECASE)
+
+
+def _is_one_or_two(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Integer) and node.value in ("1", "2")
 
 
 def _length(dataset: Value | None) -> Number:
