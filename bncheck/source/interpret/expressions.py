@@ -16,7 +16,7 @@ from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.operations import binary_operation
 from bncheck.source.interpret.operators import OPERATORS
 from bncheck.source.interpret.problems import PathEndsError
-from bncheck.source.interpret.sequences import items_of
+from bncheck.source.interpret.sequences import items_by_path, items_of
 from bncheck.source.interpret.subscripts import subscript
 from bncheck.source.interpret.values import (
     MISSING,
@@ -133,7 +133,9 @@ def _call(node: cst.Call) -> Evaluate:
                 given.positional.append(value)
             elif star == "*":
                 items = items_of(machine, value)
-                if items is None:
+                if items is None and (runs := items_by_path(machine, value)) is not None:
+                    given.positional.append(runs)
+                elif items is None:
                     given.open = True
                     given.positional.append(UNKNOWN)
                 else:

@@ -13,8 +13,8 @@ from bncheck.source.interpret.dispatch import expression
 from bncheck.source.interpret.machine import Frame
 from bncheck.source.interpret.paths import fork, keep, rejoin, resume
 from bncheck.source.interpret.problems import PathEndsError, PlaceholderError
-from bncheck.source.interpret.sequences import items_of, rounds_of
-from bncheck.source.interpret.values import Branches, Either, Tensor, births, truth
+from bncheck.source.interpret.sequences import items_by_path, rounds_of
+from bncheck.source.interpret.values import Branches, Tensor, births, truth
 from bncheck.source.module import statements
 
 Run = Callable[[Frame], "str | None"]
@@ -119,11 +119,7 @@ def for_loop(node: cst.For, block: Callable[[cst.BaseSuite], Run]) -> Run:
     def run(frame: Frame) -> str | None:
         source = iterable(frame)
         items = rounds_of(frame.machine, source)
-        branches: Branches | None = None
-        if items is None and isinstance(source, Either):
-            runs = [items_of(frame.machine, option) for option in source.options]
-            if all(run is not None for run in runs):
-                branches = Branches(tuple(tuple(run) for run in runs if run is not None))
+        branches = items_by_path(frame.machine, source) if items is None else None
 
         def rounds(go: Round) -> str | None:
             if branches is not None:

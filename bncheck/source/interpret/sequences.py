@@ -15,6 +15,7 @@ from bncheck.source.interpret.values import (
     Arguments,
     Branches,
     Dictionary,
+    Either,
     External,
     Instance,
     List,
@@ -62,6 +63,16 @@ def items_of(machine: Machine, value: object) -> list[object] | None:
     if isinstance(value, (str, frozenset)) and len(value) < _MOST_ITEMS:
         return list(value)
     return None
+
+
+def items_by_path(machine: Machine, value: object) -> Branches | None:
+    """Return the items of one of several lists, a run for each; None where any is not known."""
+    if not isinstance(value, Either):
+        return None
+    runs = [items_of(machine, option) for option in value.options]
+    if any(map(_of_unknown_length, runs)):
+        return None
+    return Branches(tuple(tuple(run) for run in runs if run is not None))
 
 
 def rounds_of(machine: Machine, value: object) -> list[object] | None:

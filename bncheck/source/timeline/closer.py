@@ -133,10 +133,10 @@ def _has_unknown_part(root: Instance, look: CloserLook) -> bool:
     definition, project = look.definition, look.project
     anything = ingredients.takes_from_outside(project, definition.binding, definition.module)
     return any(
-        isinstance(option, (Unknown, Branches))
+        isinstance(option, Unknown)
         for part in _objects_in(root)
         for name, value in part.state.items()
-        for option in options(value)
+        for option in _any_of(value)
         if not cannot_be_module(part, name) and (anything or _may_hold(part, name, project))
     )
 
@@ -171,7 +171,18 @@ def _objects_in(root: Instance) -> Iterator[Instance]:
         part = waiting.pop()
         yield part
         for value in part.state.values():
-            for option in options(value):
+            for option in _any_of(value):
                 if isinstance(option, Instance) and id(option) not in seen:
                     seen.add(id(option))
                     waiting.append(option)
+
+
+def _any_of(value: object) -> Iterator[object]:
+    """Yield what a value may be; of items that only some paths put into a list, each item."""
+    for option in options(value):
+        if isinstance(option, Branches):
+            for run in option.options:
+                for item in run:
+                    yield from _any_of(item)
+        else:
+            yield option

@@ -269,6 +269,7 @@ def _copy(
         model.starts_in_eval,
         overrides_train=model.overrides_train,
         driven_by=model.driven_by,
+        confirm=model.confirm,
     )
     if model in run.classes:
         run.classes[copied] = run.classes[model]
