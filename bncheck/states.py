@@ -134,6 +134,11 @@ def _evaluates(state: State, model: Model) -> bool:
     return state.frozen_in is not None or (freeze.target is Target.WHOLE and freeze.model is model)
 
 
+def _is_switched_back(freeze: ModeChange | None, train: ModeChange) -> bool:
+    """Tell whether `train()` is called on the very thing that `eval()` was: that was no freeze."""
+    return freeze is not None and freeze.target is Target.WHOLE and freeze.model is train.model
+
+
 def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) -> Flow:
     loop = occurrence.loops[0] if occurrence.loops else None
     # Whoever asks about a training step asks about the way on which the flag says so.
@@ -149,6 +154,8 @@ def _after_mode_change(event: ModeChange, occurrence: Occurrence, flow: Flow) ->
             case Mode.EVAL:
                 return replace(state, mode=Mode.EVAL)
             case Mode.TRAIN if event.target is Target.NORMS:
+                return replace(state, mode=Mode.TRAIN, frozen_by=None, undone_by=None)
+            case Mode.TRAIN if _is_switched_back(state.frozen_by, event):
                 return replace(state, mode=Mode.TRAIN, frozen_by=None, undone_by=None)
             case Mode.TRAIN:
                 undone = event if state.frozen_by is not None else None
