@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bncheck.checks import check
-from bncheck.events import Copied, ForwardCall, Mode, ModeChange, Model, Origin, Target
+from bncheck.events import Copied, ForwardCall, Leave, Mode, ModeChange, Model, Origin, Target
 from bncheck.findings import Confidence, Match
 from bncheck.naming import called
 from bncheck.paths import (
@@ -74,7 +74,7 @@ _SWITCH = re.compile(
 def _for_a_run(timeline: Timeline) -> Iterator[ModeChange]:
     """Yield each whole `eval()` that is no freeze: the function around runs the network so.
 
-    Or its name says that the network is evaluated next.
+    Or its name says that the network is evaluated next, or it ends with a copy of the network.
     """
     for occurrence, change in timeline.of(ModeChange):
         calls = [block for block in occurrence.inside if isinstance(block, Call)]
@@ -83,13 +83,27 @@ def _for_a_run(timeline: Timeline) -> Iterator[ModeChange]:
         function = calls[-1].function
         if _SWITCH.search(function) or (
             not function.endswith(".__init__")
-            and not calls[-1].trains
-            and any(
-                isinstance(other.event, ForwardCall) and other.event.model is change.model
-                for other in occurrences(calls[-1].steps)
+            and (
+                _ends_with_a_copy(calls[-1], change.model)
+                or (
+                    not calls[-1].trains
+                    and any(
+                        isinstance(other.event, ForwardCall) and other.event.model is change.model
+                        for other in occurrences(calls[-1].steps)
+                    )
+                )
             )
         ):
             yield change
+
+
+def _ends_with_a_copy(call: Call, model: Model) -> bool:
+    """Tell whether a function hands out a copy: `model.eval(); return deepcopy(model)`."""
+    last = None
+    for occurrence in occurrences(call.steps):
+        if not isinstance(occurrence.event, Leave):
+            last = occurrence.event
+    return isinstance(last, Copied) and last.source is model
 
 
 def _told(timeline: Timeline) -> dict[ModeChange, Match]:
