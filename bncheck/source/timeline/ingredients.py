@@ -242,7 +242,8 @@ TABLES = (cst.Dict, cst.List, cst.Tuple)
 def _look_up(project: Project, mentioned: Mentioned, module: SourceModule) -> Iterator[Ingredient]:
     if any(name.rpartition(".")[2] in known.IMPORTERS for name in mentioned.names):
         yield from _imported_by_path(project, mentioned, module)
-    for name in mentioned.names:
+    # In one order at all times: how much is looked at is bounded.
+    for name in sorted(mentioned.names):
         last = name.rpartition(".")[2]
         if last in known.BATCH_NORMS:
             for kind in _kinds_by_that_name(project, name, last, module):
@@ -330,7 +331,7 @@ def _imported_by_path(
     project: Project, mentioned: Mentioned, module: SourceModule
 ) -> Iterator[Ingredient]:
     """Yield what `loaded.Backbone` may be, where the code imports modules by their paths."""
-    for name in mentioned.names:
+    for name in sorted(mentioned.names):
         owner, _, last = name.rpartition(".")
         if not last[:1].isupper() or not owner.isidentifier() or owner in module.bindings:
             continue
