@@ -114,7 +114,7 @@ def _receiver(run: Run, func: cst.Attribute) -> Value:
 
 def _arguments(run: Run, node: cst.Call) -> Arguments:
     outer = run.discarded
-    run.discarded = node.args[0].value if _takes_the_shape(node) else None
+    run.discarded = node.args[0].value if _only_looks(node) else None
     arguments = Arguments()
     for argument in node.args:
         value = expressions.evaluate(run, argument.value)
@@ -141,9 +141,11 @@ def _arguments(run: Run, node: cst.Call) -> Arguments:
     return arguments
 
 
-def _takes_the_shape(node: cst.Call) -> bool:
-    """Tell whether a call asks no more of what it is given than its shape."""
+def _only_looks(node: cst.Call) -> bool:
+    """Tell whether a call asks no more of what it is given than its shape, or draws its graph."""
     match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="add_graph")), args=[_, *_]):
+            return True
         case cst.Call(func=cst.Attribute(attr=cst.Name(value=name)), args=[cst.Arg()]):
             return name in known.OF_THE_SHAPE
     return False

@@ -224,6 +224,8 @@ def _on_a_model(
         return None
     keywords = constant_keywords(arguments)
     if name in known.EXPORTERS:
+        if run.discarded is node and known.EXPORTERS[name] is ExportKind.TRACE:
+            return Opaque("exported")  # nothing is deployed of what nothing keeps
         for model in first.models:
             if name == "torch.jit.script":
                 run.scripted[model] = site
