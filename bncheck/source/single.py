@@ -15,7 +15,14 @@ from bncheck.source.interpret.attributes import find
 from bncheck.source.interpret.calls import call
 from bncheck.source.interpret.machine import Machine
 from bncheck.source.interpret.problems import GiveUpError, PathEndsError
-from bncheck.source.interpret.values import Class, Dictionary, Instance, List
+from bncheck.source.interpret.values import (
+    Arguments,
+    Class,
+    Dictionary,
+    External,
+    Instance,
+    List,
+)
 from bncheck.source.interpret.wiring import names_of
 from bncheck.source.project import Defined, Project
 from bncheck.source.understanding import Understanding
@@ -24,7 +31,7 @@ _MOST_STEPS = 20_000
 """Work for the network."""
 
 Given = frozenset[tuple[str, object]]
-"""Parameters of a class or factory, and the constants, `Items`, `Mapped` or UNKNOWN given."""
+"""Parameters of a class or factory; the constants, `Items`, `Mapped`, `Layer`, UNKNOWN given."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,15 @@ class Mapped:
 
     entries: frozenset[tuple[str, object]]
     is_object: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of torch.nn that is given, without parameters that matter here, or its class."""
+
+    name: str
+    """Qualified, such as `torch.nn.ReLU`."""
+    made: bool
 
 
 def graph_of(
@@ -69,16 +85,20 @@ def constructed(machine: Machine, definition: Defined, given: Given = frozenset(
     initialiser = find(value, "__init__") if isinstance(value, Class) else value
     skip = 1 if isinstance(value, Class) else 0
     arguments = symbols(initialiser, skip)
-    arguments.keywords.update((name, _interpreted(value)) for name, value in given)
+    arguments.keywords.update((name, _interpreted(machine, value)) for name, value in given)
     return call(machine, value, arguments, None)
 
 
-def _interpreted(value: object) -> object:
+def _interpreted(machine: Machine, value: object) -> object:
     match value:
         case Items(elements=elements):
-            return List([_interpreted(element) for element in elements])
+            return List([_interpreted(machine, element) for element in elements])
+        case Layer(name=name, made=False):
+            return External(name)
+        case Layer():  # it is asked for norms alone, and one that has none is as good as another
+            return call(machine, External("torch.nn.Identity"), Arguments(), None)
         case Mapped(entries=entries, is_object=is_object):
-            held = {name: _interpreted(value) for name, value in entries}
+            held = {name: _interpreted(machine, value) for name, value in entries}
             if not is_object:
                 return Dictionary(dict[object, object](held.items()))
             made = Instance(None, None, None)

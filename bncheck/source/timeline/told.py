@@ -5,8 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from bncheck.graph import UNKNOWN
-from bncheck.source.single import Given, Items, Mapped
-from bncheck.source.timeline import classes, options
+from bncheck.source.single import Given, Items, Layer, Mapped
+from bncheck.source.timeline import classes, known, options
 from bncheck.source.timeline.arguments import Arguments
 from bncheck.source.timeline.run import Run
 from bncheck.source.timeline.values import (
@@ -15,6 +15,8 @@ from bncheck.source.timeline.values import (
     Container,
     Function,
     Instance,
+    Opaque,
+    Outside,
     Settings,
     Value,
 )
@@ -70,6 +72,10 @@ def _plain(run: Run, value: Value, depth: int = 0) -> object:
             return constant
         case Container(elements=elements, keys=None, instead=(), grown=False):
             return Items(tuple(_plain(run, element, depth) for element in elements))
+        case Outside(name=name) if _is_other_layer(name):
+            return Layer(name, made=False)
+        case Opaque(type_name=name) if _is_other_layer(name):
+            return Layer(name, made=True)
         case Settings():
             return _mapped(run, options.entries(run, value) or {}, depth, is_object=True)
         case Instance():
@@ -78,6 +84,17 @@ def _plain(run: Run, value: Value, depth: int = 0) -> object:
             held = options.entries(run, value)
             return UNKNOWN if held is None else _mapped(run, held, depth, is_object=False)
     return UNKNOWN
+
+
+def _is_other_layer(name: str) -> bool:
+    """Recognise `torch.nn.ReLU`, and all of torch.nn but its norms and what others lie in."""
+    package, _, last = name.rpartition(".")
+    return (
+        package == "torch.nn"
+        and last not in known.BATCH_NORMS
+        and last not in known.CONTAINERS
+        and last[:1].isupper()
+    )
 
 
 def _mapped(run: Run, held: options.Entries, depth: int, *, is_object: bool) -> object:
