@@ -148,13 +148,23 @@ def _tested_classes(
 
 
 def _sets_requires_grad(function: cst.FunctionDef) -> bool:
+    """Tell whether a function says which parameters take no gradient, not only which do."""
     for part in walk(function.body):
         match part:
-            case cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="requires_grad"))):
-                return True
-            case cst.Call(func=cst.Attribute(attr=cst.Name(value="requires_grad_"))):
-                return True
+            case cst.Assign(
+                targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name("requires_grad")))],
+                value=value,
+            ):
+                if not _is_true(value):
+                    return True
+            case cst.Call(func=cst.Attribute(attr=cst.Name("requires_grad_")), args=args):
+                if args and not _is_true(args[0].value):
+                    return True
     return False
+
+
+def _is_true(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Name) and node.value == "True"
 
 
 def _qualified(module: SourceModule, node: cst.BaseExpression) -> Iterator[str]:

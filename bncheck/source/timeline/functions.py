@@ -175,10 +175,11 @@ def _run_lambda(run: Run, function: Function, code: cst.Lambda, arguments: Argum
     for parameter, value in zip(code.params.params, arguments.positional, strict=False):
         frame.names[parameter.name.value] = value
     run.lambdas.add(code)
-    with in_frame(run, frame):
-        result = expressions.evaluate(run, code.body)
-    run.lambdas.remove(code)
-    return result
+    try:
+        with in_frame(run, frame):
+            return expressions.evaluate(run, code.body)
+    finally:
+        run.lambdas.remove(code)
 
 
 def _run_function(
