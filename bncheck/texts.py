@@ -58,6 +58,8 @@ class Texts:
     others: OtherFiles = field(default_factory=OtherFiles)
     _calls: dict[str, int] = field(default_factory=dict)
     _defining: dict[str, list[Path]] = field(default_factory=dict)
+    _deriving: dict[str, list[Path]] = field(default_factory=dict)
+    _turned_off: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def _encoded(self) -> Iterator[tuple[Path, bytes]]:
         for path, text in self.texts.items():
@@ -212,7 +214,10 @@ class Texts:
 
     def turn_off(self, name: str, option: str) -> bool:
         """Tell whether an option of a class is off by default, and all that give it say False."""
-        return is_turned_off((text for _, text in self._encoded()), name, option)
+        if (name, option) not in self._turned_off:
+            every = (text for _, text in self._encoded())
+            self._turned_off[name, option] = is_turned_off(every, name, option)
+        return self._turned_off[name, option]
 
     def defining(self, name: str) -> list[Path]:
         """Return the files that define a function or class of that name at module level."""
@@ -236,9 +241,13 @@ class Texts:
 
     def deriving(self, name: str) -> list[Path]:
         """Return the files in which a class at module level names another as its base."""
-        derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
-        every = self._encoded()
-        return [path for path, text in every if name.encode() in text and derived.search(text)]
+        if name not in self._deriving:
+            derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
+            every = self._encoded()
+            self._deriving[name] = [
+                path for path, text in every if name.encode() in text and derived.search(text)
+            ]
+        return self._deriving[name]
 
 
 def _call_of(name: str) -> re.Pattern[bytes]:

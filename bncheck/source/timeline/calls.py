@@ -143,12 +143,10 @@ def _arguments(run: Run, node: cst.Call) -> Arguments:
 
 def _only_looks(node: cst.Call) -> bool:
     """Tell whether a call asks no more of what it is given than its shape, or draws its graph."""
-    match node:
-        case cst.Call(func=cst.Attribute(attr=cst.Name(value="add_graph")), args=[_, *_]):
-            return True
-        case cst.Call(func=cst.Attribute(attr=cst.Name(value=name)), args=[cst.Arg()]):
-            return name in known.OF_THE_SHAPE
-    return False
+    if not isinstance(node.func, cst.Attribute) or not node.args:
+        return False
+    name = node.func.attr.value
+    return name == "add_graph" or (name in known.OF_THE_SHAPE and len(node.args) == 1)
 
 
 def _is_super(node: cst.Call) -> bool:

@@ -33,9 +33,17 @@ def concrete(
         left_open = {name for name, member in members(owner).items() if _is_abstract(member)}
         if not left_open.isdisjoint(mentions(owner.body)) and node.name.value not in left_open:
             return tuple(islice(_deriving(project, base, left_open), _MOST))
-    if _keeps_what_it_is_given(owner) and is_network(project, base) is not True:
+    if (
+        not _RUNS_NETWORKS.isdisjoint(mentions(owner))
+        and _keeps_what_it_is_given(owner)
+        and is_network(project, base) is not True
+    ):
         return tuple(islice(_handing_networks(project, base, node.name.value), _MOST))
     return ()
+
+
+_RUNS_NETWORKS = frozenset({"backward", "train", "eval", "no_grad", "inference_mode"})
+"""One of these is named by a class that trains a network or evaluates it; an optimizer has none."""
 
 
 def _keeps_what_it_is_given(owner: cst.ClassDef) -> bool:
