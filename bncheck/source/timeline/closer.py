@@ -25,6 +25,7 @@ from bncheck.source.project import Defined, External, Project
 from bncheck.source.single import Given, constructed, machine_for
 from bncheck.source.timeline.left_out import are_left_out
 from bncheck.source.timeline.values import Class
+from bncheck.source.walk import walk_kinds
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,45 @@ def _has_unknown_part(root: Instance, look: CloserLook) -> bool:
     anything = ingredients.takes_from_outside(project, definition.binding, definition.module)
     return any(
         isinstance(option, Unknown)
-        for part in _objects_in(root)
+        for part, (owner, attribute) in _owned_objects(root)
         for name, value in part.state.items()
         for option in _any_of(value)
-        if not cannot_be_module(part, name) and (anything or _may_hold(part, name, project))
+        if not cannot_be_module(part, name)
+        and (anything or _may_hold(part, name, owner, attribute, project))
     )
 
 
-def _may_hold(part: Instance, name: str, project: Project) -> bool:
-    """Tell whether there is a reason to think that what an attribute holds has BatchNorm."""
+def _may_hold(part: Instance, name: str, owner: Instance, attribute: str, project: Project) -> bool:
+    """Tell whether there is a reason to think that what an attribute holds has BatchNorm.
+
+    Of an item in a container of torch's the attribute of its owner says what is put there.
+    """
     from bncheck.source.timeline import parts
 
-    if part.cls is None:
+    if part.cls is not None:
+        return parts.names_a_norm(project, Class(part.cls.node, part.cls.module), name)
+    if owner.cls is None:
         return True
-    return parts.names_a_norm(project, Class(part.cls.node, part.cls.module), name)
+    cls = Class(owner.cls.node, owner.cls.module)
+    return not _spells_out(cls, attribute) or parts.names_a_norm(project, cls, attribute)
+
+
+def _spells_out(cls: Class, attribute: str) -> bool:
+    """Tell whether a constructor writes out what it puts in, by names of the file: no variables.
+
+    `self.embeddings = nn.ModuleDict({name: Embedding(n) for name, n in columns})`
+    """
+    from bncheck.source.timeline.constructors import assigned_in_init
+
+    value = assigned_in_init(cls.node).get(attribute)
+    if not isinstance(value, cst.Call) or any(
+        argument.star or isinstance(argument.value, cst.Name) for argument in value.args
+    ):
+        return False
+    return all(
+        (dotted(call.func) or "").partition(".")[0] in cls.module.bindings
+        for call in walk_kinds(value, (cst.Call,))
+    )
 
 
 _MAY_BE_BATCH_NORM = re.compile(r"(?<!Layer)(?<!Group)(?<!RMS)(?<!Response)Norm")
@@ -165,16 +191,24 @@ def _is_own_norm(part: Instance) -> bool:
 
 def _objects_in(root: Instance) -> Iterator[Instance]:
     """Yield an object and those that it holds as attributes."""
+    return (part for part, _ in _owned_objects(root))
+
+
+def _owned_objects(root: Instance) -> Iterator[tuple[Instance, tuple[Instance, str]]]:
+    """Yield an object and those that it holds, each with the attribute of a class that holds it.
+
+    What lies in a container of torch's is held by what holds the container.
+    """
     seen = {id(root)}
-    waiting = [root]
+    waiting = [(root, (root, ""))]
     while waiting:
-        part = waiting.pop()
-        yield part
-        for value in part.state.values():
+        part, held = waiting.pop()
+        yield part, held
+        for name, value in part.state.items():
             for option in _any_of(value):
                 if isinstance(option, Instance) and id(option) not in seen:
                     seen.add(id(option))
-                    waiting.append(option)
+                    waiting.append((option, held if part.cls is None else (part, name)))
 
 
 def _any_of(value: object) -> Iterator[object]:
