@@ -59,7 +59,7 @@ RELYING = {
     },
     "directly": {"inside": _inside("self.conv.bias.data.zero_()")},
     "directly, with init": {"inside": _inside("nn.init.zeros_(self.conv.bias)")},
-    "an attribute of the bias": {"inside": _inside("self.conv.bias.requires_grad = False")},
+    "an attribute of the bias": {"inside": _inside("self.conv.bias.weight_decay = 0.0")},
     "a function that is applied": _applied("if isinstance(m, nn.Conv2d):", "    m.bias.data *= 0"),
     "a function that looks at names": _applied(
         "name = m.__class__.__name__",
