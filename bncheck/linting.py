@@ -15,7 +15,7 @@ from bncheck.cache import Cache
 from bncheck.config import Settings
 from bncheck.errors import BNCheckError
 from bncheck.other_files import OtherFiles
-from bncheck.pages import all_pages
+from bncheck.pages import all_needs, all_pages
 from bncheck.stack import with_room
 from bncheck.syntax import UNREADABLE, syntax_finding
 from bncheck.worker import Report, lint_files
@@ -72,7 +72,7 @@ def _lint(
     sources: Mapping[str, bytes], settings: Settings, others: OtherFiles | None
 ) -> tuple[Report, list[str]]:
     # Of all rules, whichever are selected: what a rule finds depends on the files that are read.
-    needs = {need for page in all_pages().values() for need in page.needs}
+    needs = all_needs()
     mattering = [path for path, text in sources.items() if any(need in text for need in needs)]
     unparsed = [syntax_finding(path, sources[path]) for path in sources.keys() - mattering]
     looked_at: list[str] = []

@@ -18,7 +18,7 @@ from typing import Any
 from bncheck.discover import NOTEBOOK
 from bncheck.errors import BNCheckError
 from bncheck.findings import Confidence, Edit, Finding, Severity
-from bncheck.pages import all_pages
+from bncheck.pages import all_needs
 from bncheck.syntax import UNREADABLE, in_present_syntax, python_tree
 
 _CELL = re.compile(r"# bncheck: cell (\d+)$")
@@ -49,7 +49,7 @@ def as_sources(contents: Mapping[str, bytes]) -> Sources:
     A notebook that says nothing of what any rule looks for, or is of another language, is empty.
     """
     found = Sources()
-    needs = {need for page in all_pages().values() for need in page.needs}
+    needs = all_needs()
     for path, content in contents.items():
         if not path.endswith(NOTEBOOK):
             found.texts[path] = content

@@ -91,3 +91,9 @@ def all_pages() -> dict[str, Page]:
     """Return every rule's page, by code."""
     pages = (read_page(path) for path in sorted(rules_folder().glob("BN*.md")))
     return {page.code: page for page in pages}
+
+
+@cache
+def all_needs() -> frozenset[bytes]:
+    """Return the byte strings of which a file that can matter to any rule holds one."""
+    return frozenset(need for page in all_pages().values() for need in page.needs)

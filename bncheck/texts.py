@@ -223,10 +223,7 @@ class Texts:
         """Return the files that define a function or class of that name at module level."""
         if name not in self._defining:
             defined = re.compile(rb"^(?:def|class)\s+%s\b" % name.encode(), re.MULTILINE)
-            every = self._encoded()
-            self._defining[name] = [
-                path for path, text in every if name.encode() in text and defined.search(text)
-            ]
+            self._defining[name] = self._matching(name, defined)
         return self._defining[name]
 
     def put_in_eval(self, part: str) -> bool:
@@ -243,11 +240,13 @@ class Texts:
         """Return the files in which a class at module level names another as its base."""
         if name not in self._deriving:
             derived = re.compile(rb"^class\s+\w+\([^)]*\b%s\b" % name.encode(), re.MULTILINE)
-            every = self._encoded()
-            self._deriving[name] = [
-                path for path, text in every if name.encode() in text and derived.search(text)
-            ]
+            self._deriving[name] = self._matching(name, derived)
         return self._deriving[name]
+
+    def _matching(self, name: str, pattern: re.Pattern[bytes]) -> list[Path]:
+        """Return the files that a pattern of a name is found in."""
+        word = name.encode()
+        return [path for path, text in self._encoded() if word in text and pattern.search(text)]
 
 
 def _call_of(name: str) -> re.Pattern[bytes]:

@@ -30,28 +30,30 @@ def given(run: Run, cls: Class, arguments: Arguments) -> Given | None:
 
     None where something is given that is none of its parameters.
     """
-    init = classes.find(run, cls, "__init__")
-    params = init.node.params if isinstance(init, Function) else cst.Parameters()
-    positional = [parameter.name.value for parameter in params.params[1:]]
-    named = {*positional, *(parameter.name.value for parameter in params.kwonly_params)}
+    params = _parameters(run, cls)
+    named = {parameter.name.value for parameter in (*params.params[1:], *params.kwonly_params)}
     if not arguments.complete or not arguments.keywords.keys() <= named:
         return None
-    if len(arguments.positional) > len(positional):
+    if len(arguments.positional) > len(params.params[1:]):
         return None
-    values = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
-    required = {p.name.value for p in params.params[1:] if p.default is None} - values.keys()
-    found = {name: _plain(run, value) for name, value in values.items()}
+    found = by_name(run, cls, arguments)
+    required = {p.name.value for p in params.params[1:] if p.default is None} - found.keys()
     return frozenset((found | dict.fromkeys(required, UNKNOWN)).items())
 
 
 def by_name(run: Run, cls: Class, arguments: Arguments) -> dict[str, object]:
     """Return what the parameters of a constructor are given by position or name, as far as seen."""
-    init = classes.find(run, cls, "__init__")
-    params = init.node.params if isinstance(init, Function) else cst.Parameters()
+    params = _parameters(run, cls)
     positional = [parameter.name.value for parameter in params.params[1:]]
     named = {*positional, *(parameter.name.value for parameter in params.kwonly_params)}
     values = dict(zip(positional, arguments.positional, strict=False)) | arguments.keywords
     return {name: _plain(run, value) for name, value in values.items() if name in named}
+
+
+def _parameters(run: Run, cls: Class) -> cst.Parameters:
+    """Return the parameters of a class's constructor, `self` among them; none without one."""
+    init = classes.find(run, cls, "__init__")
+    return init.node.params if isinstance(init, Function) else cst.Parameters()
 
 
 def fields(run: Run, value: Instance) -> options.Entries:
